@@ -1,0 +1,21 @@
+//! The rules of ringwork. Everything here is a function of its arguments: no clock is read, no random
+//! number drawn, no socket, file or thread touched. Time and randomness come in as values, decisions go
+//! out as values, and so a whole cluster can be run from one seed.
+//!
+//! Reading order: [`ids`] and [`limits`], then [`ring`] (who answers for a key), [`vnode`] (the contract a
+//! module fulfils), [`store`] and [`keyspace`] (what a vnode keeps), [`quorum`] (when a request has
+//! ended), [`clock`] (what happened before what), [`wire`] (bytes), [`testing`] (the laws, for module
+//! authors).
+//!
+//! **Invariant:** core does not know actix, tokio, HTTP or any storage engine.
+
+pub mod clock;
+pub mod ids;
+pub mod keyspace;
+pub mod limits;
+pub mod quorum;
+pub mod ring;
+pub mod store;
+pub mod testing;
+pub mod vnode;
+pub mod wire;

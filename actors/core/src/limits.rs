@@ -1,0 +1,36 @@
+//! Every bound that is not a setting, in one place: its unit in its name, and why it is what it is. What an
+//! operator may change is in the node's settings; their defaults and hard ends are here.
+
+/// Bytes of a routing key (a chat user is at most 128): longer ones only cost, they never route better.
+pub const ROUTING_KEY_BYTES_MAX: usize = 1024;
+/// Bytes of a key in a store: routing key, escaped at worst to twice its size, plus what a module appends.
+pub const STORE_KEY_BYTES_MAX: usize = 4096;
+/// Bytes of one stored value: 50 MiB objects are streamed in frames, a frame's item stays below this.
+pub const STORE_VALUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of one encoded message; also the most a decoder may be made to allocate.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Fewest partitions of a ring: with fewer, eight nodes could not each own one.
+pub const RING_SIZE_MIN: u32 = 8;
+/// Most partitions of a ring: partition numbers are 16 bits wide.
+pub const RING_SIZE_MAX: u32 = 65_536;
+/// Partitions of a new ring unless configured: Riak's default, good to about ten nodes.
+pub const RING_SIZE_DEFAULT: u32 = 64;
+/// Most replicas of a key. More than Riak users ever ran, and small enough for fixed-size tables.
+pub const N_VAL_MAX: usize = 16;
+/// Replicas of a key unless configured.
+pub const N_VAL_DEFAULT: usize = 3;
+/// Bytes of a service's name: it names keyspaces on disk.
+pub const SERVICE_NAME_BYTES_MAX: usize = 32;
+/// How far ahead of the local clock a time from outside may lie before it is not believed.
+pub const CLOCK_AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
+/// Items that one turn may touch: a turn is microseconds of work, and its effects wait in memory.
+pub const TURN_ITEMS_MAX: usize = 4096;
+
+const _: () = {
+    assert!(RING_SIZE_MIN.is_power_of_two() && RING_SIZE_MAX.is_power_of_two());
+    assert!(RING_SIZE_DEFAULT >= RING_SIZE_MIN && RING_SIZE_DEFAULT <= RING_SIZE_MAX);
+    assert!(RING_SIZE_MAX - 1 <= u16::MAX as u32);
+    assert!(N_VAL_DEFAULT <= N_VAL_MAX && N_VAL_MAX as u32 >= 1);
+    assert!(2 * ROUTING_KEY_BYTES_MAX < STORE_KEY_BYTES_MAX);
+    assert!(STORE_VALUE_BYTES_MAX < MESSAGE_BYTES_MAX);
+};
