@@ -1,0 +1,431 @@
+//! What a vnode sees of its store: its own keyspace, with the writes of its turns already in it although the
+//! storage thread has not committed them yet. It decides which writes a turn staged, and how long a reply has
+//! to wait so that it promises nothing that is not committed. It does not know when commits happen: the host
+//! tells it.
+//!
+//! A write is *staged* while its turn runs, *pending* from the end of the turn until its commit, and then the
+//! store's own. Writes of one turn share a sequence number; commits happen in sequence.
+
+use crate::store::{Direction, Flow, KeyRange, OpenTree, StoreError, Tree, TreeSlot, Visit, Write};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The number of a turn's writes within their keyspace, from 1. 0 stands for "nothing to wait for".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Sequence(pub u64);
+
+/// A vnode's handle to its keyspace. Reads see the vnode's own writes at once.
+///
+/// The vnode and its host share what is inside, both on one thread; the lock is never contended.
+pub struct Keyspace(Arc<Shared>);
+
+/// The host's handle to the same keyspace: ends turns, learns of commits.
+pub struct KeyspaceHost(Arc<Shared>);
+
+struct Shared {
+    slot: TreeSlot,
+    tree: Arc<dyn Tree>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    overlay: BTreeMap<Bytes, Pending>,
+    staged: Vec<Bytes>,
+    sealed: VecDeque<(Sequence, Vec<Bytes>)>,
+    last: Sequence,
+    observed: Sequence,
+}
+
+struct Pending {
+    /// None while staged.
+    sequence: Option<Sequence>,
+    value: Option<Bytes>,
+    /// What a discarded turn has to put back.
+    before: Option<Box<Pending>>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn stage(&mut self, key: Bytes, value: Option<Bytes>) {
+        if let Some(old) = self.overlay.get_mut(&key) {
+            if old.sequence.is_none() {
+                old.value = value;
+                return;
+            }
+            let newer = Pending { sequence: None, value, before: None };
+            let pending = std::mem::replace(old, newer);
+            old.before = Some(Box::new(pending));
+        } else {
+            self.overlay.insert(key.clone(), Pending { sequence: None, value, before: None });
+        }
+        self.staged.push(key);
+    }
+}
+
+impl Keyspace {
+    /// Both handles of one open keyspace.
+    pub fn new(open: OpenTree) -> (Keyspace, KeyspaceHost) {
+        let shared = Arc::new(Shared { slot: open.slot, tree: open.tree, state: Mutex::default() });
+        (Keyspace(shared.clone()), KeyspaceHost(shared))
+    }
+
+    /// The value under `key`.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        {
+            let mut state = self.0.state();
+            if let Some(pending) = state.overlay.get(key) {
+                let (value, sequence) = (pending.value.clone(), pending.sequence);
+                state.observed = state.observed.max(sequence.unwrap_or_default());
+                return Ok(value);
+            }
+        }
+        self.0.tree.get(key)
+    }
+
+    /// Stages a write: visible here at once, committed with the turn.
+    pub fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.0.state().stage(key.into(), Some(value.into()));
+    }
+
+    /// Stages a removal.
+    pub fn remove(&self, key: impl Into<Bytes>) {
+        self.0.state().stage(key.into(), None);
+    }
+
+    /// Visits the keys of `range` in order until `visit` breaks.
+    pub fn scan(&self, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StoreError> {
+        let over = {
+            let mut state = self.0.state();
+            let (over, observed) = overlay_of(&state, range, direction);
+            state.observed = state.observed.max(observed);
+            over
+        };
+        scan_merged(&*self.0.tree, over, range, direction, visit)
+    }
+
+    /// What this handle shows now, for work on another thread.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut state = self.0.state();
+        let over = state.overlay.iter().map(|(k, p)| (k.clone(), p.value.clone())).collect();
+        let observed = state.overlay.values().filter_map(|p| p.sequence).max().unwrap_or_default();
+        state.observed = state.observed.max(observed);
+        Snapshot { tree: self.0.tree.snapshot(), overlay: over }
+    }
+}
+
+/// How a turn left its keyspace.
+#[derive(Debug, Default)]
+pub struct Sealed {
+    /// What to commit, together.
+    pub writes: Vec<Write>,
+    /// The number of these writes; 0 when there are none.
+    pub sequence: Sequence,
+    /// A reply of this turn must wait until this number is committed: its own writes, or pending writes of
+    /// earlier turns that it read.
+    pub wait_for: Sequence,
+}
+
+impl KeyspaceHost {
+    /// Ends a turn that succeeded.
+    pub fn seal(&self) -> Sealed {
+        let mut state = self.0.state();
+        let observed = std::mem::take(&mut state.observed);
+        if state.staged.is_empty() {
+            return Sealed { writes: Vec::new(), sequence: Sequence(0), wait_for: observed };
+        }
+        let sequence = Sequence(state.last.0 + 1);
+        state.last = sequence;
+        let keys = std::mem::take(&mut state.staged);
+        let mut writes = Vec::with_capacity(keys.len());
+        for key in &keys {
+            if let Some(pending) = state.overlay.get_mut(key) {
+                pending.sequence = Some(sequence);
+                pending.before = None;
+                writes.push(Write { tree: self.0.slot, key: key.clone(), value: pending.value.clone() });
+            }
+        }
+        state.sealed.push_back((sequence, keys));
+        Sealed { writes, sequence, wait_for: sequence }
+    }
+
+    /// Ends a turn that failed: its staged writes never were.
+    pub fn discard(&self) {
+        let mut state = self.0.state();
+        state.observed = Sequence(0);
+        for key in std::mem::take(&mut state.staged) {
+            if let Some(pending) = state.overlay.remove(&key)
+                && let Some(before) = pending.before
+            {
+                state.overlay.insert(key, *before);
+            }
+        }
+    }
+
+    /// Everything up to `sequence` is committed; the store itself shows it now.
+    pub fn committed(&self, sequence: Sequence) {
+        let mut state = self.0.state();
+        while state.sealed.front().is_some_and(|(sealed, _)| *sealed <= sequence) {
+            let Some((sealed, keys)) = state.sealed.pop_front() else { return };
+            for key in keys {
+                if state.overlay.get(&key).is_some_and(|p| p.sequence == Some(sealed)) {
+                    state.overlay.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Writes that are staged or pending.
+    pub fn pending(&self) -> usize {
+        self.0.state().overlay.len()
+    }
+
+    /// See [`Keyspace::snapshot`].
+    pub fn snapshot(&self) -> Snapshot {
+        Keyspace(self.0.clone()).snapshot()
+    }
+}
+
+/// A keyspace as it was at one moment, for folds and long reads off the vnode's thread.
+pub struct Snapshot {
+    tree: Arc<dyn Tree>,
+    overlay: BTreeMap<Bytes, Option<Bytes>>,
+}
+
+impl Snapshot {
+    /// A snapshot of a keyspace that has no host: everything in it is committed.
+    pub fn of(tree: &Arc<dyn Tree>) -> Self {
+        Self { tree: tree.snapshot(), overlay: BTreeMap::new() }
+    }
+
+    /// The value under `key`.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.overlay.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.tree.get(key),
+        }
+    }
+
+    /// Visits the keys of `range` in order until `visit` breaks.
+    pub fn scan(&self, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StoreError> {
+        let mut over: Overlay = if range.is_empty() { Vec::new() } else { clone_range(&self.overlay, range) };
+        if direction == Direction::Descending {
+            over.reverse();
+        }
+        scan_merged(&*self.tree, over, range, direction, visit)
+    }
+}
+
+/// Reading, alike on a live keyspace and on a snapshot of it, so that a module writes its queries once.
+pub trait Read {
+    /// The value under `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    /// Visits the keys of `range` in order until `visit` breaks.
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StoreError>;
+}
+
+impl Read for Keyspace {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.get(key)
+    }
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StoreError> {
+        self.scan(range, direction, visit)
+    }
+}
+
+impl Read for Snapshot {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.get(key)
+    }
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StoreError> {
+        self.scan(range, direction, visit)
+    }
+}
+
+type Overlay = Vec<(Bytes, Option<Bytes>)>;
+
+fn clone_range(map: &BTreeMap<Bytes, Option<Bytes>>, range: &KeyRange) -> Overlay {
+    map.range::<[u8], _>(range.bounds()).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+fn overlay_of(state: &State, range: &KeyRange, direction: Direction) -> (Overlay, Sequence) {
+    if state.overlay.is_empty() || range.is_empty() {
+        return (Vec::new(), Sequence(0));
+    }
+    let mut observed = Sequence(0);
+    let mut over: Overlay = state
+        .overlay
+        .range::<[u8], _>(range.bounds())
+        .map(|(key, pending)| {
+            observed = observed.max(pending.sequence.unwrap_or_default());
+            (key.clone(), pending.value.clone())
+        })
+        .collect();
+    if direction == Direction::Descending {
+        over.reverse();
+    }
+    (over, observed)
+}
+
+/// Scans the tree with the overlay's entries (already in the order of `direction`) laid over it.
+fn scan_merged(
+    tree: &dyn Tree,
+    over: Overlay,
+    range: &KeyRange,
+    direction: Direction,
+    visit: Visit<'_>,
+) -> Result<(), StoreError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let mut over = over.into_iter().peekable();
+    let before = |a: &[u8], b: &[u8]| match direction {
+        Direction::Ascending => a < b,
+        Direction::Descending => a > b,
+    };
+    let mut stopped = false;
+    tree.scan(range, direction, &mut |key, value| {
+        while let Some((over_key, over_value)) = over.next_if(|(k, _)| before(k, key)) {
+            if let Some(over_value) = over_value
+                && visit(&over_key, &over_value).is_break()
+            {
+                stopped = true;
+                return Flow::Break(());
+            }
+        }
+        let flow = match over.next_if(|(k, _)| k.as_ref() == key) {
+            Some((_, Some(newer))) => visit(key, &newer),
+            Some((_, None)) => Flow::Continue(()),
+            None => visit(key, value),
+        };
+        stopped = flow.is_break();
+        flow
+    })?;
+    if !stopped {
+        for (key, value) in over {
+            if let Some(value) = value
+                && visit(&key, &value).is_break()
+            {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::store::{KeyspaceId, Store};
+    use proptest::prelude::*;
+
+    fn open(store: &MemoryStore) -> (Keyspace, KeyspaceHost) {
+        Keyspace::new(store.open(&KeyspaceId::Node).unwrap())
+    }
+
+    fn all(read: &dyn Read, direction: Direction) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut out = Vec::new();
+        read.scan(&KeyRange::all(), direction, &mut |k, v| {
+            out.push((k.to_vec(), v.to_vec()));
+            Flow::Continue(())
+        })
+        .unwrap();
+        out
+    }
+
+    #[test]
+    fn a_reader_waits_for_the_pending_write_it_saw_and_only_for_that() {
+        let store = MemoryStore::new();
+        let (keyspace, host) = open(&store);
+        keyspace.put(&b"a"[..], &b"1"[..]);
+        let first = host.seal();
+        assert_eq!(first.wait_for, Sequence(1));
+        assert_eq!(keyspace.get(b"b").unwrap(), None);
+        assert_eq!(host.seal().wait_for, Sequence(0), "an unrelated read does not wait");
+        assert_eq!(keyspace.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(host.seal().wait_for, Sequence(1));
+        let mut writes = first.writes;
+        store.commit(&mut writes).unwrap();
+        host.committed(Sequence(1));
+        assert_eq!(host.pending(), 0);
+        assert_eq!(keyspace.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(host.seal().wait_for, Sequence(0));
+    }
+
+    #[test]
+    fn a_discarded_turn_leaves_the_pending_write_before_it_in_place() {
+        let (keyspace, host) = open(&MemoryStore::new());
+        keyspace.put(&b"a"[..], &b"1"[..]);
+        host.seal();
+        keyspace.put(&b"a"[..], &b"2"[..]);
+        keyspace.put(&b"a"[..], &b"3"[..]);
+        keyspace.put(&b"b"[..], &b"4"[..]);
+        host.discard();
+        assert_eq!(all(&keyspace, Direction::Ascending), [(b"a".to_vec(), b"1".to_vec())]);
+        assert_eq!(host.seal().wait_for, Sequence(1));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(u8, u8),
+        Remove(u8),
+        Seal,
+        Discard,
+        CommitOne,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0u8..6, any::<u8>()).prop_map(|(k, v)| Step::Put(k, v)),
+            2 => (0u8..6).prop_map(Step::Remove),
+            3 => Just(Step::Seal),
+            1 => Just(Step::Discard),
+            2 => Just(Step::CommitOne),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_keyspace_shows_what_a_plain_map_would(steps in prop::collection::vec(step(), 0..60)) {
+            let store = MemoryStore::new();
+            let (keyspace, host) = open(&store);
+            let (mut model, mut turn) = (BTreeMap::new(), BTreeMap::new());
+            let mut queue: VecDeque<Sealed> = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Put(k, v) => { keyspace.put(vec![k], vec![v]); turn.insert(vec![k], Some(vec![v])); }
+                    Step::Remove(k) => { keyspace.remove(vec![k]); turn.insert(vec![k], None); }
+                    Step::Seal => {
+                        let sealed = host.seal();
+                        if !sealed.writes.is_empty() { queue.push_back(sealed); }
+                        for (k, v) in std::mem::take(&mut turn) {
+                            match v { Some(v) => { model.insert(k, v); } None => { model.remove(&k); } }
+                        }
+                    }
+                    Step::Discard => { host.discard(); turn.clear(); }
+                    Step::CommitOne => if let Some(mut sealed) = queue.pop_front() {
+                        store.commit(&mut sealed.writes).unwrap();
+                        host.committed(sealed.sequence);
+                    }
+                }
+                let mut expected = model.clone();
+                for (k, v) in &turn {
+                    match v { Some(v) => { expected.insert(k.clone(), v.clone()); } None => { expected.remove(k); } }
+                }
+                let mut expected: Vec<_> = expected.into_iter().collect();
+                prop_assert_eq!(&all(&keyspace, Direction::Ascending), &expected);
+                prop_assert_eq!(&all(&keyspace.snapshot(), Direction::Ascending), &expected);
+                expected.reverse();
+                prop_assert_eq!(&all(&keyspace, Direction::Descending), &expected);
+                prop_assert_eq!(&all(&keyspace.snapshot(), Direction::Descending), &expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! When a request has ended, and how. Pure state machines over the replicas' answers; they do not know how a
+//! replica is reached, nor what it was asked.
+//!
+//! A write ends *done*, *refused* (no replica applied it) or *unknown* (it may appear yet): a timeout is
+//! never a failure. What counts are acknowledgements from partitions (w), durable ones (dw), ones from
+//! primaries (pw) and from distinct machines (node_confirms): two acknowledgements of one machine are not two
+//! copies, though Riak took them for that.
+
+use crate::ids::NodeId;
+use crate::limits::N_VAL_MAX;
+use crate::ring::{Preflist, Role};
+use smallvec::SmallVec;
+use std::fmt;
+use std::str::FromStr;
+
+/// How many of n: a number or a word for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Count {
+    /// That many.
+    Exactly(usize),
+    /// One.
+    One,
+    /// More than half of n.
+    Quorum,
+    /// All n.
+    All,
+}
+
+impl Count {
+    /// The number for `n` replicas.
+    pub fn of(self, n: usize) -> usize {
+        match self {
+            Self::Exactly(count) => count,
+            Self::One => 1,
+            Self::Quorum => n / 2 + 1,
+            Self::All => n,
+        }
+    }
+}
+
+/// The text is no count.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected a whole number, 'one', 'quorum' or 'all'")]
+pub struct CountError;
+
+impl FromStr for Count {
+    type Err = CountError;
+    fn from_str(text: &str) -> Result<Self, CountError> {
+        match text {
+            "one" => Ok(Self::One),
+            "quorum" => Ok(Self::Quorum),
+            "all" => Ok(Self::All),
+            number if number.len() <= 4 && number.bytes().all(|b| b.is_ascii_digit()) => {
+                number.parse().map(Self::Exactly).map_err(|_| CountError)
+            }
+            _ => Err(CountError),
+        }
+    }
+}
+
+/// What a request asks for. None: the service's default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QuorumOptions {
+    /// Replicas to use; at most the service's.
+    pub n_val: Option<usize>,
+    /// Replicas that must answer a read.
+    pub r: Option<Count>,
+    /// Replicas that must acknowledge a write.
+    pub w: Option<Count>,
+    /// Of these, how many durably (synced to disk).
+    pub dw: Option<Count>,
+    /// How many primaries must answer a read.
+    pub pr: Option<Count>,
+    /// How many primaries must acknowledge a write.
+    pub pw: Option<Count>,
+    /// How many distinct nodes must confirm.
+    pub node_confirms: Option<usize>,
+    /// Whether fallbacks may stand in for primaries that are down. Default true.
+    pub sloppy: Option<bool>,
+}
+
+/// A service's defaults, already known to be possible.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QuorumDefaults {
+    /// Replicas of a key.
+    pub n_val: usize,
+    /// See [`QuorumOptions::r`].
+    pub r: Count,
+    /// See [`QuorumOptions::w`].
+    pub w: Count,
+}
+
+/// The numbers of one request, checked against each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// Replicas.
+    pub n: usize,
+    /// Answers that a read needs.
+    pub r: usize,
+    /// Acknowledgements that a write needs.
+    pub w: usize,
+    /// Durable ones among them.
+    pub dw: usize,
+    /// Primaries that a read needs.
+    pub pr: usize,
+    /// Primaries that a write needs.
+    pub pw: usize,
+    /// Distinct nodes; none: as many as the preference list allows, at most w.
+    pub node_confirms: Option<usize>,
+    /// Whether fallbacks count.
+    pub sloppy: bool,
+}
+
+/// A request asks for what cannot be. Nothing was sent.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{name}={given} is impossible: {expected}")]
+pub struct ImpossibleQuorum {
+    /// The parameter.
+    pub name: &'static str,
+    /// Its value.
+    pub given: usize,
+    /// What would be possible.
+    pub expected: String,
+}
+
+impl QuorumOptions {
+    /// The numbers in force.
+    pub fn resolve(&self, defaults: &QuorumDefaults) -> Result<Rules, ImpossibleQuorum> {
+        let within = |name, given: usize, low: usize, high: usize| {
+            if (low..=high).contains(&given) {
+                Ok(given)
+            } else {
+                Err(ImpossibleQuorum { name, given, expected: format!("it must be from {low} to {high}") })
+            }
+        };
+        let n = within("n_val", self.n_val.unwrap_or(defaults.n_val), 1, defaults.n_val.min(N_VAL_MAX))?;
+        let count = |name, asked: Option<Count>, default: usize, low| {
+            within(name, asked.map_or(default, |c| c.of(n)), low, n)
+        };
+        Ok(Rules {
+            n,
+            r: count("r", self.r, defaults.r.of(n).min(n), 1)?,
+            w: count("w", self.w, defaults.w.of(n).min(n), 1)?,
+            dw: count("dw", self.dw, 0, 0)?,
+            pr: count("pr", self.pr, 0, 0)?,
+            pw: count("pw", self.pw, 0, 0)?,
+            node_confirms: match self.node_confirms {
+                Some(given) => Some(within("node_confirms", given, 0, n)?),
+                None => None,
+            },
+            sloppy: self.sloppy.unwrap_or(true),
+        })
+    }
+}
+
+/// Why a replica, or a whole request, did nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Its queue is full. Come again later.
+    Overloaded,
+    /// The node is shutting down.
+    Stopping,
+    /// The vnode could not be started or asked.
+    Unavailable(String),
+    /// The deadline had passed before it was looked at.
+    Expired,
+    /// Fewer primaries are up than pr or pw asks for.
+    Primaries {
+        /// Asked for.
+        needed: usize,
+        /// Up.
+        up: usize,
+    },
+    /// Fewer distinct nodes are up than node_confirms asks for.
+    Nodes {
+        /// Asked for.
+        needed: usize,
+        /// Up.
+        up: usize,
+    },
+    /// Fewer replicas can be asked than r or w needs.
+    Replicas {
+        /// Asked for.
+        needed: usize,
+        /// There.
+        up: usize,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overloaded => f.write_str("the node has as much work waiting as it may"),
+            Self::Stopping => f.write_str("the node is shutting down"),
+            Self::Unavailable(why) => write!(f, "a replica is not available: {why}"),
+            Self::Expired => f.write_str("the deadline passed before the request was looked at"),
+            Self::Primaries { needed, up } => write!(f, "{needed} primaries are needed, {up} are up"),
+            Self::Nodes { needed, up } => write!(f, "{needed} distinct nodes are needed, {up} are up"),
+            Self::Replicas { needed, up } => write!(f, "{needed} replicas are needed, {up} can be asked"),
+        }
+    }
+}
+
+/// What one replica said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It did what was asked; `durable` when it survives the machine.
+    Done {
+        /// Synced to disk.
+        durable: bool,
+    },
+    /// It did not, and never will: nothing was changed there.
+    Refused(Refusal),
+    /// It looked, and its state says no (see [`crate::vnode::Merged::Absorbed`] and `Conflicting`).
+    Declined,
+    /// It may have done it, or not.
+    Failed,
+}
+
+/// How a request ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// As asked for.
+    Done,
+    /// A replica's state speaks against it.
+    Declined,
+    /// Nothing was written, nothing will be.
+    Refused(Refusal),
+    /// It may have been written, and may still be.
+    Unknown,
+}
+
+/// Where a replica is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    node: NodeId,
+    primary: bool,
+}
+
+fn places(preflist: &Preflist) -> SmallVec<[Place; 5]> {
+    preflist.iter().map(|e| Place { node: e.node, primary: e.role == Role::Primary }).collect()
+}
+
+fn distinct(nodes: impl Iterator<Item = NodeId>) -> usize {
+    let mut seen: SmallVec<[NodeId; 5]> = SmallVec::new();
+    for node in nodes {
+        if !seen.contains(&node) {
+            seen.push(node);
+        }
+    }
+    seen.len()
+}
+
+/// A write under way: sent to every replica of the preference list at once.
+#[derive(Clone, Debug)]
+pub struct WriteQuorum {
+    rules: Rules,
+    node_confirms: usize,
+    places: SmallVec<[Place; 5]>,
+    answers: SmallVec<[Option<Answer>; 5]>,
+    ended: bool,
+}
+
+impl WriteQuorum {
+    /// A write to the replicas of `preflist`, refused at once when they cannot satisfy the rules.
+    pub fn new(rules: Rules, preflist: &Preflist) -> Result<Self, Refusal> {
+        let places = places(preflist);
+        let primaries = places.iter().filter(|p| p.primary).count();
+        let nodes = distinct(places.iter().map(|p| p.node));
+        if rules.pw > primaries {
+            return Err(Refusal::Primaries { needed: rules.pw, up: primaries });
+        }
+        let needed = rules.w.max(rules.dw);
+        if needed > places.len() {
+            return Err(Refusal::Replicas { needed, up: places.len() });
+        }
+        let node_confirms = rules.node_confirms.unwrap_or(rules.w.min(nodes));
+        if node_confirms > nodes {
+            return Err(Refusal::Nodes { needed: node_confirms, up: nodes });
+        }
+        let answers = places.iter().map(|_| None).collect();
+        Ok(Self { rules, node_confirms, places, answers, ended: false })
+    }
+
+    /// Takes in one replica's answer. The verdict is given once, as soon as it is certain; answers after it
+    /// are kept for [`Self::confirmed_by`].
+    pub fn answer(&mut self, replica: usize, answer: Answer) -> Option<Verdict> {
+        let slot = self.answers.get_mut(replica)?;
+        if slot.is_some() {
+            return None;
+        }
+        *slot = Some(answer);
+        self.verdict()
+    }
+
+    fn verdict(&mut self) -> Option<Verdict> {
+        if self.ended {
+            return None;
+        }
+        let verdict = if self.answers.contains(&Some(Answer::Declined)) {
+            Verdict::Declined
+        } else if self.satisfied(
+            |a| matches!(a, Some(Answer::Done { .. })),
+            |a| *a == Some(Answer::Done { durable: true }),
+        ) {
+            Verdict::Done
+        } else if self.satisfied(
+            |a| matches!(a, None | Some(Answer::Done { .. })),
+            |a| matches!(a, None | Some(Answer::Done { durable: true })),
+        ) {
+            return None;
+        } else if self.answers.iter().all(|a| matches!(a, Some(Answer::Refused(_)))) {
+            self.refusal()
+        } else if self.answers.iter().any(|a| matches!(a, Some(Answer::Done { .. } | Answer::Failed))) {
+            Verdict::Unknown
+        } else {
+            return None; // only refusals so far: the last replica decides between refused and unknown
+        };
+        self.ended = true;
+        Some(verdict)
+    }
+
+    fn satisfied(
+        &self,
+        done: impl Fn(&Option<Answer>) -> bool,
+        durable: impl Fn(&Option<Answer>) -> bool,
+    ) -> bool {
+        let each = || self.answers.iter().zip(&self.places);
+        each().filter(|(a, _)| done(a)).count() >= self.rules.w
+            && each().filter(|(a, _)| durable(a)).count() >= self.rules.dw
+            && each().filter(|(a, p)| done(a) && p.primary).count() >= self.rules.pw
+            && distinct(each().filter(|(a, _)| done(a)).map(|(_, p)| p.node)) >= self.node_confirms
+    }
+
+    fn refusal(&self) -> Verdict {
+        let mut reason = Refusal::Overloaded;
+        for answer in self.answers.iter().flatten() {
+            if let Answer::Refused(refusal) = answer {
+                reason = refusal.clone();
+            }
+        }
+        Verdict::Refused(reason)
+    }
+
+    /// The deadline has passed. Replicas that were asked and said nothing may still act: unknown, unless
+    /// every one had refused.
+    pub fn deadline(&mut self) -> Verdict {
+        self.ended = true;
+        if !self.answers.is_empty() && self.answers.iter().all(|a| matches!(a, Some(Answer::Refused(_)))) {
+            return self.refusal();
+        }
+        Verdict::Unknown
+    }
+
+    /// The replicas that have confirmed so far, by their place in the preference list.
+    pub fn confirmed_by(&self) -> impl Iterator<Item = usize> + '_ {
+        self.answers
+            .iter()
+            .enumerate()
+            .filter(|(_, a)| matches!(a, Some(Answer::Done { .. })))
+            .map(|(i, _)| i)
+    }
+}
+
+/// What a read does next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReadStep {
+    /// Ask this replica, by its place in the preference list.
+    Ask(usize),
+    /// Wait for those that were asked.
+    Wait,
+    /// Enough have answered.
+    Done,
+    /// It can no longer succeed.
+    Ended(Refusal),
+}
+
+/// A read under way: r replicas are asked, a further one whenever one fails or is late.
+#[derive(Clone, Debug)]
+pub struct ReadQuorum {
+    rules: Rules,
+    places: SmallVec<[Place; 5]>,
+    asked: SmallVec<[bool; 5]>,
+    answers: SmallVec<[Option<bool>; 5]>,
+    last_refusal: Option<Refusal>,
+}
+
+impl ReadQuorum {
+    /// A read at the replicas of `preflist`, refused at once when they cannot satisfy the rules.
+    pub fn new(rules: Rules, preflist: &Preflist) -> Result<Self, Refusal> {
+        let places = places(preflist);
+        let primaries = places.iter().filter(|p| p.primary).count();
+        if rules.pr > primaries {
+            return Err(Refusal::Primaries { needed: rules.pr, up: primaries });
+        }
+        if rules.r > places.len() {
+            return Err(Refusal::Replicas { needed: rules.r, up: places.len() });
+        }
+        let (asked, answers) =
+            (places.iter().map(|_| false).collect(), places.iter().map(|_| None).collect());
+        Ok(Self { rules, places, asked, answers, last_refusal: None })
+    }
+
+    /// The next step; call it again after each `Ask` until it says something else.
+    pub fn step(&mut self) -> ReadStep {
+        let count = |this: &Self, wanted: fn(bool, Option<bool>) -> bool| {
+            let hits = this.asked.iter().zip(&this.answers).zip(&this.places);
+            let hits = hits.filter(|((asked, answer), _)| wanted(**asked, **answer));
+            hits.fold((0, 0), |(all, primary), (_, p)| (all + 1, primary + usize::from(p.primary)))
+        };
+        let (answered, primaries) = count(self, |_, answer| answer == Some(true));
+        if answered >= self.rules.r && primaries >= self.rules.pr {
+            return ReadStep::Done;
+        }
+        let (hopeful, hopeful_primaries) = count(self, |asked, answer| asked && answer != Some(false));
+        if hopeful >= self.rules.r && hopeful_primaries >= self.rules.pr {
+            return ReadStep::Wait;
+        }
+        let primary_needed = hopeful >= self.rules.r;
+        match self.ask_another(primary_needed) {
+            Some(replica) => ReadStep::Ask(replica),
+            None => ReadStep::Ended(
+                self.last_refusal
+                    .clone()
+                    .unwrap_or(Refusal::Replicas { needed: self.rules.r.max(self.rules.pr), up: hopeful }),
+            ),
+        }
+    }
+
+    fn ask_another(&mut self, primary_needed: bool) -> Option<usize> {
+        let replica = (0..self.places.len())
+            .find(|i| !self.asked[*i] && (!primary_needed || self.places[*i].primary))?;
+        self.asked[replica] = true;
+        Some(replica)
+    }
+
+    /// A replica answered (`None`) or could not (`Some`: why).
+    pub fn answer(&mut self, replica: usize, refusal: Option<Refusal>) {
+        if let Some(slot) = self.answers.get_mut(replica)
+            && slot.is_none()
+        {
+            *slot = Some(refusal.is_none());
+            self.last_refusal = refusal.or(self.last_refusal.take());
+        }
+    }
+
+    /// One of those asked is late: another to ask, if there is one.
+    pub fn hedge(&mut self) -> Option<usize> {
+        self.ask_another(false)
+    }
+}
+
+#[cfg(test)]
+mod tests;
