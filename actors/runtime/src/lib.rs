@@ -1,1 +1,26 @@
-//! x
+//! The actors of ringwork: thin shells round the state machines of `ringwork-core`. The runtime carries: it
+//! owns threads, time, the store and the addresses of actors, and leaves every decision that is a rule to
+//! core.
+//!
+//! Reading order: [`node`] (what is started, and how it stops), [`coordinator`] (the life of a request),
+//! [`vnode`] (a turn), [`storage`] (group commit), [`vnode_master`] (who lives, who is restarted).
+//!
+//! **Invariant:** no actor registry and no global. Addresses are passed in; [`post::Postbox`] is the only way
+//! to an actor's mailbox; [`spawner::Spawner`] decides on which thread an actor starts; [`time`] and
+//! [`randomness`] are the only sources of either.
+
+pub mod coordinator;
+pub mod files;
+pub mod messages;
+pub mod node;
+pub mod post;
+pub mod randomness;
+pub mod ring_manager;
+pub mod spawner;
+pub mod storage;
+pub mod store;
+pub mod telemetry;
+pub mod time;
+pub mod vnode;
+pub mod vnode_master;
+pub mod watch;

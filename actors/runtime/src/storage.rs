@@ -1,0 +1,391 @@
+//! Group commit. Everything that every vnode of the node writes goes through one queue to one committer, which
+//! drains what has gathered into one batch, commits it, syncs it if somebody must know that it is on disk, and
+//! then answers all. Batches form by themselves: while one is being committed the next one gathers.
+//!
+//! It decides when to commit and when to sync; what a reply promises has been done when it leaves. It does not
+//! know vnodes: a turn's writes come with a closure that is told how they ended.
+//!
+//! Each batch also carries the number of the commit. Beside the database a small file remembers how far
+//! commits had come, so that an engine that quietly cut the end off a damaged journal is found out at start.
+
+use crate::spawner::{Placement, start_thread};
+use crate::telemetry::Telemetry;
+use crate::time::{Clock, Moment};
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use ringwork_core::store::{KeyspaceId, OpenTree, Store, StoreError, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot, watch};
+
+/// When an acknowledgement may leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// After the write is synced to disk.
+    Sync,
+    /// After the write has reached the operating system; synced in the background, this often.
+    Interval(Duration),
+    /// After the write has reached the operating system, which writes it to disk when it likes.
+    Os,
+}
+
+/// Bounds of the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    /// Writes that may wait. More are refused before their turn runs.
+    pub writes_max: usize,
+    /// Bytes of keys and values that may wait.
+    pub bytes_max: usize,
+}
+
+/// Most writes of one commit: beyond this a larger batch is no cheaper per write, only later.
+const BATCH_WRITES_MAX: usize = 4096;
+/// Most bytes of one commit.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often the committer looks at the engine's own progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// The node keyspace's key under which the number of the last commit lies.
+pub const COMMIT_NUMBER_KEY: &[u8] = b"commit-number";
+
+/// What became of a turn's writes.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Whether they are synced to disk.
+    pub durable: bool,
+}
+
+type Done = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
+
+struct Entry {
+    writes: Vec<Write>,
+    bytes: usize,
+    sync: bool,
+    done: Option<Done>,
+}
+
+/// The way to the committer. Cheap to clone.
+#[derive(Clone)]
+pub struct Storage(Arc<Shared>);
+
+struct Shared {
+    sender: Sender<Entry>,
+    waiting: Gauge,
+    limits: QueueLimits,
+    /// Wakes a committer that runs as a task; a committer thread wakes by the channel.
+    wake: Option<Notify>,
+    stopping: AtomicBool,
+    failed: watch::Sender<Option<StoreError>>,
+}
+
+#[derive(Default)]
+struct Gauge {
+    writes: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Storage {
+    /// Starts the committer of `store`: a thread, or a task of the current thread where everything runs there.
+    /// `mark` is told the number of each commit that will survive this process.
+    pub fn start(
+        store: Arc<dyn Store>,
+        durability: Durability,
+        limits: QueueLimits,
+        placement: Placement,
+        clock: Clock,
+        telemetry: Arc<Telemetry>,
+        mark: Option<CommitMark>,
+    ) -> Result<Self, StoreError> {
+        let node = store.open(&KeyspaceId::Node)?;
+        let number = read_commit_number(&node)?;
+        if let Some(mark) = &mark {
+            mark.check(number)?;
+        }
+        // Unbounded as a channel; bounded by the gauge, which turns ask before they run.
+        let (sender, receiver) = unbounded();
+        let inline = placement == Placement::Here;
+        let shared = Arc::new(Shared {
+            sender,
+            waiting: Gauge::default(),
+            limits,
+            wake: inline.then(Notify::new),
+            stopping: AtomicBool::new(false),
+            failed: watch::Sender::new(None),
+        });
+        let mut committer = Committer {
+            store,
+            node,
+            number,
+            durability,
+            clock: clock.clone(),
+            telemetry,
+            mark,
+            shared: shared.clone(),
+            unsynced: false,
+            synced_at: clock.moment(),
+            looked_at: clock.moment(),
+            broken: None,
+        };
+        if inline {
+            actix_rt::spawn(async move { committer.run_as_task(receiver).await });
+        } else {
+            start_thread("storage", move || committer.run_as_thread(&receiver))
+                .map_err(|e| StoreError::Broken(format!("the storage thread cannot be started: {e}")))?;
+        }
+        Ok(Self(shared))
+    }
+
+    /// Whether the queue has room. Asked before a turn that writes; a turn that runs is always taken in, so
+    /// the bound is exceeded by at most one turn per shard.
+    pub fn has_room(&self) -> bool {
+        self.0.waiting.writes.load(Ordering::Relaxed) < self.0.limits.writes_max
+            && self.0.waiting.bytes.load(Ordering::Relaxed) < self.0.limits.bytes_max
+            && !self.0.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Hands writes over, to be applied together; no writes is a wait for those before. `done` runs on the
+    /// committer's thread, in the order of submission: it must be short.
+    pub fn submit(
+        &self,
+        writes: Vec<Write>,
+        sync: bool,
+        done: impl FnOnce(Result<Committed, StoreError>) + Send + 'static,
+    ) {
+        let bytes = writes.iter().map(|w| w.key.len() + w.value.as_ref().map_or(0, Bytes::len)).sum();
+        self.0.waiting.writes.fetch_add(writes.len(), Ordering::Relaxed);
+        self.0.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let entry = Entry { writes, bytes, sync, done: Some(Box::new(done)) };
+        if let Err(error) = self.0.sender.send(entry) {
+            let mut entry = error.into_inner();
+            if let Some(done) = entry.done.take() {
+                done(Err(stopped()));
+            }
+        } else if let Some(wake) = &self.0.wake {
+            wake.notify_one();
+        }
+    }
+
+    /// Waits until everything submitted so far is committed, and synced when `sync`.
+    pub async fn barrier(&self, sync: bool) -> Result<(), StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(Vec::new(), sync, move |result| {
+            let _ = sender.send(result.map(drop));
+        });
+        receiver.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Ends when the store has failed for good, with the reason: the node must stop.
+    pub async fn failure(&self) -> StoreError {
+        let mut failed = self.0.failed.subscribe();
+        loop {
+            if let Some(error) = failed.borrow_and_update().clone() {
+                return error;
+            }
+            if failed.changed().await.is_err() {
+                return stopped();
+            }
+        }
+    }
+
+    /// Refuses new writes, commits and syncs what waits, and ends the committer.
+    pub async fn stop(&self) -> Result<(), StoreError> {
+        self.0.stopping.store(true, Ordering::Relaxed);
+        self.barrier(true).await
+    }
+
+    /// Writes and bytes that wait now.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.0.waiting.writes.load(Ordering::Relaxed), self.0.waiting.bytes.load(Ordering::Relaxed))
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Broken("the storage thread has ended".into())
+}
+
+fn read_commit_number(node: &OpenTree) -> Result<u64, StoreError> {
+    match node.tree.get(COMMIT_NUMBER_KEY)? {
+        None => Ok(0),
+        Some(bytes) => <[u8; 8]>::try_from(bytes.as_ref()).map(u64::from_be_bytes).map_err(|_| {
+            StoreError::Damaged("the store's own record of its last commit cannot be read".to_owned())
+        }),
+    }
+}
+
+struct Committer {
+    store: Arc<dyn Store>,
+    node: OpenTree,
+    number: u64,
+    durability: Durability,
+    clock: Clock,
+    telemetry: Arc<Telemetry>,
+    mark: Option<CommitMark>,
+    shared: Arc<Shared>,
+    unsynced: bool,
+    synced_at: Moment,
+    looked_at: Moment,
+    broken: Option<StoreError>,
+}
+
+impl Committer {
+    fn run_as_thread(&mut self, receiver: &Receiver<Entry>) {
+        loop {
+            match receiver.recv_timeout(self.time_to_next_duty()) {
+                Ok(first) => self.commit(first, receiver),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.do_duties();
+            if self.shared.stopping.load(Ordering::Relaxed) && receiver.is_empty() && !self.unsynced {
+                return;
+            }
+        }
+    }
+
+    async fn run_as_task(&mut self, receiver: Receiver<Entry>) {
+        loop {
+            while let Ok(first) = receiver.try_recv() {
+                self.commit(first, &receiver);
+            }
+            self.do_duties();
+            if self.shared.stopping.load(Ordering::Relaxed) && receiver.is_empty() && !self.unsynced {
+                return;
+            }
+            let shared = self.shared.clone();
+            let Some(wake) = &shared.wake else { return };
+            let _ = tokio::time::timeout(self.time_to_next_duty(), wake.notified()).await;
+        }
+    }
+
+    fn time_to_next_duty(&self) -> Duration {
+        let now = self.clock.moment();
+        let look = (self.looked_at + PROGRESS_INTERVAL).saturating_sub(now);
+        match self.durability {
+            Durability::Interval(every) if self.unsynced => {
+                look.min((self.synced_at + every).saturating_sub(now))
+            }
+            _ => look,
+        }
+    }
+
+    fn do_duties(&mut self) {
+        let now = self.clock.moment();
+        let due = match self.durability {
+            Durability::Interval(every) => now >= self.synced_at + every,
+            Durability::Sync | Durability::Os => false,
+        };
+        if self.unsynced && due {
+            self.sync();
+        }
+        if now >= self.looked_at + PROGRESS_INTERVAL {
+            self.looked_at = now;
+            if let Err(error) = self.store.check_progress(now.as_millis() as u64) {
+                self.fail(error);
+            }
+        }
+    }
+
+    fn commit(&mut self, first: Entry, receiver: &Receiver<Entry>) {
+        let (mut writes, mut bytes, mut sync) = (first.writes, first.bytes, first.sync);
+        let mut done = vec![first.done];
+        while writes.len() < BATCH_WRITES_MAX && bytes < BATCH_BYTES_MAX {
+            let Ok(entry) = receiver.try_recv() else { break };
+            writes.extend(entry.writes);
+            bytes += entry.bytes;
+            sync |= entry.sync;
+            done.push(entry.done);
+        }
+        let count = writes.len();
+        let result = self.apply(&mut writes, sync);
+        self.shared.waiting.writes.fetch_sub(count, Ordering::Relaxed);
+        self.shared.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        for done in done.into_iter().flatten() {
+            done(result.clone());
+        }
+    }
+
+    fn apply(&mut self, writes: &mut Vec<Write>, sync: bool) -> Result<Committed, StoreError> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
+        if !writes.is_empty() {
+            self.telemetry.storage_commits.increment();
+            self.telemetry.storage_writes.add(writes.len() as u64);
+            let number = self.number + 1;
+            writes.push(Write {
+                tree: self.node.slot,
+                key: Bytes::from_static(COMMIT_NUMBER_KEY),
+                value: Some(Bytes::copy_from_slice(&number.to_be_bytes())),
+            });
+            if let Err(error) = self.store.commit(writes) {
+                return Err(self.fail(error));
+            }
+            self.number = number;
+            self.unsynced = true;
+            if let Some(mark) = &mut self.mark
+                && let Err(error) = mark.advance(number)
+            {
+                return Err(self.fail(error));
+            }
+        }
+        if (sync || self.durability == Durability::Sync) && self.unsynced {
+            self.sync();
+        }
+        match &self.broken {
+            Some(error) => Err(error.clone()),
+            None => Ok(Committed { durable: !self.unsynced }),
+        }
+    }
+
+    fn sync(&mut self) {
+        self.telemetry.storage_syncs.increment();
+        match self.store.sync() {
+            Ok(()) => {
+                self.unsynced = false;
+                self.synced_at = self.clock.moment();
+            }
+            Err(error) => {
+                self.fail(error);
+            }
+        }
+    }
+
+    fn fail(&mut self, error: StoreError) -> StoreError {
+        let error = self.broken.get_or_insert(error).clone();
+        self.unsynced = false; // nothing more can be synced; do not wait for it
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.shared.failed.send_replace(Some(error.clone()));
+        error
+    }
+}
+
+/// A file beside the database with the number of the last commit that this process made. Not synced: it
+/// outlives the process like the journal's own tail, and after a loss of power an older number only makes the
+/// check weaker. See [`crate::files`] for how the file is laid out.
+pub struct CommitMark {
+    file: crate::files::NumberFile,
+    boot_unchanged: bool,
+}
+
+impl CommitMark {
+    /// The mark in `file`. `boot_unchanged`: the machine has not been restarted since it was written, so even
+    /// commits that were never synced must be there.
+    pub fn new(file: crate::files::NumberFile, boot_unchanged: bool) -> Self {
+        Self { file, boot_unchanged }
+    }
+
+    fn check(&self, number: u64) -> Result<(), StoreError> {
+        match self.file.value() {
+            Some(marked) if self.boot_unchanged && number < marked => Err(StoreError::Damaged(format!(
+                "the store ends at commit {number}, but commit {marked} had been acknowledged ({}): \
+                 the end of its journal is damaged",
+                self.file.path().display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn advance(&mut self, number: u64) -> Result<(), StoreError> {
+        self.file.set(number).map_err(|e| StoreError::Broken(e.to_string()))
+    }
+}

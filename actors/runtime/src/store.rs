@@ -1,0 +1,4 @@
+//! Storage engines behind core's `Store` trait. `disk` is the one that survives; the one in memory lives in
+//! core, because it is pure.
+
+pub mod disk;

@@ -1,0 +1,302 @@
+//! The store on disk: fjall, one database per node with one journal, a keyspace for each vnode's generation.
+//! It decides the engine's options and turns its errors into ours; when to commit and sync the storage thread
+//! decides. What the engine cannot tell by itself is checked here: a database that is missing although this
+//! node had one, and flushes that stand still.
+
+use bytes::Bytes;
+use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable};
+use ringwork_core::store::{
+    Direction, Flow, KeyRange, KeyspaceId, OpenTree, Store, StoreError, Tree, TreeSlot,
+};
+use ringwork_core::store::{Visit, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// The engine flushes and compacts with this many threads. With one, 3.1.13 was seen to deadlock on its own
+/// flush queue.
+const WORKER_THREADS: usize = 2;
+/// Journals may take this much before memtables are flushed to free them. Replayed at start, at about 170 000
+/// writes per second, so it bounds the time of a start.
+const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// A keyspace's memtable is flushed at a size between these. The sizes differ from keyspace to keyspace:
+/// with equal ones all fill and flush at the same moment (measured: stalls of 400 ms, three times the memory).
+const MEMTABLE_BYTES_MIN: u64 = 1024 * 1024;
+const MEMTABLE_BYTES_MAX: u64 = 7 * 1024 * 1024;
+/// Flushes wait but none has ended for this long: the engine is stuck, and memory would grow for ever.
+const FLUSH_STANDSTILL_MS: u64 = 60_000;
+
+/// How to open a disk store.
+#[derive(Clone, Debug)]
+pub struct DiskOptions {
+    /// Its directory; created when missing.
+    pub directory: PathBuf,
+    /// Bytes of the block cache.
+    pub cache_bytes: u64,
+}
+
+/// See the module's head.
+pub struct DiskStore {
+    directory: PathBuf,
+    database: Database,
+    slots: RwLock<Vec<Option<(KeyspaceId, fjall::Keyspace)>>>,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    seen: (usize, usize, usize),
+    since_ms: u64,
+}
+
+impl DiskStore {
+    /// Opens the database, or creates it. With `expected` it must be there: this node had one.
+    pub fn open(options: &DiskOptions, expected: bool) -> Result<Self, StoreError> {
+        let directory = options.directory.clone();
+        if expected && !directory.join("version").exists() {
+            return Err(StoreError::Damaged(format!(
+                "{} is missing or has lost its file 'version', although this node has kept data there. {}",
+                directory.display(),
+                way_out(&directory)
+            )));
+        }
+        // The engine meets some kinds of damage with a panic.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            Database::builder(&directory)
+                .cache_size(options.cache_bytes)
+                .worker_threads(WORKER_THREADS)
+                .max_journaling_size(JOURNAL_BYTES_MAX)
+                .open()
+        }));
+        let database = match opened {
+            Ok(Ok(database)) => database,
+            Ok(Err(fjall::Error::Locked)) => {
+                return Err(StoreError::Locked(format!(
+                    "{} is in use by another process",
+                    directory.display()
+                )));
+            }
+            Ok(Err(error)) => return Err(open_error(&directory, &error)),
+            Err(_) => {
+                let what = format!("the engine found {} in a state it cannot read", directory.display());
+                return Err(StoreError::Damaged(format!("{what}. {}", way_out(&directory))));
+            }
+        };
+        Ok(Self { directory, database, slots: RwLock::default(), progress: Mutex::default() })
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, doing: &str, error: &fjall::Error) -> StoreError {
+        let text = format!("{doing} in {}: {}", self.directory.display(), reason(error));
+        match error {
+            fjall::Error::Io(_) | fjall::Error::Poisoned => StoreError::Broken(text),
+            fjall::Error::Storage(fjall_io) if is_io(fjall_io) => StoreError::Broken(text),
+            _ => StoreError::Damaged(format!("{text}. {}", way_out(&self.directory))),
+        }
+    }
+}
+
+fn is_io(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.source().is_some_and(|source| source.is::<std::io::Error>())
+}
+
+/// The engine's own words, without its type's name.
+fn reason(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) => error.to_string(),
+        fjall::Error::Poisoned => "an earlier write or flush failed, so the engine takes no more".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn open_error(directory: &Path, error: &fjall::Error) -> StoreError {
+    let suspect = match error {
+        fjall::Error::JournalRecovery(_) | fjall::Error::InvalidTag(_) | fjall::Error::InvalidTrailer => {
+            journals(directory).pop().unwrap_or_else(|| directory.to_owned())
+        }
+        fjall::Error::InvalidVersion(_) => directory.join("version"),
+        fjall::Error::Storage(_) => directory.join("keyspaces"),
+        _ => directory.to_owned(),
+    };
+    let text = format!("{} is damaged or cannot be read ({})", suspect.display(), reason(error));
+    match error {
+        fjall::Error::Io(inner) if inner.kind() != std::io::ErrorKind::UnexpectedEof => {
+            StoreError::Broken(text)
+        }
+        _ => StoreError::Damaged(format!("{text}. {}", way_out(directory))),
+    }
+}
+
+/// The journal files, oldest first.
+fn journals(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut numbered: Vec<(u64, PathBuf)> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "jnl"))
+        .filter_map(|path| Some((path.file_stem()?.to_str()?.parse().ok()?, path)))
+        .collect();
+    numbered.sort();
+    numbered.into_iter().map(|(_, path)| path).collect()
+}
+
+fn way_out(directory: &Path) -> String {
+    let data = directory.parent().unwrap_or(directory).display().to_string();
+    format!(
+        "Way out: restore {data} from a backup; or, when other nodes hold replicas of this node's data, move it \
+         away and start the node empty"
+    )
+}
+
+/// Between the bounds, different from name to name, the same at every start.
+fn memtable_bytes(name: &str) -> u64 {
+    let hash = crc32fast::hash(name.as_bytes());
+    MEMTABLE_BYTES_MIN + u64::from(hash) % (MEMTABLE_BYTES_MAX - MEMTABLE_BYTES_MIN)
+}
+
+impl Store for DiskStore {
+    fn open(&self, keyspace: &KeyspaceId) -> Result<OpenTree, StoreError> {
+        let name = keyspace.to_string();
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes(&name));
+        let handle =
+            self.database.keyspace(&name, options).map_err(|e| self.error(&format!("opening {name}"), &e))?;
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let found = slots.iter().position(|slot| slot.as_ref().is_some_and(|(id, _)| id == keyspace));
+        let position = found.unwrap_or_else(|| {
+            slots.push(Some((keyspace.clone(), handle.clone())));
+            slots.len() - 1
+        });
+        let tree = DiskTree {
+            database: self.database.clone(),
+            keyspace: handle,
+            directory: self.directory.clone(),
+            frozen: None,
+        };
+        Ok(OpenTree { slot: TreeSlot(position as u32), tree: Arc::new(tree) })
+    }
+
+    fn keyspaces(&self) -> Result<Vec<KeyspaceId>, StoreError> {
+        let names = self.database.list_keyspace_names();
+        let mut ids: Vec<_> = names.iter().filter_map(|name| KeyspaceId::parse(name)).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    fn commit(&self, writes: &mut Vec<Write>) -> Result<(), StoreError> {
+        // `Buffer` hands the batch to the operating system; without a mode it may stay in the process.
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        {
+            let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+            for write in writes.drain(..) {
+                let Some(Some((_, keyspace))) = slots.get(write.tree.0 as usize) else { continue };
+                match write.value {
+                    Some(value) => batch.insert(keyspace, write.key, value),
+                    None => batch.remove(keyspace, write.key),
+                }
+            }
+        }
+        batch.commit().map_err(|e| self.error("writing", &e))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.database.persist(PersistMode::SyncData).map_err(|e| self.error("syncing", &e))
+    }
+
+    fn drop_keyspace(&self, keyspace: &KeyspaceId) -> Result<(), StoreError> {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots.iter_mut() {
+            if slot.as_ref().is_some_and(|(id, _)| id == keyspace) {
+                *slot = None;
+            }
+        }
+        drop(slots);
+        let name = keyspace.to_string();
+        if !self.database.keyspace_exists(&name) {
+            return Ok(());
+        }
+        let handle = self.database.keyspace(&name, KeyspaceCreateOptions::default);
+        let handle = handle.map_err(|e| self.error(&format!("opening {name}"), &e))?;
+        self.database.delete_keyspace(handle).map_err(|e| self.error(&format!("dropping {name}"), &e))
+    }
+
+    fn check_progress(&self, now_ms: u64) -> Result<(), StoreError> {
+        let waiting = self.database.outstanding_flushes();
+        let tables = {
+            let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+            slots.iter().flatten().map(|(_, keyspace)| keyspace.table_count()).sum()
+        };
+        let now = (waiting, tables, self.database.compactions_completed());
+        let mut progress = self.progress();
+        if waiting == 0 || now != progress.seen {
+            *progress = Progress { seen: now, since_ms: now_ms };
+            return Ok(());
+        }
+        if now_ms.saturating_sub(progress.since_ms) < FLUSH_STANDSTILL_MS {
+            return Ok(());
+        }
+        Err(StoreError::Broken(format!(
+            "the engine in {} has had {waiting} flushes waiting for {} s and ends none",
+            self.directory.display(),
+            FLUSH_STANDSTILL_MS / 1000
+        )))
+    }
+}
+
+struct DiskTree {
+    database: Database,
+    keyspace: fjall::Keyspace,
+    directory: PathBuf,
+    frozen: Option<fjall::Snapshot>,
+}
+
+impl DiskTree {
+    fn error(&self, error: fjall::Error) -> StoreError {
+        let text = format!("reading in {}: {}", self.directory.display(), reason(&error));
+        match error {
+            fjall::Error::Io(_) => StoreError::Broken(text),
+            _ => StoreError::Damaged(text),
+        }
+    }
+}
+
+impl Tree for DiskTree {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found = match &self.frozen {
+            Some(snapshot) => snapshot.get(&self.keyspace, key),
+            None => self.keyspace.get(key),
+        };
+        Ok(found.map_err(|e| self.error(e))?.map(Bytes::from))
+    }
+
+    fn scan(&self, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StoreError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut entries = match &self.frozen {
+            Some(snapshot) => snapshot.range::<&[u8], _>(&self.keyspace, range.bounds()),
+            None => self.keyspace.range::<&[u8], _>(range.bounds()),
+        };
+        loop {
+            let next = match direction {
+                Direction::Ascending => entries.next(),
+                Direction::Descending => entries.next_back(),
+            };
+            let Some(entry) = next else { return Ok(()) };
+            let (key, value) = entry.into_inner().map_err(|e| self.error(e))?;
+            if visit(&key, &value) == Flow::Break(()) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Arc<dyn Tree> {
+        Arc::new(Self {
+            database: self.database.clone(),
+            keyspace: self.keyspace.clone(),
+            directory: self.directory.clone(),
+            frozen: Some(self.frozen.clone().unwrap_or_else(|| self.database.snapshot())),
+        })
+    }
+}

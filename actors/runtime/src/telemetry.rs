@@ -1,0 +1,86 @@
+//! What the node counts. Plain atomics, one relaxed add each; it decides no more than the names under which
+//! they are shown. It does not know who scrapes them.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// That many more.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// As of now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Every counter of a node's runtime.
+        #[derive(Default)]
+        pub struct Telemetry {
+            $($(#[doc = $doc])+ pub $name: Counter,)+
+        }
+
+        impl Telemetry {
+            /// Name, meaning and value of each.
+            pub fn read(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($name), concat!($($doc),+), self.$name.value()),)+]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Vnodes that were started.
+    vnode_starts,
+    /// Turns that panicked; each cost one vnode its life.
+    vnode_panics,
+    /// Vnodes that were started again after a panic.
+    vnode_restarts,
+    /// Vnodes that could not be opened over their store.
+    vnode_start_failures,
+    /// Turns that ended with an error of the module.
+    vnode_errors,
+    /// Requests refused because a vnode's or the store's queue was full.
+    requests_overloaded,
+    /// Requests whose deadline had passed before their turn came.
+    requests_expired,
+    /// Requests whose outcome was unknown to the one who asked.
+    requests_unknown,
+    /// Merges that named an identity with other content.
+    merge_conflicts,
+    /// Items sent to a replica that lacked them, found by a read.
+    read_repairs,
+    /// Groups of writes that were committed together.
+    storage_commits,
+    /// Writes in them.
+    storage_writes,
+    /// Times the store was synced to disk.
+    storage_syncs,
+}
+
+impl Telemetry {
+    /// All counters as Prometheus text.
+    pub fn prometheus(&self) -> String {
+        let mut text = String::new();
+        for (name, help, value) in self.read() {
+            let help = help.trim();
+            let _ =
+                write!(text, "# HELP ringwork_{name}_total {help}\n# TYPE ringwork_{name}_total counter\n");
+            let _ = writeln!(text, "ringwork_{name}_total {value}");
+        }
+        text
+    }
+}

@@ -1,0 +1,463 @@
+//! The actor round one vnode. It decides nothing about data: it runs the module's turns one after another,
+//! each guarded so that a panic costs this vnode and nobody else, hands what a turn wrote to the storage
+//! thread, and lets the reply leave when what it promises is true. It does not know how it was found, nor what
+//! becomes of the partition after its death (the vnode master does).
+
+use crate::messages::{ReplyTo, Request, Task, VnodeAnswer};
+use crate::node::{NodeCore, ServiceCore};
+use crate::post::{Postbox, Posted};
+use crate::storage::Committed;
+use crate::vnode_master::{MasterMessage, VnodeMaster};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
+use bytes::Bytes;
+use ringwork_core::clock::hybrid::{HybridTime, Stamp};
+use ringwork_core::ids::{ActorId, Dot, Partition};
+use ringwork_core::keyspace::{KeyspaceHost, Sealed, Sequence};
+use ringwork_core::quorum::Refusal;
+use ringwork_core::ring::KeyHash;
+use ringwork_core::store::{StoreError, TreeSlot, Write};
+use ringwork_core::vnode::{After, Host, Item, Merged, Outcome, Turn, TurnEffects, TurnPlace, Vnode, Work};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Commands that a vnode may have scheduled for itself at one time: a module needs one or two.
+const LATER_COMMANDS_MAX: usize = 64;
+
+/// Who counts in this vnode's clocks, and how far it has counted. Kept in the node's keyspace and written in
+/// the same batch as the turn that counted.
+pub struct Incarnation {
+    /// Where it is kept.
+    pub slot: TreeSlot,
+    /// Under which key.
+    pub key: Bytes,
+    /// Bound to one generation of the store.
+    pub actor: ActorId,
+    /// The last dot minted.
+    pub counter: u64,
+}
+
+impl Incarnation {
+    fn write(&self) -> Write {
+        let value = [self.actor.0.to_be_bytes(), self.counter.to_be_bytes()].concat();
+        Write { tree: self.slot, key: self.key.clone(), value: Some(value.into()) }
+    }
+}
+
+/// A vnode that was opened, ready to become an actor.
+pub struct Opened<V: Vnode> {
+    /// The module's state machine.
+    pub vnode: V,
+    /// Its keyspace.
+    pub host: KeyspaceHost,
+    /// See [`Incarnation`].
+    pub incarnation: Incarnation,
+}
+
+/// See the module's head.
+pub struct VnodeActor<V: Vnode> {
+    partition: Partition,
+    service: Arc<ServiceCore<V>>,
+    master: Postbox<VnodeMaster<V>>,
+    me: Option<Postbox<VnodeActor<V>>>,
+    state: Option<Opened<V>>,
+    /// How far the storage thread has committed this keyspace's writes.
+    committed: Arc<AtomicU64>,
+    later_commands: usize,
+}
+
+/// Stop in peace, after everything that was posted before.
+pub(crate) struct Stop(pub(crate) oneshot::Sender<()>);
+
+/// A command that the vnode's own offloaded work asks for.
+struct Continue<V: Vnode> {
+    command: V::Command,
+    reply: ReplyTo<V>,
+    sync: bool,
+}
+
+struct TurnHost<'a> {
+    node: &'a NodeCore,
+    incarnation: &'a mut Incarnation,
+    minted: bool,
+}
+
+impl Host for TurnHost<'_> {
+    fn stamp_above(&mut self, above: HybridTime) -> Stamp {
+        self.node.stamp_above(above)
+    }
+
+    fn dot(&mut self) -> Dot {
+        self.minted = true;
+        self.incarnation.counter += 1;
+        Dot { actor: self.incarnation.actor, counter: self.incarnation.counter }
+    }
+}
+
+/// A turn that ended well.
+struct Ended<T, V: Vnode> {
+    value: T,
+    effects: TurnEffects<V>,
+    sealed: Sealed,
+}
+
+/// Why a turn left nothing behind.
+enum TurnFailure {
+    Module(String),
+    Panic(String),
+}
+
+impl<V: Vnode> VnodeActor<V> {
+    /// An actor for an opened vnode.
+    pub(crate) fn new(
+        partition: Partition,
+        service: Arc<ServiceCore<V>>,
+        master: Postbox<VnodeMaster<V>>,
+        opened: Opened<V>,
+    ) -> Self {
+        Self {
+            partition,
+            service,
+            master,
+            me: None,
+            state: Some(opened),
+            committed: Arc::default(),
+            later_commands: 0,
+        }
+    }
+
+    /// Tells the actor its own address; done by the master before anything else is posted.
+    pub(crate) fn set_postbox(&mut self, me: Postbox<VnodeActor<V>>) {
+        self.me = Some(me);
+    }
+
+    fn turn<T>(
+        &mut self,
+        body: impl FnOnce(&mut V, &mut Turn<'_, V>) -> Result<T, V::Error>,
+    ) -> Result<Ended<T, V>, TurnFailure> {
+        let node = self.service.node.clone();
+        let Some(state) = &mut self.state else {
+            return Err(TurnFailure::Module("the vnode has ended".into()));
+        };
+        state.host.committed(Sequence(self.committed.load(Ordering::Acquire)));
+        let place = TurnPlace {
+            now_ms: node.clock.wall_ms(),
+            partition: self.partition,
+            ring_size: node.ring.load().ring.size(),
+        };
+        let counter_before = state.incarnation.counter;
+        let mut host = TurnHost { node: &node, incarnation: &mut state.incarnation, minted: false };
+        let vnode = &mut state.vnode;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let mut turn = Turn::new(&mut host, place);
+            let value = body(vnode, &mut turn);
+            (value, turn.finish())
+        }));
+        let minted = host.minted;
+        match result {
+            Ok((Ok(value), effects)) => {
+                let mut sealed = state.host.seal();
+                if minted {
+                    sealed.writes.push(state.incarnation.write());
+                }
+                Ok(Ended { value, effects, sealed })
+            }
+            Ok((Err(error), _)) => {
+                state.host.discard();
+                state.incarnation.counter = counter_before;
+                node.telemetry.vnode_errors.increment();
+                tracing::warn!(service = V::SERVICE, partition = self.partition.0, %error, "a turn failed");
+                Err(TurnFailure::Module(error.to_string()))
+            }
+            Err(payload) => {
+                state.host.discard();
+                Err(TurnFailure::Panic(panic_text(&*payload)))
+            }
+        }
+    }
+
+    /// Hands over what a turn wrote, and runs `then` once that is committed, together with whatever the turn
+    /// read of writes that were still under way.
+    fn after_commit(
+        &self,
+        sealed: Sealed,
+        sync: bool,
+        then: impl FnOnce(Result<Committed, StoreError>) + Send + 'static,
+    ) {
+        let written = sealed.sequence;
+        if sealed.writes.is_empty() && !sync && sealed.wait_for.0 <= self.committed.load(Ordering::Acquire) {
+            return then(Ok(Committed { durable: false }));
+        }
+        let committed = self.committed.clone();
+        self.service.node.storage.submit(sealed.writes, sync, move |result| {
+            if result.is_ok() && written.0 > 0 {
+                committed.store(written.0, Ordering::Release);
+            }
+            then(result);
+        });
+    }
+
+    fn handle_request(&mut self, request: Request<V>, ctx: &mut Context<Self>) {
+        let Request { task, mut reply, deadline, sync } = request;
+        reply.begin();
+        let node = &self.service.node;
+        if node.clock.moment() > deadline {
+            node.telemetry.requests_expired.increment();
+            return reply.answer(VnodeAnswer::Refused(Refusal::Expired));
+        }
+        if !matches!(task, Task::Read(_)) && !node.storage.has_room() {
+            node.telemetry.requests_overloaded.increment();
+            let refusal = if node.is_stopping() { Refusal::Stopping } else { Refusal::Overloaded };
+            return reply.answer(VnodeAnswer::Refused(refusal));
+        }
+        match task {
+            Task::Merge(item) => self.merge(item, reply, sync, ctx),
+            Task::Read(command) => self.run(command, reply, false, true, ctx),
+            Task::Run(command) => self.run(command, reply, sync, false, ctx),
+        }
+    }
+
+    fn merge(&mut self, item: V::Item, reply: ReplyTo<V>, sync: bool, ctx: &mut Context<Self>) {
+        let heard = self.service.watchers.any().then(|| {
+            let hash = KeyHash::of(V::SERVICE, item.routing_key());
+            self.service.watchers.listens_to(&hash).then(|| (hash, item.clone()))
+        });
+        match self.turn(|vnode, _| vnode.merge(item)) {
+            Ok(ended) => {
+                let merged = ended.value;
+                if merged == Merged::Conflicting {
+                    self.service.node.telemetry.merge_conflicts.increment();
+                }
+                let tell = heard.flatten().filter(|_| merged == Merged::Changed);
+                let watchers = self.service.watchers.clone();
+                self.after_commit(ended.sealed, sync, move |result| match result {
+                    Ok(Committed { durable }) => {
+                        reply.answer(VnodeAnswer::Merged { merged, durable });
+                        if let Some((hash, item)) = tell {
+                            watchers.tell(&hash, &item);
+                        }
+                    }
+                    Err(error) => reply.answer(VnodeAnswer::Failed(error.to_string())),
+                });
+            }
+            Err(failure) => self.fail(failure, reply, ctx),
+        }
+    }
+
+    fn run(
+        &mut self,
+        command: V::Command,
+        reply: ReplyTo<V>,
+        sync: bool,
+        reads: bool,
+        ctx: &mut Context<Self>,
+    ) {
+        match self.turn(|vnode, turn| vnode.handle_command(command, turn)) {
+            Ok(ended) => self.conclude(ended, reply, sync, reads, ctx),
+            Err(failure) => self.fail(failure, reply, ctx),
+        }
+    }
+
+    /// A command the vnode gave itself, at once or after a while.
+    fn run_own(&mut self, command: V::Command, ctx: &mut Context<Self>) {
+        self.run(command, ReplyTo::nobody(), false, false, ctx);
+    }
+
+    fn conclude(
+        &mut self,
+        ended: Ended<Outcome<V>, V>,
+        reply: ReplyTo<V>,
+        sync: bool,
+        reads: bool,
+        ctx: &mut Context<Self>,
+    ) {
+        let Ended { value, effects, sealed } = ended;
+        self.schedule(effects.later, ctx);
+        let touched = effects.touched;
+        match value {
+            Outcome::Reply(answer) => {
+                // With nobody to send the items on for it, the vnode itself sees to its replicas.
+                let own = if reply.is_nobody() { touched.clone() } else { Vec::new() };
+                let service = self.service.clone();
+                self.tell_watchers_and(sealed, sync, touched, move |result, touched| match result {
+                    Ok(Committed { durable }) if reads => {
+                        let _ = durable;
+                        reply.answer(VnodeAnswer::Reply(answer));
+                    }
+                    Ok(Committed { durable }) => {
+                        reply.answer(VnodeAnswer::Ran { reply: answer, touched, durable });
+                        ServiceCore::replicate(&service, own);
+                    }
+                    Err(error) => reply.answer(VnodeAnswer::Failed(error.to_string())),
+                });
+            }
+            Outcome::Nothing => {
+                let service = self.service.clone();
+                self.tell_watchers_and(sealed, sync, touched, move |result, touched| {
+                    if result.is_ok() {
+                        ServiceCore::replicate(&service, touched);
+                    }
+                    drop(reply);
+                });
+            }
+            Outcome::Offload(work) => self.offload(work, sealed, reply, sync, reads),
+        }
+    }
+
+    fn tell_watchers_and(
+        &self,
+        sealed: Sealed,
+        sync: bool,
+        touched: Vec<V::Item>,
+        then: impl FnOnce(Result<Committed, StoreError>, Vec<V::Item>) + Send + 'static,
+    ) {
+        let watchers = self.service.watchers.clone();
+        self.after_commit(sealed, sync, move |result| {
+            if result.is_ok() && watchers.any() {
+                for item in &touched {
+                    watchers.tell(&KeyHash::of(V::SERVICE, item.routing_key()), item);
+                }
+            }
+            then(result, touched);
+        });
+    }
+
+    fn schedule(&mut self, later: Vec<(Duration, V::Command)>, ctx: &mut Context<Self>) {
+        for (delay, command) in later {
+            if self.later_commands >= LATER_COMMANDS_MAX {
+                tracing::error!(
+                    service = V::SERVICE,
+                    partition = self.partition.0,
+                    "the module schedules more than {LATER_COMMANDS_MAX} commands at once; one was dropped"
+                );
+                continue;
+            }
+            self.later_commands += 1;
+            ctx.run_later(delay, move |actor, ctx| {
+                actor.later_commands -= 1;
+                actor.run_own(command, ctx);
+            });
+        }
+    }
+
+    fn offload(&mut self, work: Work<V>, sealed: Sealed, reply: ReplyTo<V>, sync: bool, reads: bool) {
+        let (Some(state), Some(me)) = (&self.state, self.me.clone()) else { return };
+        let snapshot = state.host.snapshot();
+        let spawner = self.service.node.spawner.clone();
+        let telemetry = self.service.node.telemetry.clone();
+        self.after_commit(sealed, sync, move |result| {
+            if let Err(error) = result {
+                return reply.answer(VnodeAnswer::Failed(error.to_string()));
+            }
+            let holder = Arc::new(std::sync::Mutex::new(Some(reply)));
+            let inner = holder.clone();
+            let queued = spawner.on_pool(move || {
+                let Some(reply) = take(&inner) else { return };
+                match catch_unwind(AssertUnwindSafe(|| work(&snapshot))) {
+                    Ok(Ok(After::Reply(answer))) if reads => reply.answer(VnodeAnswer::Reply(answer)),
+                    Ok(Ok(After::Reply(answer))) => {
+                        reply.answer(VnodeAnswer::Ran { reply: answer, touched: Vec::new(), durable: false });
+                    }
+                    Ok(Ok(After::Command(command))) => me.post_control(Continue { command, reply, sync }),
+                    Ok(Err(error)) => {
+                        reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(error.to_string())));
+                    }
+                    Err(payload) => {
+                        telemetry.vnode_panics.increment();
+                        let text = panic_text(&*payload);
+                        tracing::error!(
+                            service = V::SERVICE,
+                            panic = text,
+                            "work of a vnode panicked on the pool"
+                        );
+                        reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(text)));
+                    }
+                }
+            });
+            if queued.is_err()
+                && let Some(reply) = take(&holder)
+            {
+                reply.answer(VnodeAnswer::Refused(Refusal::Overloaded));
+            }
+        });
+    }
+
+    fn fail(&mut self, failure: TurnFailure, reply: ReplyTo<V>, ctx: &mut Context<Self>) {
+        match failure {
+            TurnFailure::Module(text) => reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(text))),
+            TurnFailure::Panic(text) => {
+                self.service.node.telemetry.vnode_panics.increment();
+                tracing::error!(
+                    service = V::SERVICE,
+                    partition = self.partition.0,
+                    panic = text,
+                    "a vnode panicked; it is started again from its store when it is next asked"
+                );
+                self.state = None;
+                // In this order: who finds the route gone must find the master knowing why.
+                self.master.post_control(MasterMessage::Panicked(self.partition));
+                self.service.routes.forget(self.partition);
+                // The turn's writes were dropped with it: nothing was done.
+                reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(format!(
+                    "the vnode panicked: {text}"
+                ))));
+                ctx.stop();
+            }
+        }
+    }
+}
+
+fn take<T>(slot: &std::sync::Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
+}
+
+impl<V: Vnode> Actor for VnodeActor<V> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        match self.turn(|vnode, turn| vnode.started(turn).map(|()| Outcome::Nothing)) {
+            Ok(ended) => self.conclude(ended, ReplyTo::nobody(), false, false, ctx),
+            Err(failure) => self.fail(failure, ReplyTo::nobody(), ctx),
+        }
+    }
+}
+
+impl<V: Vnode> Handler<Posted<Request<V>>> for VnodeActor<V> {
+    type Result = ();
+
+    fn handle(&mut self, posted: Posted<Request<V>>, ctx: &mut Self::Context) {
+        self.handle_request(posted.message, ctx);
+    }
+}
+
+impl<V: Vnode> Handler<Posted<Continue<V>>> for VnodeActor<V> {
+    type Result = ();
+
+    fn handle(&mut self, posted: Posted<Continue<V>>, ctx: &mut Self::Context) {
+        let Continue { command, reply, sync } = posted.message;
+        self.run(command, reply, sync, false, ctx);
+    }
+}
+
+impl<V: Vnode> Handler<Posted<Stop>> for VnodeActor<V> {
+    type Result = ();
+
+    fn handle(&mut self, posted: Posted<Stop>, ctx: &mut Self::Context) {
+        if let Some(mut state) = self.state.take() {
+            let ended = catch_unwind(AssertUnwindSafe(|| state.vnode.terminate()));
+            if ended.is_err() {
+                self.service.node.telemetry.vnode_panics.increment();
+            }
+        }
+        let _ = posted.message.0.send(());
+        ctx.stop();
+    }
+}

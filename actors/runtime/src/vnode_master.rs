@@ -1,0 +1,335 @@
+//! The vnode master of one service: who lives. It starts a vnode when it is first asked for, starts it again
+//! from its store after a panic (the first time at once, then with growing pauses), stops all of them in
+//! peace, and publishes the routing table from which requests find a vnode's address. It is on no data path:
+//! a request reaches it only when no vnode runs yet, and then waits in here.
+
+use crate::messages::{Request, VnodeAnswer};
+use crate::node::ServiceCore;
+use crate::post::{Permits, Postbox, Posted};
+use crate::time::Moment;
+use crate::vnode::{Incarnation, Opened, Stop, VnodeActor};
+use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use ringwork_core::ids::{ActorId, Partition};
+use ringwork_core::keyspace::Keyspace;
+use ringwork_core::quorum::Refusal;
+use ringwork_core::store::{KeyspaceId, StoreError};
+use ringwork_core::vnode::Vnode;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Requests that may wait for one vnode to start.
+const WAITING_REQUESTS_MAX: usize = 1024;
+/// Pause before the second restart in a row; doubled from one to the next.
+const RESTART_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest pause between restarts.
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A vnode that has lived this long has recovered: its next panic counts as the first.
+const RECOVERED_AFTER: Duration = Duration::from_secs(60);
+
+/// Partition → address of the local vnode. Read without a lock by every request.
+pub struct Routes<V: Vnode>(Vec<ArcSwapOption<Postbox<VnodeActor<V>>>>);
+
+impl<V: Vnode> Routes<V> {
+    /// A table for that many partitions, with nobody in it.
+    pub fn new(partitions: usize) -> Self {
+        Self((0..partitions).map(|_| ArcSwapOption::empty()).collect())
+    }
+
+    /// The vnode's address, if it runs.
+    pub fn find(&self, partition: Partition) -> Option<arc_swap::Guard<Option<Arc<Postbox<VnodeActor<V>>>>>> {
+        let guard = self.0.get(partition.0 as usize)?.load();
+        guard.is_some().then_some(guard)
+    }
+
+    pub(crate) fn publish(&self, partition: Partition, postbox: Postbox<VnodeActor<V>>) {
+        if let Some(slot) = self.0.get(partition.0 as usize) {
+            slot.store(Some(Arc::new(postbox)));
+        }
+    }
+
+    pub(crate) fn forget(&self, partition: Partition) {
+        if let Some(slot) = self.0.get(partition.0 as usize) {
+            slot.store(None);
+        }
+    }
+
+    /// Vnodes that run, and requests on their way to them.
+    pub fn census(&self) -> (usize, usize) {
+        let running = self.0.iter().filter_map(|slot| slot.load_full());
+        running.fold((0, 0), |(count, depth), postbox| (count + 1, depth + postbox.depth()))
+    }
+}
+
+/// What a master is told.
+pub enum MasterMessage<V: Vnode> {
+    /// A request for a vnode that does not run: start it and pass the request on.
+    Wanted(Partition, Request<V>),
+    /// The vnode is ready; its address is in the routing table.
+    Started(Partition),
+    /// The vnode could not be opened.
+    StartFailed(Partition, String),
+    /// The vnode ended in a panic.
+    Panicked(Partition),
+    /// Stop every vnode and say so when the last has ended.
+    StopAll(oneshot::Sender<()>),
+}
+
+enum Life<V: Vnode> {
+    Starting { waiting: Vec<Request<V>> },
+    Running { since: Moment },
+    Resting { until: Moment, reason: String },
+}
+
+/// See the module's head.
+pub struct VnodeMaster<V: Vnode> {
+    service: Arc<ServiceCore<V>>,
+    me: Option<Postbox<VnodeMaster<V>>>,
+    lives: BTreeMap<Partition, Life<V>>,
+    /// Deaths in a row.
+    deaths: BTreeMap<Partition, u32>,
+    stopping: bool,
+}
+
+impl<V: Vnode> VnodeMaster<V> {
+    /// Starts the master of `service` on the calling thread.
+    pub(crate) fn start(service: Arc<ServiceCore<V>>) -> Postbox<Self> {
+        let permits = Permits::new(service.node.limits.master_in_flight_max);
+        let master =
+            Self { service, me: None, lives: BTreeMap::new(), deaths: BTreeMap::new(), stopping: false };
+        let mut postbox = None;
+        let _ = Self::create(|ctx| {
+            let mut master = master;
+            let me = Postbox::new(ctx.address(), permits);
+            master.me = Some(me.clone());
+            postbox = Some(me);
+            master
+        });
+        #[allow(clippy::expect_used)] // `create` has run the closure before it returns
+        postbox.expect("the context gives an address")
+    }
+
+    fn wanted(&mut self, partition: Partition, request: Request<V>, ctx: &mut Context<Self>) {
+        if self.stopping {
+            return request.reply.answer(VnodeAnswer::Refused(Refusal::Stopping));
+        }
+        let now = self.service.node.clock.moment();
+        match self.lives.get_mut(&partition) {
+            Some(Life::Running { .. }) => return self.pass_on(partition, request),
+            Some(Life::Starting { waiting }) => {
+                if waiting.len() < WAITING_REQUESTS_MAX {
+                    waiting.push(request);
+                } else {
+                    request.reply.answer(VnodeAnswer::Refused(Refusal::Overloaded));
+                }
+                return;
+            }
+            Some(Life::Resting { until, reason }) if now < *until => {
+                let pause = (*until - now).as_millis();
+                let why = format!("{reason}; started again in {pause} ms");
+                return request.reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(why)));
+            }
+            Some(Life::Resting { .. }) => self.service.node.telemetry.vnode_restarts.increment(),
+            None => {}
+        }
+        self.lives.insert(partition, Life::Starting { waiting: vec![request] });
+        self.open(partition, ctx);
+    }
+
+    fn pass_on(&self, partition: Partition, request: Request<V>) {
+        match self.service.routes.find(partition).as_deref() {
+            Some(Some(postbox)) => {
+                if let Err(full) = postbox.post(request) {
+                    self.service.node.telemetry.requests_overloaded.increment();
+                    full.0.reply.answer(VnodeAnswer::Refused(Refusal::Overloaded));
+                }
+            }
+            // It died a moment ago; its master has not heard yet.
+            _ => request
+                .reply
+                .answer(VnodeAnswer::Refused(Refusal::Unavailable("the vnode has just ended".into()))),
+        }
+    }
+
+    /// Opens the vnode on the worker pool and starts its actor on its shard.
+    fn open(&self, partition: Partition, ctx: &mut Context<Self>) {
+        let (service, Some(me)) = (self.service.clone(), self.me.clone()) else { return };
+        let work = async move {
+            if let Err(why) = open_and_start(service, partition, me.clone()).await {
+                me.post_control(MasterMessage::StartFailed(partition, why));
+            }
+        };
+        ctx.spawn(work.into_actor(self));
+    }
+
+    fn started(&mut self, partition: Partition) {
+        self.service.node.telemetry.vnode_starts.increment();
+        let since = self.service.node.clock.moment();
+        let before = self.lives.insert(partition, Life::Running { since });
+        tracing::debug!(service = V::SERVICE, partition = partition.0, "vnode started");
+        if let Some(Life::Starting { waiting }) = before {
+            for request in waiting {
+                self.pass_on(partition, request);
+            }
+        }
+    }
+
+    fn start_failed(&mut self, partition: Partition, reason: String) {
+        self.service.node.telemetry.vnode_start_failures.increment();
+        tracing::error!(
+            service = V::SERVICE,
+            partition = partition.0,
+            reason,
+            "a vnode could not be started"
+        );
+        if let Some(Life::Starting { waiting }) = self.rest(partition, reason.clone()) {
+            for request in waiting {
+                request.reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(reason.clone())));
+            }
+        }
+    }
+
+    /// Marks the vnode as dead, to be started again after a pause that grows with deaths in a row.
+    fn rest(&mut self, partition: Partition, reason: String) -> Option<Life<V>> {
+        let now = self.service.node.clock.moment();
+        let deaths = self.deaths.entry(partition).or_default();
+        if let Some(Life::Running { since }) = self.lives.get(&partition)
+            && now.saturating_sub(*since) >= RECOVERED_AFTER
+        {
+            *deaths = 0;
+        }
+        let pause = restart_pause(*deaths);
+        *deaths = deaths.saturating_add(1);
+        self.lives.insert(partition, Life::Resting { until: now + pause, reason })
+    }
+
+    fn stop_all(&mut self, done: oneshot::Sender<()>, ctx: &mut Context<Self>) {
+        self.stopping = true;
+        for (_, life) in std::mem::take(&mut self.lives) {
+            if let Life::Starting { waiting } = life {
+                for request in waiting {
+                    request.reply.answer(VnodeAnswer::Refused(Refusal::Stopping));
+                }
+            }
+        }
+        let mut ends = Vec::new();
+        for partition in self.service.node.ring.load().ring.size().partitions() {
+            if let Some(Some(postbox)) = self.service.routes.find(partition).as_deref() {
+                let (sender, receiver) = oneshot::channel();
+                postbox.post_control(Stop(sender));
+                ends.push(receiver);
+            }
+            self.service.routes.forget(partition);
+        }
+        let all = async move {
+            for end in ends {
+                let _ = end.await; // a vnode that died meanwhile has ended, too
+            }
+            let _ = done.send(());
+        };
+        ctx.spawn(all.into_actor(self));
+    }
+}
+
+/// The pause before the restart that follows `deaths` earlier deaths in a row.
+fn restart_pause(deaths: u32) -> Duration {
+    match deaths {
+        0 => Duration::ZERO,
+        n => RESTART_PAUSE_MIN.saturating_mul(1 << (n - 1).min(16)).min(RESTART_PAUSE_MAX),
+    }
+}
+
+async fn open_and_start<V: Vnode>(
+    service: Arc<ServiceCore<V>>,
+    partition: Partition,
+    master: Postbox<VnodeMaster<V>>,
+) -> Result<(), String> {
+    // What a former life of this vnode handed to the storage thread must be in the store before it is read.
+    service.node.storage.barrier(false).await.map_err(|e| e.to_string())?;
+    let node = service.node.clone();
+    let opener = service.clone();
+    let opened = node
+        .spawner
+        .on_pool_for(move || open::<V>(&opener, partition))
+        .await
+        .map_err(|_| "the worker pool is full, or opening the vnode panicked".to_owned())??;
+    let permits = Permits::new(node.limits.vnode_in_flight_max);
+    let starter = move || {
+        let (table, told) = (service.clone(), master.clone());
+        VnodeActor::create(|ctx| {
+            let mut actor = VnodeActor::new(partition, service, master, opened);
+            let postbox = Postbox::new(ctx.address(), permits);
+            actor.set_postbox(postbox.clone());
+            table.routes.publish(partition, postbox);
+            actor
+        });
+        told.post_control(MasterMessage::Started(partition));
+    };
+    if node.spawner.on_shard(partition.0 as usize, starter) {
+        Ok(())
+    } else {
+        Err("no shard runs to place the vnode on".to_owned())
+    }
+}
+
+fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Opened<V>, String> {
+    let node = &service.node;
+    let generation = node.generation_of(V::SERVICE, partition);
+    let keyspace = KeyspaceId::Vnode { service: V::SERVICE.to_owned(), partition, generation };
+    let text = |e: StoreError| e.to_string();
+    let own = node.store.open(&KeyspaceId::Node).map_err(text)?;
+    let key = Bytes::from(format!("incarnation.{keyspace}"));
+    let kept = if node.renew_actors { None } else { own.tree.get(&key).map_err(text)? };
+    let (actor, counter) = match kept.as_deref().map(<[u8; 16]>::try_from) {
+        Some(Ok(bytes)) => {
+            let (actor, counter) = bytes.split_at(8);
+            let number = |half: &[u8]| u64::from_be_bytes(half.try_into().unwrap_or_default());
+            (ActorId(number(actor)), number(counter))
+        }
+        // Unreadable counts as lost: a new actor can never claim another's dots.
+        Some(Err(_)) | None => {
+            let bytes = node.randomness.bytes::<8>().map_err(|e| format!("no randomness: {e}"))?;
+            (ActorId(u64::from_be_bytes(bytes)), 0)
+        }
+    };
+    let opened = node.store.open(&keyspace).map_err(text)?;
+    let (handle, host) = Keyspace::new(opened);
+    let vnode = V::init(partition, &service.config, handle).map_err(|e| e.to_string())?;
+    Ok(Opened { vnode, host, incarnation: Incarnation { slot: own.slot, key, actor, counter } })
+}
+
+impl<V: Vnode> Actor for VnodeMaster<V> {
+    type Context = Context<Self>;
+}
+
+impl<V: Vnode> Handler<Posted<MasterMessage<V>>> for VnodeMaster<V> {
+    type Result = ();
+
+    fn handle(&mut self, posted: Posted<MasterMessage<V>>, ctx: &mut Self::Context) {
+        match posted.message {
+            MasterMessage::Wanted(partition, request) => self.wanted(partition, request, ctx),
+            MasterMessage::Started(partition) => self.started(partition),
+            MasterMessage::StartFailed(partition, reason) => self.start_failed(partition, reason),
+            MasterMessage::Panicked(partition) => {
+                self.rest(partition, "the vnode panicked".to_owned());
+            }
+            MasterMessage::StopAll(done) => self.stop_all(done, ctx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_is_at_once_and_pauses_grow_to_their_bound() {
+        assert_eq!(restart_pause(0), Duration::ZERO);
+        assert_eq!(restart_pause(1), RESTART_PAUSE_MIN);
+        assert_eq!(restart_pause(3), RESTART_PAUSE_MIN * 4);
+        assert_eq!(restart_pause(u32::MAX), RESTART_PAUSE_MAX);
+    }
+}

@@ -1,0 +1,200 @@
+//! What a setting takes: its type, its range, the words that say so to an operator, and the check of one
+//! given value against them. It does not know which settings exist, nor how their values relate.
+
+use super::problem::quoted;
+use super::values::{QuorumSetting, RetentionAge, Size, Span};
+use config::ValueKind;
+use std::fmt;
+use std::net::SocketAddr;
+
+/// Characters of a node's name: it stands in log lines, tables and on command lines.
+pub const NODE_NAME_CHARACTERS_MAX: usize = 64;
+/// Bytes of a path: what Linux takes at most.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Bytes of a log filter: far more than anyone writes by hand, and compiling one costs with its length.
+pub const LOG_FILTER_BYTES_MAX: usize = 1024;
+
+/// What a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A node's name.
+    Name,
+    /// A path of the file system, not looked at here: it may not exist yet.
+    Path,
+    /// An IP address and a port.
+    Address,
+    /// A directive for the log filter.
+    LogFilter,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// A whole number.
+    Count {
+        /// The smallest allowed.
+        min: u64,
+        /// The largest allowed.
+        max: u64,
+    },
+    /// A power of two.
+    PowerOfTwo {
+        /// The smallest allowed.
+        min: u64,
+        /// The largest allowed.
+        max: u64,
+    },
+    /// A duration.
+    Span {
+        /// The shortest allowed.
+        min: Span,
+        /// The longest allowed.
+        max: Span,
+    },
+    /// A duration, or `forever`.
+    Age {
+        /// The shortest allowed.
+        min: Span,
+        /// The longest allowed besides `forever`.
+        max: Span,
+    },
+    /// A number of bytes.
+    Size {
+        /// The smallest allowed.
+        min: Size,
+        /// The largest allowed.
+        max: Size,
+    },
+    /// A number of replicas, or a word for one.
+    Quorum {
+        /// The largest number allowed.
+        max: u64,
+    },
+}
+
+/// A value as somebody wrote it, before anything is known of it.
+pub(super) enum Given {
+    /// A whole number in a file.
+    Integer(i64),
+    /// A string in a file.
+    Text(String),
+    /// A value of the environment or of a flag, where numbers and words look alike.
+    Untyped(String),
+    /// Anything that no setting takes; says what it is.
+    Other(&'static str),
+}
+
+impl Given {
+    fn integer(&self) -> Option<u64> {
+        match self {
+            Self::Integer(number) => u64::try_from(*number).ok(),
+            Self::Untyped(text) => text.parse().ok(),
+            Self::Text(_) | Self::Other(_) => None,
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Untyped(text) => Some(text),
+            Self::Integer(_) | Self::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(number) => number.fmt(f),
+            Self::Untyped(text) if text.parse::<i64>().is_ok() => f.write_str(text),
+            Self::Text(text) | Self::Untyped(text) => f.write_str(&quoted(text)),
+            Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+impl Kind {
+    /// The value in the one form in which the settings' own types read it, or nothing if it is not allowed.
+    /// The `config` crate would also round fractions and read `yes` as 1; strictness here keeps that out.
+    pub(super) fn accept(&self, given: &Given) -> Option<ValueKind> {
+        match self {
+            Self::Name => given.text().filter(|name| is_node_name(name)).map(ValueKind::from),
+            Self::Path => given.text().filter(|path| is_path(path)).map(ValueKind::from),
+            Self::Address => parsed::<SocketAddr>(given).map(|address| address.to_string().into()),
+            Self::LogFilter => given.text().filter(|filter| is_log_filter(filter)).map(ValueKind::from),
+            Self::Choice(words) => given.text().filter(|word| words.contains(word)).map(ValueKind::from),
+            Self::Count { min, max } => in_range(given, *min, *max),
+            Self::PowerOfTwo { min, max } => {
+                in_range(given, *min, *max).filter(|_| given.integer().is_some_and(u64::is_power_of_two))
+            }
+            Self::Span { min, max } => parsed::<Span>(given)
+                .filter(|span| (min..=max).contains(&span))
+                .map(|span| span.to_string().into()),
+            Self::Age { min, max } => parsed::<RetentionAge>(given)
+                .filter(|age| age.limit().is_none_or(|span| (*min..=*max).contains(&span)))
+                .map(|age| age.to_string().into()),
+            Self::Size { min, max } => parsed::<Size>(given)
+                .filter(|size| (min..=max).contains(&size))
+                .map(|size| size.to_string().into()),
+            Self::Quorum { max } => match parsed::<QuorumSetting>(given) {
+                Some(QuorumSetting::Count(count)) => in_range(&Given::Untyped(count.to_string()), 1, *max),
+                Some(word) => Some(word.to_string().into()),
+                None => in_range(given, 1, *max),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name => write!(
+                f,
+                "1 to {NODE_NAME_CHARACTERS_MAX} letters, digits, dots, underscores and hyphens, \
+                 beginning with a letter or digit"
+            ),
+            Self::Path => f.write_str("a path that is not empty, as a string"),
+            Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:8098 or [::1]:8098"),
+            Self::LogFilter => {
+                f.write_str("a log filter without spaces, such as info or info,ringwork=debug")
+            }
+            Self::Choice(words) => match words.split_last() {
+                Some((last, others)) => write!(f, "{} or {last}", others.join(", ")),
+                None => f.write_str("nothing"),
+            },
+            Self::Count { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Self::PowerOfTwo { min, max } => write!(f, "a power of two from {min} to {max}"),
+            Self::Span { min, max } => write!(f, "a duration from {min} to {max}, written like 500ms or 1s"),
+            Self::Age { min, max } => {
+                write!(f, "forever, or a duration from {min} to {max}, written like 30d")
+            }
+            Self::Size { min, max } => write!(f, "a size from {min} to {max}, written like 64KiB or 1MiB"),
+            Self::Quorum { max } => write!(f, "a whole number from 1 to {max}, or one, quorum or all"),
+        }
+    }
+}
+
+fn parsed<T: std::str::FromStr>(given: &Given) -> Option<T> {
+    given.text()?.parse().ok()
+}
+
+fn in_range(given: &Given, min: u64, max: u64) -> Option<ValueKind> {
+    let number = given.integer().filter(|number| (min..=max).contains(number))?;
+    i64::try_from(number).ok().map(ValueKind::I64)
+}
+
+fn is_node_name(name: &str) -> bool {
+    // A hyphen in front would be taken for a flag where the command line asks for a node, and a name of dots
+    // for a directory.
+    name.len() <= NODE_NAME_CHARACTERS_MAX
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+fn is_path(path: &str) -> bool {
+    !path.trim().is_empty() && path.len() <= PATH_BYTES_MAX && !path.contains('\0')
+}
+
+fn is_log_filter(filter: &str) -> bool {
+    // tracing-subscriber 0.3.23 counts from the first character that is not a space but cuts from the very
+    // first: behind a space it takes `info` for the name of a module, and beside letters such as ä it panics.
+    filter.bytes().all(|byte| byte.is_ascii_graphic())
+        && (1..=LOG_FILTER_BYTES_MAX).contains(&filter.len())
+        && tracing_subscriber::EnvFilter::try_new(filter).is_ok()
+}

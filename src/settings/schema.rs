@@ -1,0 +1,220 @@
+//! Every setting of a node: its type, default, range and documentation, and nothing else. The comments here
+//! are what `config/reference.toml` shows; after changing one, run `cargo run -- config reference >
+//! config/reference.toml`. It does not know where values come from.
+
+use super::keys::{Section, section};
+use super::kind::Kind;
+use super::values::{Durability, Engine, LogFormat, QuorumSetting, RetentionAge, Size, Span};
+use ringwork_core::limits;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+const TIB: u64 = 1024 * GIB;
+
+/// All sections, in the order in which the reference file shows them.
+pub(super) const SECTIONS: &[Section] = &[
+    NodeSettings::SECTION,
+    HttpSettings::SECTION,
+    ClusterSettings::SECTION,
+    StoreSettings::SECTION,
+    QuorumSettings::SECTION,
+    RuntimeSettings::SECTION,
+    ChatSettings::SECTION,
+    RetentionSettings::SECTION,
+    LogSettings::SECTION,
+];
+
+section! {
+    /// Which node this is, and where it keeps what it must not forget.
+    NodeSettings at "node" {
+        /// What people call this node, in logs and on the command line. It may change between two runs: other
+        /// nodes know this one by the identity in its data directory. Give each node of a cluster its own
+        /// name, or you will not know which one a line is about.
+        name: String = "node1".to_owned(), Kind::Name;
+        /// The directory with this node's identity and state, made if it does not exist. A relative path
+        /// starts at the directory the node is started in. It belongs to one running node and must outlive
+        /// it: who deletes it has a new node, without any data, under the old name. On a local disk: requests
+        /// wait for it.
+        data_dir: PathBuf = PathBuf::from("./data"), Kind::Path;
+    }
+}
+
+section! {
+    /// The HTTP interface for clients and operators, and what one client may cost before it is turned away.
+    HttpSettings at "http" {
+        /// Where it listens. The default is reached from this machine only, because nothing asks a client who
+        /// it is; before opening it wider, put something in front that does. Port 0 takes any free port,
+        /// which the log then names.
+        address: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8098)), Kind::Address;
+        /// Threads that parse requests and write answers. 0 takes one less than there are cores, but at least
+        /// one, which leaves a core to the storage; more threads than cores only take turns.
+        workers: usize = 0, Kind::Count { min: 0, max: 1024 };
+        /// Connections held open at once, over all workers; more wait to be accepted. An idle connection
+        /// costs some KiB and one open file, so the limit on open files must be above it.
+        connections_max: usize = 16_384, Kind::Count { min: 1, max: 1_048_576 };
+        /// Requests worked on at once; further ones are answered 503 and have changed nothing. Together with
+        /// `http.body_bytes_max` it bounds the memory of requests: the defaults allow 256 MiB. Well above
+        /// what the disk can do in `http.request_timeout` it only makes everybody wait longer.
+        requests_in_flight_max: usize = 4096, Kind::Count { min: 1, max: 1_048_576 };
+        /// The longest request body; a longer one is answered 413. Must be larger than
+        /// `chat.text_bytes_max`, since the text comes wrapped in JSON, where it takes more room: a quotation
+        /// mark two bytes, a control character six. The default is four times the longest chat text.
+        body_bytes_max: Size = Size::from_bytes(64 * KIB),
+            Kind::Size { min: Size::from_bytes(32 * KIB), max: Size::from_bytes(16 * MIB) };
+        /// How long a client may take to send the head of a request. Shorter turns slow networks away, longer
+        /// lets a client that sends a byte now and then hold a connection for nothing.
+        head_timeout: Span = Span::from_secs(5),
+            Kind::Span { min: Span::from_millis(100), max: Span::from_secs(60) };
+        /// How long a request without `?timeout=` may take. Then it is answered 504: its outcome is unknown,
+        /// a write may still appear. The default outlasts a replica that is declared down meanwhile; below
+        /// about 100ms a busy disk already ends requests.
+        request_timeout: Span = Span::from_secs(10),
+            Kind::Span { min: Span::from_millis(10), max: Span::from_secs(600) };
+        /// How long a connection without requests stays open. Longer than the 60s for which common proxies
+        /// keep theirs: the side that closes first should be the one that knows whether a request is on its
+        /// way.
+        keep_alive: Span = Span::from_secs(75),
+            Kind::Span { min: Span::from_secs(1), max: Span::from_secs(3600) };
+        /// How long a stopping node waits for requests it has begun; then it cuts them off, and their clients
+        /// do not know the outcome. Longer than `http.request_timeout`, and shorter than what the service
+        /// manager waits before it kills.
+        shutdown_timeout: Span = Span::from_secs(30),
+            Kind::Span { min: Span::from_secs(1), max: Span::from_secs(600) };
+    }
+}
+
+section! {
+    /// What all nodes of a cluster have in common.
+    ClusterSettings at "cluster" {
+        /// How many partitions the cluster's keys are divided into. Fixed when the cluster is born: a node
+        /// that finds another size in its ring refuses to start. The same on all nodes, and not less than
+        /// `quorum.n_val`. About ten partitions for each node the cluster may grow to: with few, nodes get
+        /// uneven shares, and each costs every node some memory and files. The default suits up to ten nodes.
+        ring_size: u32 = limits::RING_SIZE_DEFAULT,
+            Kind::PowerOfTwo { min: limits::RING_SIZE_MIN as u64, max: limits::RING_SIZE_MAX as u64 };
+    }
+}
+
+section! {
+    /// How this node keeps its share of the data.
+    StoreSettings at "store" {
+        /// `disk` keeps the data in files below `node.data_dir`. `memory` forgets everything when the process
+        /// ends: for tests and for trying things out, never for data that anyone wants back.
+        engine: Engine = Engine::Disk, Kind::Choice(&["disk", "memory"]);
+        /// What a write waits for before this node calls it done. `sync`: the disk has it; survives power
+        /// loss, and costs the time of a flush. `interval`: the operating system has it, flushed every
+        /// `store.sync_interval`; a crash of the node loses nothing, power loss up to one interval of this
+        /// node's copy. `os`: flushed when the operating system pleases, often after half a minute. The
+        /// default relies on the other replicas not losing power in the same second; take `sync` if they
+        /// share a socket.
+        durability: Durability = Durability::Interval, Kind::Choice(&["sync", "interval", "os"]);
+        /// How often written data is flushed to the disk when `store.durability` is `interval`; without
+        /// meaning otherwise. It is the most that power loss takes away. Below about 100ms `sync` costs
+        /// hardly more.
+        sync_interval: Span = Span::from_secs(1),
+            Kind::Span { min: Span::from_millis(10), max: Span::from_secs(60) };
+        /// Memory for blocks read from the disk, over all partitions. Large enough for what is read again and
+        /// again; the operating system caches the files as well, so more than a quarter of the machine's
+        /// memory rarely helps.
+        cache_bytes: Size = Size::from_bytes(64 * MIB),
+            Kind::Size { min: Size::from_bytes(MIB), max: Size::from_bytes(TIB) };
+        /// Writes that wait for the storage thread; further ones are refused as overload. About a second's
+        /// worth for a fast disk: a longer queue makes writes late, not more of them.
+        queue_writes_max: usize = 65_536, Kind::Count { min: 1, max: 1_048_576 };
+        /// Bytes of the writes that wait for the storage thread; whichever of this and
+        /// `store.queue_writes_max` is reached first refuses. Not below the largest value there may be, or
+        /// that one could never be written.
+        queue_bytes_max: Size = Size::from_bytes(64 * MIB),
+            Kind::Size {
+                min: Size::from_bytes(limits::STORE_VALUE_BYTES_MAX as u64),
+                max: Size::from_bytes(16 * GIB),
+            };
+    }
+}
+
+section! {
+    /// How many copies there are of everything, and how many of them a request waits for. A request may ask
+    /// for other numbers.
+    QuorumSettings at "quorum" {
+        /// On how many nodes everything is kept. The same on all nodes. With 3 a copy is left when a node is
+        /// lost while another one is being repaired; 1 keeps no second copy; each further one costs its share
+        /// of disk, network and time. Not more than `cluster.ring_size`.
+        n_val: usize = limits::N_VAL_DEFAULT, Kind::Count { min: 1, max: limits::N_VAL_MAX as u64 };
+        /// How many copies a read waits for: a number up to `quorum.n_val`, or `one`, `quorum` (more than
+        /// half) or `all`. When `quorum.r` and `quorum.w` together exceed `quorum.n_val`, a read sees what
+        /// was last written as long as the nodes asked are the same; fewer are faster and may show an older
+        /// state.
+        r: QuorumSetting = QuorumSetting::Quorum, Kind::Quorum { max: limits::N_VAL_MAX as u64 };
+        /// How many copies a write waits for, in the same words. The write goes to all of them anyway: this
+        /// is what the client may rely on when it is told that its write was done. With `all`, one slow node
+        /// slows every write.
+        w: QuorumSetting = QuorumSetting::Quorum, Kind::Quorum { max: limits::N_VAL_MAX as u64 };
+    }
+}
+
+section! {
+    /// The machinery between requests and storage. The defaults fit unless measurements say otherwise.
+    RuntimeSettings at "runtime" {
+        /// Commands that wait at one vnode before it refuses further ones as overload. There are up to
+        /// `cluster.ring_size` vnodes on a node, so a single hot key is refused long before
+        /// `http.requests_in_flight_max` stops everybody. At 50µs a command, the default is 50ms of work.
+        vnode_in_flight_max: usize = 1000, Kind::Count { min: 1, max: 1_000_000 };
+        /// Threads for long work that must not stop a vnode: folds over a partition, such as listings. Two
+        /// let a short one pass a long one; more compete with requests for the disk.
+        pool_threads: usize = 2, Kind::Count { min: 1, max: 64 };
+        /// Long pieces of work that wait for one of `runtime.pool_threads`; further ones are refused as
+        /// overload. Each may take seconds, so a long queue is answered after its clients have gone.
+        pool_queue_max: usize = 256, Kind::Count { min: 1, max: 65_536 };
+    }
+}
+
+section! {
+    /// The chat module.
+    ChatSettings at "chat" {
+        /// The longest text of one message, in bytes of UTF-8; a longer one is answered 413. Must be smaller
+        /// than `http.body_bytes_max`, in which it arrives. The default is some pages of writing; what is
+        /// longer is better kept elsewhere and linked, since every reader of the conversation fetches it.
+        text_bytes_max: Size = Size::from_bytes(16 * KIB),
+            Kind::Size { min: Size::from_bytes(1), max: Size::from_bytes(MIB) };
+    }
+    with { retention: RetentionSettings }
+}
+
+section! {
+    /// How long messages are kept. Both limits apply, whichever is reached first. The same on all nodes: a
+    /// node that keeps less drops what others still show.
+    RetentionSettings at "chat.retention" {
+        /// Messages older than this are dropped, some time after. `forever` drops none for their age. The
+        /// clocks of the nodes differ and a node may be away for a while: below an hour, use it for tests
+        /// only.
+        age: RetentionAge = RetentionAge::Forever,
+            Kind::Age { min: Span::from_secs(1), max: Span::from_secs(36_500 * 86_400) };
+        /// Each user keeps this many of their newest messages; 0 keeps all. It bounds what one busy user can
+        /// take of the disk.
+        count: u64 = 0, Kind::Count { min: 0, max: 1_000_000_000 };
+    }
+}
+
+section! {
+    /// What the node tells about itself while it runs.
+    LogSettings at "log" {
+        /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, or such words for parts of the
+        /// program: `info,ringwork_runtime=debug`. `debug` writes lines for single requests and costs speed;
+        /// keep `info` unless looking for something.
+        level: String = "info".to_owned(), Kind::LogFilter;
+        /// `pretty` for people, `json` with one object a line for machines, `auto` for `pretty` on a terminal
+        /// and `json` elsewhere.
+        format: LogFormat = LogFormat::Auto, Kind::Choice(&["auto", "pretty", "json"]);
+    }
+}
+
+impl HttpSettings {
+    /// The number of worker threads on a machine with so many cores: what was set, or one less than the
+    /// cores.
+    pub fn workers_on(&self, cores: usize) -> usize {
+        if self.workers == 0 { cores.saturating_sub(1).max(1) } else { self.workers }
+    }
+}
