@@ -1,2 +1,203 @@
-//! x
-fn main() {}
+//! The `ringwork` program: its command line, its logs, its signals. Everything else is in the library.
+
+use clap::{Args, Parser, Subcommand};
+use ringwork::cli::{self, CliError, Monotonic};
+use ringwork::server::{self, Served};
+use ringwork::settings::{LogFormat, LogSettings, Override, Settings, Sources, environment};
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A masterless, actor-based node: replicated, repairing, rebalancing state, and a chat service on top of it.
+#[derive(Parser)]
+#[command(version, after_help = "Begin with: ringwork start\nThen, in another terminal: ringwork chat send ann hello")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a node in the foreground; Ctrl-C stops it in peace, a second Ctrl-C at once.
+    #[command(after_help = "Example: ringwork start --name n1 --data-dir data/n1 --set store.durability=sync")]
+    Start(SettingsArguments),
+    /// Checks the settings, shows those in force, prints their reference.
+    Config {
+        #[command(flatten)]
+        sources: SettingsArguments,
+        /// Answer in JSON.
+        #[arg(long, global = true)]
+        json: bool,
+        #[command(subcommand)]
+        command: cli::config::ConfigCommand,
+    },
+    #[command(flatten)]
+    Client(cli::ClientCommand),
+}
+
+#[derive(Args)]
+struct SettingsArguments {
+    /// A settings file (TOML); `ringwork config reference` prints one with every key.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// The node's name, for people (node.name).
+    #[arg(long, value_name = "NAME", global = true)]
+    name: Option<String>,
+    /// Where the node keeps its data (node.data_dir).
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    /// Where it serves HTTP (http.address).
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    http: Option<SocketAddr>,
+    /// Any setting, such as store.durability=sync. May be given more than once.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = Override::from_assignment, global = true)]
+    set: Vec<Override>,
+}
+
+impl SettingsArguments {
+    fn sources(&self) -> Result<Sources, String> {
+        let mut overrides = self.set.clone();
+        if let Some(name) = &self.name {
+            overrides.push(Override::new("node.name", name, "--name"));
+        }
+        if let Some(directory) = &self.data_dir {
+            let text = directory.to_str().ok_or("--data-dir is not UTF-8; choose another directory")?;
+            overrides.push(Override::new("node.data_dir", text, "--data-dir"));
+        }
+        if let Some(address) = self.http {
+            overrides.push(Override::new("http.address", address.to_string(), "--http"));
+        }
+        Ok(Sources { file: self.config.clone(), environment: environment(std::env::vars_os()), overrides })
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = actix_rt::System::new().block_on(run(arguments.command));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "ringwork: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), CliError> {
+    let mut out = std::io::stdout();
+    match command {
+        Command::Start(arguments) => start(&arguments).await,
+        Command::Config { sources, json, command } => {
+            let sources = sources.sources().map_err(CliError::usage)?;
+            cli::config::run(&command, &sources, json, &mut out).map_err(|e| CliError::failed(e.to_string()))
+        }
+        Command::Client(command) => cli::run(command, monotonic(), &mut out).await,
+    }
+}
+
+fn monotonic() -> Monotonic {
+    #[allow(clippy::disallowed_methods)] // the program's own clock, handed in from here
+    fn now() -> std::time::Duration {
+        static ORIGIN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        ORIGIN.get_or_init(std::time::Instant::now).elapsed()
+    }
+    Monotonic(now)
+}
+
+async fn start(arguments: &SettingsArguments) -> Result<(), CliError> {
+    let sources = arguments.sources().map_err(CliError::usage)?;
+    let settings = Settings::load(&sources).map_err(|e| CliError::failed(e.to_string()))?.settings;
+    start_logs(&settings.log)?;
+    log_panics();
+    raise_open_files(&settings);
+    let signals = |kind| signal(kind).map_err(|e| CliError::failed(format!("signals cannot be heard: {e}")));
+    let mut interrupt = signals(SignalKind::interrupt())?;
+    let mut terminate = signals(SignalKind::terminate())?;
+    let served = server::serve(&settings).await.map_err(|e| CliError::failed(e.to_string()))?;
+    let core = served.node().core();
+    tracing::info!(
+        node = core.name,
+        id = %core.id,
+        boot = core.boot.0,
+        data = %settings.node.data_dir.display(),
+        "ready at http://{}",
+        served.address()
+    );
+    tokio::select! {
+        () = either(&mut interrupt, &mut terminate) => {}
+        error = served.failure() => {
+            // Crash-only: the engine takes no more writes, and the next start recovers what it acknowledged.
+            return Err(CliError::failed(format!("the store has failed, the node ends: {error}")));
+        }
+    }
+    tracing::info!("stopping: new work is refused, what is under way is finished");
+    tokio::select! {
+        stopped = stop(served) => stopped,
+        () = either(&mut interrupt, &mut terminate) => {
+            tracing::warn!("stopped at once by a second signal");
+            // What was acknowledged is with the operating system already.
+            std::process::exit(130);
+        }
+    }
+}
+
+async fn stop(served: Served) -> Result<(), CliError> {
+    served.stop().await.map_err(|e| CliError::failed(e.to_string()))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn start_logs(settings: &LogSettings) -> Result<(), CliError> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
+        .map_err(|e| CliError::failed(format!("log.level: {e}")))?;
+    let terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let json = match settings.format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Pretty => false,
+        LogFormat::Json => true,
+    };
+    let set = if json {
+        builder.json().flatten_event(true).with_target(true).try_init()
+    } else {
+        builder.with_ansi(terminal).with_target(false).try_init()
+    };
+    set.map_err(|e| CliError::failed(format!("logs cannot be started: {e}")))
+}
+
+/// A panic is a line in the log like any other, with its place.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+        tracing::error!(place, panic = text, "panic");
+    }));
+}
+
+/// Each connection is an open file; the usual soft limit of 1024 would refuse clients long before the node does.
+fn raise_open_files(settings: &Settings) {
+    let wanted = settings.http.connections_max as u64 + 1024;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(limit) if limit < wanted => tracing::warn!(
+            limit,
+            wanted,
+            "the system allows fewer open files than http.connections_max needs; raise 'ulimit -n' or lower it"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
+}

@@ -5,7 +5,6 @@
 use crate::messages::{ReplyTo, Request, Sink, Task, VnodeAnswer};
 use crate::node::ServiceCore;
 use crate::time::Moment;
-use crate::vnode_master::MasterMessage;
 use crate::watch::Watch;
 use ringwork_core::ids::NodeId;
 use ringwork_core::quorum::{
@@ -107,20 +106,10 @@ impl<V: Vnode> Service<V> {
             let why = format!("there is no connection to node {}", entry.node);
             return request.reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(why)));
         }
-        let refused = match self.0.routes.find(entry.partition).as_deref() {
-            Some(Some(postbox)) => postbox.post(request).err().map(|full| full.0),
-            _ => match self.0.master() {
-                Some(master) => {
-                    master.post(MasterMessage::Wanted(entry.partition, request)).err().and_then(|full| {
-                        match full.0 {
-                            MasterMessage::Wanted(_, request) => Some(request),
-                            _ => None,
-                        }
-                    })
-                }
-                None => Some(request),
-            },
-        };
+        let refused = self.0.routes.find(entry.partition, |postbox| match postbox {
+            Some(postbox) => postbox.post(request).err().map(|full| full.0),
+            None => self.0.want(entry.partition, request),
+        });
         if let Some(request) = refused {
             node.telemetry.requests_overloaded.increment();
             request.reply.answer(VnodeAnswer::Refused(Refusal::Overloaded));

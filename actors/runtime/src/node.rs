@@ -4,7 +4,8 @@
 
 use crate::coordinator::Service;
 use crate::files::{self, FileError, NumberFile};
-use crate::post::Postbox;
+use crate::messages::Request;
+use crate::post::{Full, Postbox};
 use crate::randomness::Randomness;
 use crate::ring_manager::{self, RingManager};
 use crate::spawner::{Placement, Spawner};
@@ -238,6 +239,15 @@ impl<V: Vnode> ServiceCore<V> {
         self.master.get()
     }
 
+    /// Hands the master a request for a vnode that does not run; gives it back when the master is full.
+    pub(crate) fn want(&self, partition: Partition, request: Request<V>) -> Option<Request<V>> {
+        let Some(master) = self.master() else { return Some(request) };
+        match master.post(MasterMessage::Wanted(partition, request)) {
+            Err(Full(MasterMessage::Wanted(_, request))) => Some(request),
+            _ => None,
+        }
+    }
+
     /// Sends items that a vnode changed by itself to all replicas, as well as that goes: what is missed is
     /// found by reads and anti-entropy.
     pub(crate) fn replicate(service: &Arc<Self>, touched: Vec<V::Item>) {
@@ -251,7 +261,7 @@ impl<V: Vnode> ServiceCore<V> {
 type Ended = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A service without its type, for starting and stopping.
-trait Hosted {
+trait Hosted: Send + Sync {
     fn stop(&self) -> Ended;
     fn census(&self) -> ServiceCensus;
 }
@@ -290,7 +300,7 @@ type Starter = Box<dyn FnOnce(Arc<NodeCore>) -> StartedService>;
 
 struct StartedService {
     handle: Box<dyn Any>,
-    hosted: Box<dyn Hosted>,
+    hosted: Arc<dyn Hosted>,
     start_master: Box<dyn FnOnce() + Send>,
 }
 
@@ -315,7 +325,7 @@ impl NodeBuilder {
             let (for_master, for_hosted) = (core.clone(), core.clone());
             StartedService {
                 handle: Box::new(core),
-                hosted: Box::new(HostedService(for_hosted)),
+                hosted: Arc::new(HostedService(for_hosted)),
                 start_master: Box::new(move || {
                     let postbox = VnodeMaster::start(for_master.clone());
                     let _ = for_master.master.set(postbox);
@@ -488,7 +498,7 @@ impl Identity {
 pub struct Node {
     core: Arc<NodeCore>,
     services: BTreeMap<TypeId, Box<dyn Any>>,
-    hosted: Vec<Box<dyn Hosted>>,
+    hosted: Vec<Arc<dyn Hosted>>,
     ring_manager: Option<Postbox<RingManager>>,
     directory: Option<PathBuf>,
     identity: Identity,
@@ -517,9 +527,10 @@ impl Node {
         self.ring_manager.as_ref()
     }
 
-    /// How its services do.
-    pub fn census(&self) -> Vec<ServiceCensus> {
-        self.hosted.iter().map(|h| h.census()).collect()
+    /// Tells, whenever it is called, how the node's services do.
+    pub fn census(&self) -> impl Fn() -> Vec<ServiceCensus> + Send + Sync + use<> {
+        let hosted = self.hosted.clone();
+        move || hosted.iter().map(|h| h.census()).collect()
     }
 
     /// Makes every vnode refuse new work from now on. What is under way goes on.

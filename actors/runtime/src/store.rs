@@ -2,3 +2,6 @@
 //! core, because it is pure.
 
 pub mod disk;
+
+#[cfg(test)]
+mod conformance;

@@ -39,10 +39,12 @@ impl<V: Vnode> Routes<V> {
         Self((0..partitions).map(|_| ArcSwapOption::empty()).collect())
     }
 
-    /// The vnode's address, if it runs.
-    pub fn find(&self, partition: Partition) -> Option<arc_swap::Guard<Option<Arc<Postbox<VnodeActor<V>>>>>> {
-        let guard = self.0.get(partition.0 as usize)?.load();
-        guard.is_some().then_some(guard)
+    /// Calls `with` with the vnode's address, if it runs.
+    pub fn find<T>(&self, partition: Partition, with: impl FnOnce(Option<&Postbox<VnodeActor<V>>>) -> T) -> T {
+        match self.0.get(partition.0 as usize).map(ArcSwapOption::load) {
+            Some(guard) => with(guard.as_deref()),
+            None => with(None),
+        }
     }
 
     pub(crate) fn publish(&self, partition: Partition, postbox: Postbox<VnodeActor<V>>) {
@@ -140,18 +142,19 @@ impl<V: Vnode> VnodeMaster<V> {
     }
 
     fn pass_on(&self, partition: Partition, request: Request<V>) {
-        match self.service.routes.find(partition).as_deref() {
-            Some(Some(postbox)) => {
+        self.service.routes.find(partition, |postbox| match postbox {
+            Some(postbox) => {
                 if let Err(full) = postbox.post(request) {
                     self.service.node.telemetry.requests_overloaded.increment();
                     full.0.reply.answer(VnodeAnswer::Refused(Refusal::Overloaded));
                 }
             }
             // It died a moment ago; its master has not heard yet.
-            _ => request
-                .reply
-                .answer(VnodeAnswer::Refused(Refusal::Unavailable("the vnode has just ended".into()))),
-        }
+            None => {
+                let why = "the vnode has just ended".to_owned();
+                request.reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(why)));
+            }
+        });
     }
 
     /// Opens the vnode on the worker pool and starts its actor on its shard.
@@ -217,11 +220,13 @@ impl<V: Vnode> VnodeMaster<V> {
         }
         let mut ends = Vec::new();
         for partition in self.service.node.ring.load().ring.size().partitions() {
-            if let Some(Some(postbox)) = self.service.routes.find(partition).as_deref() {
-                let (sender, receiver) = oneshot::channel();
-                postbox.post_control(Stop(sender));
-                ends.push(receiver);
-            }
+            self.service.routes.find(partition, |postbox| {
+                if let Some(postbox) = postbox {
+                    let (sender, receiver) = oneshot::channel();
+                    postbox.post_control(Stop(sender));
+                    ends.push(receiver);
+                }
+            });
             self.service.routes.forget(partition);
         }
         let all = async move {

@@ -1,0 +1,178 @@
+//! Taking items in. It decides what becomes of an item where others are already: which row is written, what a
+//! delete mark swallows, and what the sender is told. It does not know where items come from.
+//!
+//! Each of a user's items joins only its like; what a delete mark adds is a view: a message at or below it is
+//! not there, a keyed message at or below it has no content. Both hold in every read and fold from the turn
+//! on that merges the mark, and rows below it are removed at leisure. A key's row stays for good, some 200
+//! bytes each, so that a late retry is answered with the old id and nothing returns from the dead.
+
+use crate::chat::{Chat, ChatError};
+use crate::id::MessageId;
+use crate::item::{ChatItem, Content};
+use crate::layout::{self, LoadedKey, Row, StoredAlias, StoredKey, StoredMark, StoredMessage};
+use ringwork_core::store::{Direction, Flow};
+use ringwork_core::vnode::{Item, Merged};
+use ringwork_core::wire::stored;
+use std::collections::BTreeSet;
+
+impl Chat {
+    /// Merges one item. A mark may remove `budget` rows at once, which is counted down.
+    ///
+    /// A keyed message at or below the mark is remembered by its key but not to be seen; that is `Changed`
+    /// when the key was not known, and `Absorbed` when nothing was written.
+    pub(crate) fn merge_item(&mut self, item: ChatItem, budget: &mut usize) -> Result<Merged, ChatError> {
+        match item {
+            ChatItem::Message { user, id, content } => self.merge_message(&user, id, content),
+            ChatItem::Keyed { .. } => self.merge_keyed(item),
+            ChatItem::Mark { user, through } => self.merge_mark(&user, through, budget),
+        }
+    }
+
+    fn raise_tail(&mut self, user: &str, id: MessageId) {
+        if let Some(head) = self.heads.get_mut(user) {
+            head.tail = head.tail.max(Some(id));
+        }
+    }
+
+    /// In the common case, a new message at the end of a log that was touched lately, this reads nothing.
+    fn merge_message(&mut self, user: &str, id: MessageId, content: Content) -> Result<Merged, ChatError> {
+        let head = self.head(user)?;
+        if head.mark >= Some(id) {
+            return Ok(Merged::Absorbed);
+        }
+        let row = layout::message_key(user, id, None);
+        let (content, merged) = if head.tail < Some(id) {
+            (content, Merged::Changed)
+        } else {
+            match layout::read_row::<StoredMessage>(&self.store, &row)? {
+                None => (content, Merged::Changed),
+                Some(before) if before.content == content => return Ok(Merged::Unchanged),
+                Some(before) if before.content < content => return Ok(Merged::Conflicting),
+                Some(_) => (content, Merged::Conflicting),
+            }
+        };
+        self.store.put(row, stored(&StoredMessage { content, aliases: BTreeSet::new() })?);
+        self.raise_tail(user, id);
+        Ok(merged)
+    }
+
+    fn merge_keyed(&mut self, item: ChatItem) -> Result<Merged, ChatError> {
+        let ChatItem::Keyed { user, key, .. } = &item else { return Ok(Merged::Unchanged) };
+        let (user, key) = (user.clone(), key.clone());
+        let head = self.head(&user)?;
+        let offered = item.content().cloned();
+        let before = match layout::load_keyed(&self.store, &user, &key, head.mark)? {
+            LoadedKey::Found(before) => Some(before),
+            // What cannot be read is written anew; what it knew beyond this item comes with a repair.
+            LoadedKey::Unreadable => {
+                layout::count_unreadable();
+                None
+            }
+            LoadedKey::Missing => None,
+        };
+        let joined = match &before {
+            Some(before) => before.clone().join(item),
+            // With itself: that drops what is no alias.
+            None => item.clone().join(item),
+        };
+        let ChatItem::Keyed { id, aliases, content, .. } = joined else { return Ok(Merged::Unchanged) };
+        let content = content.filter(|_| head.mark < Some(id));
+        let after = ChatItem::Keyed { user, key, id, aliases, content };
+        let merged = match (before.as_ref(), offered) {
+            (None, _) => Merged::Changed,
+            (Some(before), Some(offered)) if before.content().is_some_and(|kept| *kept != offered) => {
+                Merged::Conflicting
+            }
+            (Some(before), _) if *before != after => Merged::Changed,
+            (Some(_), Some(_)) if after.content().is_none() => Merged::Absorbed,
+            _ => Merged::Unchanged,
+        };
+        if before.as_ref() != Some(&after) {
+            self.write_keyed(before, after)?;
+        }
+        Ok(merged)
+    }
+
+    fn write_keyed(&mut self, before: Option<ChatItem>, after: ChatItem) -> Result<(), ChatError> {
+        let ChatItem::Keyed { user, key, id, aliases, content } = after else { return Ok(()) };
+        for alias in &aliases {
+            let row = layout::alias_key(&user, *alias);
+            let known = layout::read_row::<StoredAlias>(&self.store, &row)?;
+            let claimed = StoredAlias { id, key: key.clone() };
+            if known.as_ref().is_none_or(|known| claimed < *known) {
+                self.store.put(row, stored(&claimed)?);
+            }
+        }
+        let deleted = content.is_none();
+        let key_row = StoredKey { id, aliases: aliases.clone(), deleted };
+        let message = content.map(|content| stored(&StoredMessage { content, aliases })).transpose()?;
+        self.store.put(layout::keyed_key(&user, &key), stored(&key_row)?);
+        if let Some(before) = before.filter(|before| before.content().is_some())
+            && (before.id() != id || deleted)
+        {
+            self.store.remove(layout::message_key(&user, before.id(), Some(&key)));
+        }
+        if let Some(message) = message {
+            self.store.put(layout::message_key(&user, id, Some(&key)), message);
+            self.raise_tail(&user, id);
+        }
+        Ok(())
+    }
+
+    fn merge_mark(
+        &mut self,
+        user: &str,
+        through: MessageId,
+        budget: &mut usize,
+    ) -> Result<Merged, ChatError> {
+        let head = self.head(user)?;
+        if head.mark >= Some(through) {
+            return Ok(Merged::Unchanged);
+        }
+        // Rows below the old mark are gone or listed already.
+        if let Some(removed_through) = self.remove_messages(user, head.mark, through, budget)? {
+            let listed = layout::leftover_key(user);
+            if self.store.get(&listed)?.is_none() {
+                self.store.put(listed, removed_through.0.to_vec());
+            }
+        }
+        self.store.put(layout::mark_key(user), stored(&StoredMark { through })?);
+        if let Some(head) = self.heads.get_mut(user) {
+            head.mark = Some(through);
+        }
+        Ok(Merged::Changed)
+    }
+
+    /// Removes message rows above `after` up to and with `through`, as many as the budget allows. Says up to
+    /// which id they are removed if some are left.
+    pub(crate) fn remove_messages(
+        &mut self,
+        user: &str,
+        after: Option<MessageId>,
+        through: MessageId,
+        budget: &mut usize,
+    ) -> Result<Option<MessageId>, ChatError> {
+        let mut rows = Vec::new();
+        let mut removed_through = None;
+        let prefix = layout::user_prefix(user).len();
+        let range = layout::message_range(user, after, through);
+        self.store.scan(&range, Direction::Ascending, &mut |key, _| {
+            if rows.len() < *budget {
+                rows.push(key.to_vec());
+                return Flow::Continue(());
+            }
+            removed_through = match key.get(prefix..).and_then(layout::parse_row) {
+                Some(Row::Message { id, .. }) => id.previous(),
+                // Not a message's row: begin again where this began.
+                _ => after,
+            }
+            .or(Some(MessageId::SMALLEST));
+            Flow::Break(())
+        })?;
+        *budget -= rows.len();
+        for row in rows {
+            self.store.remove(row);
+        }
+        Ok(removed_through)
+    }
+}

@@ -1,0 +1,5 @@
+//! The vnode as a whole: the laws, and each promise of the chat on one replica.
+
+mod laws;
+mod sending;
+mod sweeping;

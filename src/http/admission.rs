@@ -1,0 +1,91 @@
+//! The door: how many requests may be inside, what each is called in the logs, and that none comes in while
+//! the node is leaving. It runs before a body is read, so an excess costs a few microseconds and no memory.
+
+use super::problem::Problem;
+use super::AppState;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, web};
+use ringwork_core::quorum::Refusal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Requests inside, against their bound.
+pub struct Door {
+    inside: AtomicUsize,
+    max: usize,
+}
+
+/// One request's place inside.
+struct Place(Arc<Door>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Door {
+    /// A door for that many.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { inside: AtomicUsize::new(0), max })
+    }
+
+    fn enter(self: &Arc<Self>) -> Option<Place> {
+        let place = Place(self.clone());
+        let before = self.inside.fetch_add(1, Ordering::Relaxed);
+        (before < self.max).then_some(place)
+    }
+
+    /// How many are inside.
+    pub fn inside(&self) -> usize {
+        self.inside.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether the route must answer even when the house is full or closing: who watches over the node needs it.
+fn always_open(path: &str) -> bool {
+    path == "/ping" || path == "/metrics" || path.starts_with("/health/") || path.starts_with("/admin/")
+}
+
+/// Lets a request in, or refuses it; names it, and logs how it went.
+pub async fn admit(
+    state: web::Data<AppState>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let id = state.core.next_request();
+    let open = always_open(request.path());
+    let place = state.door.enter();
+    let refusal = match () {
+        () if open => None,
+        () if state.core.is_stopping() => Some(Refusal::Stopping),
+        () if place.is_none() => Some(Refusal::Overloaded),
+        () => None,
+    };
+    let mut response = match refusal {
+        Some(refusal) => {
+            state.core.telemetry.requests_overloaded.increment();
+            request.into_response(Problem::refused(&refusal).response()).map_into_right_body()
+        }
+        None => next.call(request).await?.map_into_left_body(),
+    };
+    drop(place);
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let (status, head) = (response.status(), response.request());
+    if status.is_server_error() && tracing::enabled!(tracing::Level::WARN) {
+        let (method, path) = (head.method().as_str(), head.path());
+        tracing::warn!(request = %id, method, path, status = status.as_u16(), "request not served");
+    } else {
+        tracing::debug!(
+            request = %id, method = head.method().as_str(), path = head.path(), status = status.as_u16(), "request"
+        );
+    }
+    Ok(response)
+}

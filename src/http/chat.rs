@@ -1,0 +1,449 @@
+//! The chat routes: send, get, delete. Each parses, bounds, calls the typed call site and translates the
+//! outcome; what a message is and how pages join, the chat module decides.
+
+use super::input::{self, Query};
+use super::problem::Problem;
+use super::AppState;
+use actix_web::http::header::{HeaderValue, LOCATION};
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, HttpResponse, web};
+use ringwork_chat::limits::{PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
+use ringwork_chat::{
+    Chat, ChatCommand, ChatItem, ChatReply, Content, Cursor, IdempotencyKey, MessageId, PageQuery, PageReply,
+    next_backward, next_forward, validate_from, validate_text, validate_user,
+};
+use ringwork_core::clock::hybrid::HybridTime;
+use ringwork_core::limits::CLOCK_AHEAD_MS_MAX;
+use ringwork_core::quorum::{QuorumOptions, Verdict};
+use ringwork_core::vnode::Merged;
+use ringwork_runtime::coordinator::{ReadFailure, Written};
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How often a send mints anew when a delete mark lies above its id. Each mark that can be there is at most
+/// five minutes ahead and is looked up before the next attempt, so the second already succeeds.
+const MINT_ATTEMPTS_MAX: usize = 4;
+const SEND_EXAMPLE: &str = r#"{"text": "hello", "from": "bob"}, where "from" may be left out"#;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SendBody {
+    text: String,
+    from: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Sent<'a> {
+    id: String,
+    user: &'a str,
+    acks: usize,
+    nodes: Vec<&'a str>,
+}
+
+/// A message as clients see it.
+#[derive(Serialize)]
+pub(super) struct ShownMessage {
+    pub(super) id: String,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    sent_at: String,
+}
+
+#[derive(Serialize)]
+struct ShownPage<'a> {
+    user: &'a str,
+    messages: Vec<ShownMessage>,
+    next: Option<String>,
+    resume: Option<String>,
+}
+
+impl ShownMessage {
+    /// The message in an item; none for marks and for messages that are deleted.
+    pub(super) fn of(item: ChatItem) -> Option<Self> {
+        let (id, content) = match item {
+            ChatItem::Message { id, content, .. } => (id, content),
+            ChatItem::Keyed { id, content, .. } => (id, content?),
+            ChatItem::Mark { .. } => return None,
+        };
+        let at = std::time::UNIX_EPOCH + Duration::from_millis(id.time_ms());
+        let sent_at = humantime::format_rfc3339_millis(at).to_string();
+        Some(Self { id: id.to_string(), text: content.text, from: content.from, sent_at })
+    }
+}
+
+/// The request's own bounds: which quorums, how long.
+type Bounds = (QuorumOptions, Duration);
+
+pub(super) fn user_of(request: &HttpRequest) -> Result<String, Problem> {
+    let user = input::path_segment(request, 2, "user")?;
+    validate_user(&user).map_err(|error| Problem::bad_request("bad-user", error.to_string()))?;
+    Ok(user)
+}
+
+pub(super) async fn send(state: web::Data<AppState>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    try_send(&state, &request, payload).await.unwrap_or_else(Problem::response)
+}
+
+async fn try_send(
+    state: &AppState,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let user = user_of(request)?;
+    let bounds = Query::parse(request, &[])?.quorum(state.request_timeout)?;
+    let key = match input::header(request, "idempotency-key")? {
+        None => None,
+        Some(text) => {
+            let parsed = IdempotencyKey::parse(text, state.core.clock.wall_ms());
+            Some(parsed.map_err(|error| Problem::bad_request("bad-idempotency-key", error.to_string()))?)
+        }
+    };
+    let bytes = input::body(payload, state.body_bytes_max, state.request_timeout).await?;
+    let body: SendBody = input::json(request, &bytes, SEND_EXAMPLE)?;
+    if body.text.len() > state.text_bytes_max {
+        let (found, max) = (body.text.len(), state.text_bytes_max);
+        return Err(Problem::too_large(format!("the text has {found} bytes, at most {max} are allowed")));
+    }
+    validate_text(&body.text, state.text_bytes_max)
+        .map_err(|error| Problem::bad_request("bad-text", error.to_string()))?;
+    if let Some(from) = &body.from {
+        validate_from(from).map_err(|error| Problem::bad_request("bad-from", error.to_string()))?;
+    }
+    let content = Content { text: body.text, from: body.from };
+    match key {
+        None => send_minted(state, &user, content, bounds).await,
+        Some(IdempotencyKey::Id(id)) => send_with_id(state, &user, id, content, bounds).await,
+        Some(IdempotencyKey::Text(key)) => send_keyed(state, &user, key, content, bounds).await,
+    }
+}
+
+/// Without a key: the node mints the id, and the finished message goes to all replicas at once.
+async fn send_minted(
+    state: &AppState,
+    user: &str,
+    content: Content,
+    bounds: Bounds,
+) -> Result<HttpResponse, Problem> {
+    let mut above = HybridTime::default();
+    for _ in 0..MINT_ATTEMPTS_MAX {
+        let id = MessageId::from_stamp(state.core.stamp_above(above));
+        let item = ChatItem::Message { user: user.to_owned(), id, content: content.clone() };
+        let written = merge(state, user, item, bounds).await?;
+        if written.declined != Some(Merged::Absorbed) {
+            return answer_send(state, user, id, written);
+        }
+        // A delete mark lies above the id: mint above the mark.
+        let query = page_query(user, None, None, 1, true);
+        let page = read_page(state, user, query, bounds).await?;
+        above = page.mark.map_or(above, |mark| mark.hybrid_time());
+    }
+    let detail = "the user's log was deleted beyond the present time again and again; nothing was written";
+    Err(Problem::conflict("deleted", detail))
+}
+
+/// The key is an id: the send is its own retry, at any node.
+async fn send_with_id(
+    state: &AppState,
+    user: &str,
+    id: MessageId,
+    content: Content,
+    bounds: Bounds,
+) -> Result<HttpResponse, Problem> {
+    let item = ChatItem::Message { user: user.to_owned(), id, content };
+    let written = merge(state, user, item, bounds).await?;
+    answer_send(state, user, id, written)
+}
+
+/// The key is a text: the first replica knows whether it was used.
+async fn send_keyed(
+    state: &AppState,
+    user: &str,
+    key: String,
+    content: Content,
+    (quorum, within): Bounds,
+) -> Result<HttpResponse, Problem> {
+    let command = ChatCommand::SendKeyed { user: user.to_owned(), key, content };
+    let written = state.chat.key(user.as_bytes()).quorum(quorum).within(within).run(command).await?;
+    match written.reply {
+        Some(ChatReply::Sent { conflicting: true, id, .. }) => Err(reused_key(id)),
+        Some(ChatReply::Sent { id, .. }) => answer_send(state, user, id, written),
+        _ => Err(failed_send(&written.verdict, None)),
+    }
+}
+
+fn reused_key(id: MessageId) -> Problem {
+    let detail = "this Idempotency-Key was used for a message with another content; take a new key for a new message";
+    Problem::conflict("idempotency-key-reused", detail).with("id", id.to_string())
+}
+
+fn answer_send<R>(
+    state: &AppState,
+    user: &str,
+    id: MessageId,
+    written: Written<R>,
+) -> Result<HttpResponse, Problem> {
+    match (&written.verdict, written.declined) {
+        (Verdict::Done, _) => {}
+        (Verdict::Declined, Some(Merged::Absorbed)) => {
+            let detail = "the user's log has been deleted up to an id above this one: the message was deleted, \
+                          or came too late to be stored";
+            return Err(Problem::conflict("deleted", detail).with("id", id.to_string()));
+        }
+        (Verdict::Declined, _) => return Err(reused_key(id)),
+        (verdict, _) => return Err(failed_send(verdict, Some(id))),
+    }
+    let text = id.to_string();
+    // The name of every node is known here as long as there is one; members bring theirs.
+    let nodes = written.nodes.iter().map(|_| state.core.name.as_str()).collect();
+    let location = format!("/chat/users/{}/messages?after={}&limit=1", encode_segment(user), before(id));
+    let sent = Sent { id: text, user, acks: written.acks, nodes };
+    let mut response = HttpResponse::Created();
+    if let Ok(value) = HeaderValue::from_str(&location) {
+        response.insert_header((LOCATION, value));
+    }
+    Ok(response.json(sent))
+}
+
+/// The id just below, so that `after=` it begins with this one.
+fn before(id: MessageId) -> MessageId {
+    id.previous().unwrap_or(id)
+}
+
+fn failed_send(verdict: &Verdict, id: Option<MessageId>) -> Problem {
+    if let Verdict::Refused(refusal) = verdict {
+        return Problem::refused(refusal);
+    }
+    match id {
+        Some(id) => Problem::unknown(
+            "too few replicas confirmed in time; the message may still appear. To make sure, send it again \
+             with the header 'Idempotency-Key' set to this answer's id: it will be stored once",
+        )
+        .with("id", id.to_string()),
+        None => Problem::unknown(
+            "too few replicas confirmed in time; the message may still appear. To make sure, send it again \
+             with the same Idempotency-Key: it will be stored once",
+        ),
+    }
+}
+
+async fn merge(
+    state: &AppState,
+    user: &str,
+    item: ChatItem,
+    (quorum, within): Bounds,
+) -> Result<Written<ChatReply>, Problem> {
+    Ok(state.chat.key(user.as_bytes()).quorum(quorum).within(within).merge(item).await?)
+}
+
+/// Percent-encodes everything but letters, digits and `-._~`.
+fn encode_segment(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+pub(super) fn page_query(
+    user: &str,
+    after: Option<MessageId>,
+    before: Option<MessageId>,
+    limit: u16,
+    backward: bool,
+) -> PageQuery {
+    PageQuery { user: user.to_owned(), after, before, limit, backward }
+}
+
+pub(super) async fn read_page(
+    state: &AppState,
+    user: &str,
+    query: PageQuery,
+    (quorum, within): Bounds,
+) -> Result<PageReply, Problem> {
+    let read = state.chat.key(user.as_bytes()).quorum(quorum).within(within).read(ChatCommand::Page(query));
+    match read.await? {
+        Ok(ChatReply::Page(page)) => Ok(page),
+        Ok(_) => Err(Problem::unknown("the replicas answered something else")),
+        Err(failure) => Err(failed_read(&failure)),
+    }
+}
+
+fn failed_read(failure: &ReadFailure) -> Problem {
+    match failure {
+        ReadFailure::Refused(refusal) => Problem::refused(refusal),
+        ReadFailure::Deadline => Problem::unknown("too few replicas answered in time; ask again"),
+    }
+}
+
+/// Where a page begins or ends: an id, or a cursor from an earlier page.
+enum Place {
+    Id(MessageId),
+    Cursor(Cursor),
+}
+
+fn place(name: &str, text: &str) -> Result<Place, Problem> {
+    if let Ok(id) = MessageId::from_str(text) {
+        return Ok(Place::Id(id));
+    }
+    text.parse().map(Place::Cursor).map_err(|_| {
+        let shown: String = text.chars().take(40).collect();
+        let detail = format!(
+            "{name}={shown:?} is neither a message id (32 characters) nor a cursor as 'next' and 'resume' give them"
+        );
+        Problem::bad_request("bad-position", detail)
+    })
+}
+
+pub(super) async fn get(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
+    try_get(&state, &request).await.unwrap_or_else(Problem::response)
+}
+
+async fn try_get(state: &AppState, request: &HttpRequest) -> Result<HttpResponse, Problem> {
+    let user = user_of(request)?;
+    let query = Query::parse(request, &["after", "before", "limit"])?;
+    let bounds = query.quorum(state.request_timeout)?;
+    let limit = query.number("limit", 1, u64::from(PAGE_MESSAGES_MAX))?;
+    let limit = limit.map_or(PAGE_MESSAGES_DEFAULT, |limit| limit as u16);
+    let after = query.get("after").map(|text| place("after", text)).transpose()?;
+    let before = match query.get("before") {
+        None | Some("end") => None,
+        Some(text) => Some(place("before", text)?),
+    };
+    if query.get("before").is_some() && after.is_none() {
+        return page_backward(state, &user, before, limit, bounds).await;
+    }
+    let before = match before {
+        None => None,
+        Some(Place::Id(id)) => Some(id),
+        Some(Place::Cursor(_)) => {
+            let detail = "'before' takes a cursor only without 'after'; give a message id";
+            return Err(Problem::bad_request("bad-position", detail));
+        }
+    };
+    page_forward(state, &user, after, before, limit, bounds).await
+}
+
+async fn page_forward(
+    state: &AppState,
+    user: &str,
+    after: Option<Place>,
+    before: Option<MessageId>,
+    limit: u16,
+    bounds: Bounds,
+) -> Result<HttpResponse, Problem> {
+    let previous = match after {
+        None => Cursor::start(),
+        Some(Place::Id(id)) => Cursor::after(id),
+        Some(Place::Cursor(cursor @ Cursor::Forward { .. })) => cursor,
+        Some(Place::Cursor(Cursor::Backward { .. })) => {
+            let detail = "this cursor pages backward: give it as 'before'";
+            return Err(Problem::bad_request("bad-position", detail));
+        }
+    };
+    let asked = limit + previous.seen_count() as u16;
+    let query = page_query(user, previous.position(), before, asked, false);
+    let mut page = read_page(state, user, query, bounds).await?;
+    page.items.retain(|item| !previous.has_seen(&item.id()));
+    let more = page.more || page.items.len() > usize::from(limit);
+    page.items.truncate(usize::from(limit));
+    let shown: Vec<MessageId> = page.items.iter().map(ChatItem::id).collect();
+    let cursor = next_forward(&previous, &shown, state.core.clock.wall_ms()).to_string();
+    let next = more.then(|| cursor.clone());
+    let resume = before.is_none().then_some(cursor);
+    Ok(show(user, page, next, resume))
+}
+
+async fn page_backward(
+    state: &AppState,
+    user: &str,
+    before: Option<Place>,
+    limit: u16,
+    bounds: Bounds,
+) -> Result<HttpResponse, Problem> {
+    let before = match before {
+        None => None,
+        Some(Place::Id(id)) => Some(id),
+        Some(Place::Cursor(Cursor::Backward { before })) => Some(before),
+        Some(Place::Cursor(Cursor::Forward { .. })) => {
+            let detail = "this cursor pages forward: give it as 'after'";
+            return Err(Problem::bad_request("bad-position", detail));
+        }
+    };
+    let page = read_page(state, user, page_query(user, None, before, limit, true), bounds).await?;
+    let first = page.items.first().map(ChatItem::id);
+    let next = first.filter(|_| page.more).map(|id| next_backward(id).to_string());
+    Ok(show(user, page, next, None))
+}
+
+fn show(user: &str, page: PageReply, next: Option<String>, resume: Option<String>) -> HttpResponse {
+    let messages = page.items.into_iter().filter_map(ShownMessage::of).collect();
+    HttpResponse::Ok().json(ShownPage { user, messages, next, resume })
+}
+
+pub(super) async fn delete(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
+    try_delete(&state, &request).await.unwrap_or_else(Problem::response)
+}
+
+async fn try_delete(state: &AppState, request: &HttpRequest) -> Result<HttpResponse, Problem> {
+    let user = user_of(request)?;
+    let query = Query::parse(request, &["through"])?;
+    let bounds = query.quorum(state.request_timeout)?;
+    let Some(text) = query.get("through") else {
+        let detail = "give ?through=ID, the last message to delete: everything up to it goes for good";
+        return Err(Problem::bad_request("missing-parameter", detail));
+    };
+    let through: MessageId = text.parse().map_err(|error| {
+        Problem::bad_request("bad-position", format!("through is no message id: {error}"))
+    })?;
+    let latest_ms = state.core.clock.wall_ms() + CLOCK_AHEAD_MS_MAX;
+    if through.time_ms() > latest_ms {
+        let detail = "through lies more than five minutes in the future; messages to come cannot be deleted";
+        return Err(Problem::bad_request("bad-position", detail));
+    }
+    let located = locate(state, &user, through, bounds).await?;
+    let item = ChatItem::Mark { user: user.clone(), through: located };
+    let written = merge(state, &user, item, bounds).await?;
+    match (&written.verdict, written.declined) {
+        (Verdict::Done, _) | (Verdict::Declined, Some(Merged::Absorbed)) => Ok(HttpResponse::NoContent().finish()),
+        (Verdict::Refused(refusal), _) => Err(Problem::refused(refusal)),
+        _ => Err(Problem::unknown("too few replicas confirmed in time; delete again to make sure")),
+    }
+}
+
+/// The id under which a message is listed, when `id` is an alias of it.
+async fn locate(
+    state: &AppState,
+    user: &str,
+    id: MessageId,
+    (quorum, within): Bounds,
+) -> Result<MessageId, Problem> {
+    let command = ChatCommand::Locate { user: user.to_owned(), id };
+    match state.chat.key(user.as_bytes()).quorum(quorum).within(within).read(command).await? {
+        Ok(ChatReply::Located(located)) => Ok(located),
+        Ok(_) => Ok(id),
+        Err(failure) => Err(failed_read(&failure)),
+    }
+}
+
+/// Where a stream begins: after this id.
+pub(super) fn stream_start(request: &HttpRequest) -> Result<Option<MessageId>, Problem> {
+    let query = Query::parse(request, &["after"])?;
+    query.quorum(Duration::from_secs(1))?;
+    let resumed = input::header(request, "last-event-id")?.filter(|text| !text.is_empty());
+    let Some(text) = resumed.or(query.get("after")) else { return Ok(None) };
+    text.parse().map(Some).map_err(|error| {
+        let detail = format!("a stream begins after a message id, and this is none: {error}");
+        Problem::bad_request("bad-position", detail)
+    })
+}
+
+/// The service's key of a user.
+pub(super) fn watch_user(state: &AppState, user: &str) -> Option<ringwork_runtime::watch::Watch<Chat>> {
+    state.chat.watch(user.as_bytes())
+}

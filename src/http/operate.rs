@@ -1,0 +1,75 @@
+//! What operators and their programs ask: is it alive, does it serve, how does it do. It decides nothing; it
+//! shows what the node counts.
+
+use super::AppState;
+use actix_web::{HttpResponse, web};
+use serde_json::{Map, Value, json};
+
+pub(super) async fn ping() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("OK")
+}
+
+pub(super) async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "live": true }))
+}
+
+pub(super) async fn ready(state: web::Data<AppState>) -> HttpResponse {
+    if state.is_ready() {
+        HttpResponse::Ok().json(json!({ "ready": true }))
+    } else {
+        let why = if state.core.is_stopping() { "stopping" } else { "starting" };
+        HttpResponse::ServiceUnavailable().json(json!({ "ready": false, "why": why }))
+    }
+}
+
+pub(super) async fn metrics(state: web::Data<AppState>) -> HttpResponse {
+    let mut text = state.core.telemetry.prometheus();
+    let (writes, bytes) = state.core.storage.waiting();
+    let census = (state.census)();
+    let vnodes: usize = census.iter().map(|c| c.vnodes_running).sum();
+    let waiting: usize = census.iter().map(|c| c.requests_waiting).sum();
+    for (name, help, value) in [
+        ("storage_queue_writes", "Writes that wait for the storage thread.", writes),
+        ("storage_queue_bytes", "Bytes that wait for the storage thread.", bytes),
+        ("http_requests_inside", "HTTP requests under way.", state.door.inside()),
+        ("vnodes_running", "Vnodes that run on this node.", vnodes),
+        ("vnode_requests_waiting", "Requests on their way to vnodes.", waiting),
+    ] {
+        text.push_str(&format!(
+            "# HELP ringwork_{name} {help}\n# TYPE ringwork_{name} gauge\nringwork_{name} {value}\n"
+        ));
+    }
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
+}
+
+pub(super) async fn status(state: web::Data<AppState>) -> HttpResponse {
+    let core = &state.core;
+    let view = core.ring.load();
+    let census = (state.census)();
+    let (writes, bytes) = core.storage.waiting();
+    let counters: Map<String, Value> =
+        core.telemetry.read().into_iter().map(|(name, _, value)| (name.to_owned(), json!(value))).collect();
+    let vnodes: usize = census.iter().map(|c| c.vnodes_running).sum();
+    HttpResponse::Ok().json(json!({
+        "node": core.name,
+        "id": core.id.to_string(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "boot": core.boot.0,
+        "ready": state.is_ready(),
+        "settled": true,
+        "stopping": core.is_stopping(),
+        "uptime_ms": core.clock.moment().as_millis() as u64,
+        "http_address": state.address.to_string(),
+        "cluster": view.ring.cluster().to_string(),
+        "ring_size": view.ring.size().count(),
+        "partitions_owned": view.ring.owned_by(core.id).count(),
+        "durability": state.durability,
+        "vnodes_running": vnodes,
+        "services": census,
+        "http_requests_inside": state.door.inside(),
+        "storage_queue_writes": writes,
+        "storage_queue_bytes": bytes,
+        "counters": counters,
+    }))
+}

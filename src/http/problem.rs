@@ -1,0 +1,122 @@
+//! What a refused request is told: `application/problem+json` (RFC 9457) with a stable code. It decides which
+//! status stands for which outcome; it does not know the routes.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use ringwork_core::quorum::{ImpossibleQuorum, Refusal};
+use serde_json::{Map, Value, json};
+
+/// Seconds after which a refused client may come again: queues drain in far less.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    retry: bool,
+    more: Map<String, Value>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, title, detail: detail.into(), retry: false, more: Map::new() }
+    }
+
+    /// 400: the request is wrong; `detail` says what would be right.
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, "The request is wrong", detail)
+    }
+
+    /// 404: there is no such route.
+    pub fn no_route(method: &str, path: &str) -> Self {
+        let detail = format!("there is no {method} {path} here; docs/operations.md lists the routes");
+        Self::new(StatusCode::NOT_FOUND, "no-such-route", "No such route", detail)
+    }
+
+    /// 405: the path is there, the method is not.
+    pub fn method(method: &str, allowed: &str) -> Self {
+        let detail = format!("{method} does nothing here; allowed: {allowed}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
+    }
+
+    /// 408: the body did not come in time.
+    pub fn slow_body() -> Self {
+        let detail = "the request's body did not arrive in time; nothing was written";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", "The body is too slow", detail)
+    }
+
+    /// 409: the state speaks against it.
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, "The request conflicts with what is stored", detail)
+    }
+
+    /// 413: too large.
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
+    }
+
+    /// 415: not JSON.
+    pub fn media_type() -> Self {
+        let detail = "send the body as JSON, with the header 'Content-Type: application/json'";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Unsupported media type", detail)
+    }
+
+    /// 503: nothing was written, nothing will be.
+    pub fn refused(refusal: &Refusal) -> Self {
+        let code = match refusal {
+            Refusal::Overloaded => "overloaded",
+            Refusal::Stopping => "stopping",
+            Refusal::Unavailable(_) => "unavailable",
+            Refusal::Expired => "expired",
+            Refusal::Primaries { .. } => "too-few-primaries",
+            Refusal::Nodes { .. } => "too-few-nodes",
+            Refusal::Replicas { .. } => "too-few-replicas",
+        };
+        let detail = format!("{refusal}; nothing was written");
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "Refused", detail);
+        problem.retry = true;
+        problem
+    }
+
+    /// 504: nobody knows. `detail` says how to make sure.
+    pub fn unknown(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "unknown", "The outcome is unknown", detail)
+    }
+
+    /// Adds a member that a program can read.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The answer to send.
+    pub fn response(self) -> HttpResponse {
+        let mut body = self.more;
+        body.insert("type".into(), json!(format!("urn:ringwork:problem:{}", self.code)));
+        body.insert("title".into(), json!(self.title));
+        body.insert("status".into(), json!(self.status.as_u16()));
+        body.insert("detail".into(), json!(self.detail));
+        body.insert("code".into(), json!(self.code));
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        if self.retry {
+            response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
+        }
+        response.body(Value::Object(body).to_string())
+    }
+}
+
+impl From<ImpossibleQuorum> for Problem {
+    fn from(error: ImpossibleQuorum) -> Self {
+        Self::bad_request("impossible-quorum", error.to_string())
+    }
+}

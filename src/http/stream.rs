@@ -1,0 +1,145 @@
+//! `stream`: a user's messages as server-sent events, as they are stored. It first reads what is there after
+//! the id it is given, then follows the live feed of the local vnodes; when it cannot keep up it reads from the
+//! store again. Every message is shown once, a late one too.
+
+use super::chat::{ShownMessage, page_query, read_page, stream_start, user_of, watch_user};
+use super::problem::Problem;
+use super::AppState;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::stream::unfold;
+use ringwork_chat::limits::PAGE_MESSAGES_DEFAULT;
+use ringwork_chat::{Chat, ChatItem, MessageId};
+use ringwork_core::quorum::{QuorumOptions, Refusal};
+use ringwork_runtime::watch::{Heard, Watch};
+use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Silence after which a comment is sent, so that proxies and dead peers are noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Ids that a stream remembers having shown.
+const SHOWN_IDS_MAX: usize = 4096;
+/// How far back a stream looks when it has to read again: as far as clocks may differ.
+const LOOK_BACK_MS: u64 = 2000;
+/// Pause after a read that failed.
+const READ_PAUSE: Duration = Duration::from_millis(500);
+/// Failed reads in a row after which the stream ends; the client comes back with Last-Event-ID.
+const READ_FAILURES_MAX: u32 = 20;
+
+struct Stream {
+    state: web::Data<AppState>,
+    user: String,
+    /// Nothing at or below it is shown.
+    start: Option<MessageId>,
+    watch: Watch<Chat>,
+    closing: watch::Receiver<bool>,
+    /// Where to read on; none while the live feed is enough.
+    reading: Option<MessageId>,
+    ready: VecDeque<ChatItem>,
+    shown: BTreeSet<MessageId>,
+    failures: u32,
+    greeted: bool,
+}
+
+pub(super) async fn stream(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
+    let begun = user_of(&request).and_then(|user| Ok((user, stream_start(&request)?)));
+    let (user, start) = match begun {
+        Ok(begun) => begun,
+        Err(problem) => return problem.response(),
+    };
+    let Some(watch) = watch_user(&state, &user) else {
+        return Problem::refused(&Refusal::Overloaded).response();
+    };
+    let stream = Stream {
+        closing: state.closing.clone(),
+        state,
+        user,
+        start,
+        watch,
+        reading: start,
+        ready: VecDeque::new(),
+        shown: BTreeSet::new(),
+        failures: 0,
+        greeted: false,
+    };
+    let events = unfold(stream, |mut stream| async move {
+        let event = stream.next_event().await?;
+        Some((Ok::<_, Infallible>(web::Bytes::from(event)), stream))
+    });
+    HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("cache-control", "no-store"))
+        .streaming(events)
+}
+
+impl Stream {
+    /// The next piece of the body; none at the end.
+    async fn next_event(&mut self) -> Option<String> {
+        if !std::mem::replace(&mut self.greeted, true) {
+            return Some(": ringwork\n\n".to_owned()); // the head leaves now, not with the first message
+        }
+        loop {
+            while let Some(item) = self.ready.pop_front() {
+                if let Some(event) = self.event(item) {
+                    return Some(event);
+                }
+            }
+            if *self.closing.borrow() {
+                return None;
+            }
+            if let Some(position) = self.reading {
+                self.read_on(position).await?;
+                continue;
+            }
+            tokio::select! {
+                heard = self.watch.next() => match heard {
+                    Heard::Item(item) => self.ready.push_back(item),
+                    Heard::Lagged => self.reading = Some(self.look_back()),
+                },
+                _ = self.closing.changed() => return None,
+                () = tokio::time::sleep(KEEP_ALIVE) => return Some(": still here\n\n".to_owned()),
+            }
+        }
+    }
+
+    async fn read_on(&mut self, position: MessageId) -> Option<()> {
+        let query = page_query(&self.user, Some(position), None, PAGE_MESSAGES_DEFAULT, false);
+        let bounds = (QuorumOptions::default(), self.state.request_timeout);
+        match read_page(&self.state, &self.user, query, bounds).await {
+            Ok(page) => {
+                self.failures = 0;
+                self.reading = page.items.last().map(ChatItem::id).filter(|_| page.more);
+                self.ready.extend(page.items);
+            }
+            Err(_) => {
+                self.failures += 1;
+                if self.failures > READ_FAILURES_MAX {
+                    return None;
+                }
+                tokio::time::sleep(READ_PAUSE).await;
+            }
+        }
+        Some(())
+    }
+
+    /// A place before everything that may have been missed.
+    fn look_back(&self) -> MessageId {
+        let floor = self.start.unwrap_or(MessageId::SMALLEST);
+        let newest = self.shown.last().map_or(self.state.core.clock.wall_ms(), MessageId::time_ms);
+        MessageId::at_ms(newest.saturating_sub(LOOK_BACK_MS)).max(floor)
+    }
+
+    fn event(&mut self, item: ChatItem) -> Option<String> {
+        let id = item.id();
+        let message = ShownMessage::of(item)?;
+        if self.start.is_some_and(|start| id <= start) || !self.shown.insert(id) {
+            return None;
+        }
+        if self.shown.len() > SHOWN_IDS_MAX {
+            self.shown.pop_first();
+        }
+        let data = serde_json::to_string(&message).ok()?;
+        Some(format!("id: {}\ndata: {data}\n\n", message.id))
+    }
+}

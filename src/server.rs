@@ -1,0 +1,226 @@
+//! A whole node as a program runs it: settings to options, the runtime with its modules, HTTP in front, and
+//! the order in which all that ends. It decides how many threads there are and when the node calls itself
+//! ready; it does not know the command line.
+
+use crate::http::{AppState, Door, admit, routes};
+use crate::settings::{self, Engine, QuorumSetting, Settings};
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use ringwork_chat::{Chat, ChatConfig};
+use ringwork_core::quorum::{Count, QuorumDefaults};
+use ringwork_core::ring::{RingSize, RingSizeError};
+use ringwork_core::store::{Store, StoreError};
+use ringwork_runtime::node::{Keep, Node, NodeLimits, NodeOptions, StartError};
+use ringwork_runtime::randomness::Randomness;
+use ringwork_runtime::spawner::Placement;
+use ringwork_runtime::storage::{Durability, QueueLimits};
+use ringwork_runtime::time::Clock;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long the HTTP workers may take to appear: they only start threads.
+const WORKERS_APPEAR_WITHIN: Duration = Duration::from_secs(30);
+
+/// Time for answers that are with the workers to leave.
+const FLUSH_GRACE: Duration = Duration::from_millis(100);
+
+/// Why a node did not come up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {source}. Is a node running there already? Choose another with --http")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The runtime.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The ring size.
+    #[error("cluster.ring_size: {0}")]
+    RingSize(#[from] RingSizeError),
+    /// The HTTP server.
+    #[error("the HTTP server cannot run: {0}")]
+    Server(std::io::Error),
+}
+
+/// A node that serves. Stop it with [`Served::stop`]; dropped, it is cut off.
+pub struct Served {
+    node: Node,
+    state: web::Data<AppState>,
+    handle: ServerHandle,
+    closing: watch::Sender<bool>,
+    shutdown_timeout: Duration,
+}
+
+/// Starts the node that `settings` describe and serves HTTP. Must run in an actix system.
+pub async fn serve(settings: &Settings) -> Result<Served, ServeError> {
+    let keep = match settings.store.engine {
+        Engine::Disk => Keep::Directory {
+            path: settings.node.data_dir.clone(),
+            cache_bytes: settings.store.cache_bytes.bytes(),
+        },
+        Engine::Memory => Keep::Nowhere,
+    };
+    serve_over(settings, keep).await
+}
+
+/// As [`serve`], over a store of the caller's.
+pub async fn serve_given(settings: &Settings, store: Arc<dyn Store>) -> Result<Served, ServeError> {
+    serve_over(settings, Keep::Given { store, directory: None }).await
+}
+
+async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeError> {
+    let wanted = settings.http.address;
+    let refused = |source| ServeError::Listen { address: wanted, source };
+    // Before anything else: a second node on this address must not touch the first one's data.
+    let listener = TcpListener::bind(wanted).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    let workers = settings.http.workers_on(std::thread::available_parallelism().map_or(1, usize::from));
+    let options = node_options(settings, keep, Placement::Adopted(workers))?;
+    let node = Node::builder(options).service::<Chat>(chat_config(settings)).start().await?;
+    let chat = node.service::<Chat>().ok_or(StartError::ServiceName("chat"))?;
+    let (closing, closes) = watch::channel(false);
+    let state = web::Data::new(AppState {
+        core: node.core().clone(),
+        chat,
+        census: Box::new(node.census()),
+        door: Door::new(settings.http.requests_in_flight_max),
+        ready: AtomicBool::new(false),
+        closing: closes,
+        address,
+        durability: match settings.store.durability {
+            settings::Durability::Sync => "sync",
+            settings::Durability::Interval => "interval",
+            settings::Durability::Os => "os",
+        },
+        body_bytes_max: settings.http.body_bytes_max.bytes_usize(),
+        text_bytes_max: settings.chat.text_bytes_max.bytes_usize(),
+        request_timeout: settings.http.request_timeout.duration(),
+    });
+    let (spawner, shared) = (node.core().spawner.clone(), state.clone());
+    let server = HttpServer::new(move || {
+        spawner.adopt_current_thread();
+        App::new().app_data(shared.clone()).wrap(actix_web::middleware::from_fn(admit)).configure(routes)
+    })
+    .workers(workers)
+    .max_connections(settings.http.connections_max.div_ceil(workers))
+    .client_request_timeout(settings.http.head_timeout.duration())
+    .client_disconnect_timeout(Duration::from_secs(5))
+    .keep_alive(settings.http.keep_alive.duration())
+    .disable_signals()
+    .listen(listener)
+    .map_err(ServeError::Server)?
+    .run();
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    let appear = async {
+        while !node.core().spawner.complete() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    if tokio::time::timeout(WORKERS_APPEAR_WITHIN, appear).await.is_err() {
+        return Err(ServeError::Server(std::io::Error::other("its worker threads do not start")));
+    }
+    state.ready.store(true, Ordering::Relaxed);
+    let shutdown_timeout = settings.http.shutdown_timeout.duration();
+    Ok(Served { node, state, handle, closing, shutdown_timeout })
+}
+
+impl Served {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.state.address
+    }
+
+    /// The node behind HTTP.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Ends only when the store fails for good, with the reason: the process must end.
+    pub async fn failure(&self) -> StoreError {
+        self.node.core().storage.failure().await
+    }
+
+    /// Ends in peace: refuses new work, finishes what is inside, stops the vnodes, syncs the store.
+    pub async fn stop(self) -> Result<(), StartError> {
+        self.node.refuse_new_work();
+        self.closing.send_replace(true);
+        let empty = async {
+            while self.state.door.inside() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(self.shutdown_timeout, empty).await.is_err() {
+            let inside = self.state.door.inside();
+            tracing::warn!(inside, "requests were still under way after {:?}", self.shutdown_timeout);
+        }
+        self.node.stop(self.shutdown_timeout).await?;
+        // The last answers have been handed to the workers; a short grace lets them reach their sockets. A
+        // graceful stop of the server would wait for every idle keep-alive connection instead.
+        tokio::time::sleep(FLUSH_GRACE).await;
+        self.handle.stop(false).await;
+        Ok(())
+    }
+}
+
+fn chat_config(settings: &Settings) -> ChatConfig {
+    let retention = &settings.chat.retention;
+    ChatConfig {
+        retention_age: retention.age.limit().map(|span| span.duration()),
+        retention_count: (retention.count > 0).then_some(retention.count),
+        ..ChatConfig::default()
+    }
+}
+
+fn node_options(settings: &Settings, keep: Keep, placement: Placement) -> Result<NodeOptions, RingSizeError> {
+    let count = |setting: &QuorumSetting| match setting {
+        QuorumSetting::Count(count) => Count::Exactly(*count),
+        QuorumSetting::One => Count::One,
+        QuorumSetting::Quorum => Count::Quorum,
+        QuorumSetting::All => Count::All,
+    };
+    Ok(NodeOptions {
+        name: settings.node.name.clone(),
+        keep,
+        ring_size: RingSize::try_from(settings.cluster.ring_size)?,
+        durability: match settings.store.durability {
+            settings::Durability::Sync => Durability::Sync,
+            settings::Durability::Interval => Durability::Interval(settings.store.sync_interval.duration()),
+            settings::Durability::Os => Durability::Os,
+        },
+        queue: QueueLimits {
+            writes_max: settings.store.queue_writes_max,
+            bytes_max: settings.store.queue_bytes_max.bytes_usize(),
+        },
+        limits: NodeLimits {
+            vnode_in_flight_max: settings.runtime.vnode_in_flight_max,
+            pool_threads: settings.runtime.pool_threads,
+            pool_queue_max: settings.runtime.pool_queue_max,
+            ..NodeLimits::default()
+        },
+        placement,
+        quorum: QuorumDefaults {
+            n_val: settings.quorum.n_val,
+            r: count(&settings.quorum.r),
+            w: count(&settings.quorum.w),
+        },
+        clock: Clock::system(),
+        randomness: Randomness::system(),
+    })
+}
+
+/// Options of a node that keeps its data in memory, otherwise as the default settings say: for trials,
+/// examples and tests.
+pub fn trial_options(placement: Placement) -> NodeOptions {
+    let settings = Settings::default();
+    #[allow(clippy::expect_used)] // the default ring size is checked at compile time
+    node_options(&settings, Keep::Nowhere, placement).expect("the default settings are valid")
+}
