@@ -1,10 +1,14 @@
 //! The `ringwork` program: its command line, its logs, its signals. Everything else is in the library.
 
 use clap::{Args, Parser, Subcommand};
-use ringwork::cli::{self, CliError, Monotonic};
+use ringwork::cli::bench::{self, BenchArguments, Monotonic};
+use ringwork::cli::chat::{self, ChatArguments};
+use ringwork::cli::client::{CliError, conclude};
+use ringwork::cli::config::{self, ConfigCommand, ConfigCommandError};
+use ringwork::cli::status::{self, StatusArguments, WaitArguments};
 use ringwork::server::{self, Served};
 use ringwork::settings::{LogFormat, LogSettings, Override, Settings, Sources, environment};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +19,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A masterless, actor-based node: replicated, repairing, rebalancing state, and a chat service on top of it.
 #[derive(Parser)]
-#[command(version, after_help = "Begin with: ringwork start\nThen, in another terminal: ringwork chat send ann hello")]
+#[command(
+    version,
+    after_help = "Begin with: ringwork start\nThen, in another terminal: ringwork chat send ann hello"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -24,7 +31,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Runs a node in the foreground; Ctrl-C stops it in peace, a second Ctrl-C at once.
-    #[command(after_help = "Example: ringwork start --name n1 --data-dir data/n1 --set store.durability=sync")]
+    #[command(
+        after_help = "Example: ringwork start --name n1 --data-dir data/n1 --set store.durability=sync"
+    )]
     Start(SettingsArguments),
     /// Checks the settings, shows those in force, prints their reference.
     Config {
@@ -34,10 +43,16 @@ enum Command {
         #[arg(long, global = true)]
         json: bool,
         #[command(subcommand)]
-        command: cli::config::ConfigCommand,
+        command: ConfigCommand,
     },
-    #[command(flatten)]
-    Client(cli::ClientCommand),
+    /// Sends, reads and follows chat messages.
+    Chat(ChatArguments),
+    /// Shows how a node does, on one screen.
+    Status(StatusArguments),
+    /// Waits until a node serves, or until nothing is pending.
+    Wait(WaitArguments),
+    /// Loads nodes and measures throughput, latency and CPU time.
+    Bench(BenchArguments),
 }
 
 #[derive(Args)]
@@ -60,13 +75,15 @@ struct SettingsArguments {
 }
 
 impl SettingsArguments {
-    fn sources(&self) -> Result<Sources, String> {
+    fn sources(&self) -> Result<Sources, CliError> {
         let mut overrides = self.set.clone();
         if let Some(name) = &self.name {
             overrides.push(Override::new("node.name", name, "--name"));
         }
         if let Some(directory) = &self.data_dir {
-            let text = directory.to_str().ok_or("--data-dir is not UTF-8; choose another directory")?;
+            let text = directory.to_str().ok_or_else(|| {
+                CliError::Usage("--data-dir is not UTF-8; choose another directory".to_owned())
+            })?;
             overrides.push(Override::new("node.data_dir", text, "--data-dir"));
         }
         if let Some(address) = self.http {
@@ -79,13 +96,7 @@ impl SettingsArguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = actix_rt::System::new().block_on(run(arguments.command));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "ringwork: {error}");
-            ExitCode::from(error.exit_code())
-        }
-    }
+    ExitCode::from(conclude(outcome, &mut std::io::stderr()))
 }
 
 async fn run(command: Command) -> Result<(), CliError> {
@@ -93,10 +104,18 @@ async fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Start(arguments) => start(&arguments).await,
         Command::Config { sources, json, command } => {
-            let sources = sources.sources().map_err(CliError::usage)?;
-            cli::config::run(&command, &sources, json, &mut out).map_err(|e| CliError::failed(e.to_string()))
+            let sources = sources.sources()?;
+            config::run(&command, &sources, json, &mut out).map_err(|error| match error {
+                ConfigCommandError::Output(error) => CliError::writing(error),
+                other => CliError::Failed(other.to_string()),
+            })
         }
-        Command::Client(command) => cli::run(command, monotonic(), &mut out).await,
+        Command::Chat(arguments) => chat::run(arguments, &mut out, &mut std::io::stderr()).await,
+        Command::Status(arguments) => status::status(arguments, &mut out).await,
+        Command::Wait(arguments) => status::wait(arguments, &mut out).await,
+        Command::Bench(arguments) => {
+            bench::run(arguments, monotonic(), &mut out, &mut std::io::stderr()).await
+        }
     }
 }
 
@@ -109,16 +128,20 @@ fn monotonic() -> Monotonic {
     Monotonic(now)
 }
 
+fn failed(text: impl Into<String>) -> CliError {
+    CliError::Failed(text.into())
+}
+
 async fn start(arguments: &SettingsArguments) -> Result<(), CliError> {
-    let sources = arguments.sources().map_err(CliError::usage)?;
-    let settings = Settings::load(&sources).map_err(|e| CliError::failed(e.to_string()))?.settings;
+    let sources = arguments.sources()?;
+    let settings = Settings::load(&sources).map_err(|e| failed(e.to_string()))?.settings;
     start_logs(&settings.log)?;
     log_panics();
     raise_open_files(&settings);
-    let signals = |kind| signal(kind).map_err(|e| CliError::failed(format!("signals cannot be heard: {e}")));
+    let signals = |kind| signal(kind).map_err(|e| failed(format!("signals cannot be heard: {e}")));
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut terminate = signals(SignalKind::terminate())?;
-    let served = server::serve(&settings).await.map_err(|e| CliError::failed(e.to_string()))?;
+    let served = server::serve(&settings).await.map_err(|e| failed(e.to_string()))?;
     let core = served.node().core();
     tracing::info!(
         node = core.name,
@@ -132,7 +155,7 @@ async fn start(arguments: &SettingsArguments) -> Result<(), CliError> {
         () = either(&mut interrupt, &mut terminate) => {}
         error = served.failure() => {
             // Crash-only: the engine takes no more writes, and the next start recovers what it acknowledged.
-            return Err(CliError::failed(format!("the store has failed, the node ends: {error}")));
+            return Err(failed(format!("the store has failed, the node ends: {error}")));
         }
     }
     tracing::info!("stopping: new work is refused, what is under way is finished");
@@ -147,7 +170,7 @@ async fn start(arguments: &SettingsArguments) -> Result<(), CliError> {
 }
 
 async fn stop(served: Served) -> Result<(), CliError> {
-    served.stop().await.map_err(|e| CliError::failed(e.to_string()))?;
+    served.stop().await.map_err(|e| failed(e.to_string()))?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -161,7 +184,7 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
 
 fn start_logs(settings: &LogSettings) -> Result<(), CliError> {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
-        .map_err(|e| CliError::failed(format!("log.level: {e}")))?;
+        .map_err(|e| failed(format!("log.level: {e}")))?;
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let json = match settings.format {
@@ -174,7 +197,7 @@ fn start_logs(settings: &LogSettings) -> Result<(), CliError> {
     } else {
         builder.with_ansi(terminal).with_target(false).try_init()
     };
-    set.map_err(|e| CliError::failed(format!("logs cannot be started: {e}")))
+    set.map_err(|e| failed(format!("logs cannot be started: {e}")))
 }
 
 /// A panic is a line in the log like any other, with its place.
@@ -183,7 +206,8 @@ fn log_panics() {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let payload = info.payload();
         let text = payload.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+        let text =
+            text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
         tracing::error!(place, panic = text, "panic");
     }));
 }

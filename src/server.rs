@@ -32,7 +32,9 @@ const FLUSH_GRACE: Duration = Duration::from_millis(100);
 #[non_exhaustive]
 pub enum ServeError {
     /// The address cannot be had.
-    #[error("cannot listen on {address}: {source}. Is a node running there already? Choose another with --http")]
+    #[error(
+        "cannot listen on {address}: {source}. Is a node running there already? Choose another with --http"
+    )]
     Listen {
         /// Which.
         address: SocketAddr,

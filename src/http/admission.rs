@@ -1,8 +1,8 @@
 //! The door: how many requests may be inside, what each is called in the logs, and that none comes in while
 //! the node is leaving. It runs before a body is read, so an excess costs a few microseconds and no memory.
 
-use super::problem::Problem;
 use super::AppState;
+use super::problem::Problem;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};

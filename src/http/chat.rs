@@ -1,16 +1,16 @@
 //! The chat routes: send, get, delete. Each parses, bounds, calls the typed call site and translates the
 //! outcome; what a message is and how pages join, the chat module decides.
 
+use super::AppState;
 use super::input::{self, Query};
 use super::problem::Problem;
-use super::AppState;
 use actix_web::http::header::{HeaderValue, LOCATION};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse, web};
 use ringwork_chat::limits::{PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
 use ringwork_chat::{
     Chat, ChatCommand, ChatItem, ChatReply, Content, Cursor, IdempotencyKey, MessageId, PageQuery, PageReply,
-    next_backward, next_forward, validate_from, validate_text, validate_user,
+    Position, validate_from, validate_text, validate_user,
 };
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::limits::CLOCK_AHEAD_MS_MAX;
@@ -135,8 +135,7 @@ async fn send_minted(
             return answer_send(state, user, id, written);
         }
         // A delete mark lies above the id: mint above the mark.
-        let query = page_query(user, None, None, 1, true);
-        let page = read_page(state, user, query, bounds).await?;
+        let page = read_page(state, newest(user, None, 1), bounds).await?;
         above = page.mark.map_or(above, |mark| mark.hybrid_time());
     }
     let detail = "the user's log was deleted beyond the present time again and again; nothing was written";
@@ -174,7 +173,8 @@ async fn send_keyed(
 }
 
 fn reused_key(id: MessageId) -> Problem {
-    let detail = "this Idempotency-Key was used for a message with another content; take a new key for a new message";
+    let detail =
+        "this Idempotency-Key was used for a message with another content; take a new key for a new message";
     Problem::conflict("idempotency-key-reused", detail).with("id", id.to_string())
 }
 
@@ -250,24 +250,19 @@ fn encode_segment(text: &str) -> String {
     encoded
 }
 
-pub(super) fn page_query(
-    user: &str,
-    after: Option<MessageId>,
-    before: Option<MessageId>,
-    limit: u16,
-    backward: bool,
-) -> PageQuery {
-    PageQuery { user: user.to_owned(), after, before, limit, backward }
+/// The newest messages, or those before a place.
+fn newest(user: &str, before: Option<MessageId>, limit: u16) -> PageQuery {
+    PageQuery { user: user.to_owned(), after: None, before, limit, backward: true, exact: false }
 }
 
 pub(super) async fn read_page(
     state: &AppState,
-    user: &str,
     query: PageQuery,
     (quorum, within): Bounds,
 ) -> Result<PageReply, Problem> {
-    let read = state.chat.key(user.as_bytes()).quorum(quorum).within(within).read(ChatCommand::Page(query));
-    match read.await? {
+    let user = query.user.clone();
+    let key = state.chat.key(user.as_bytes()).quorum(quorum).within(within);
+    match key.read(ChatCommand::Page(query)).await? {
         Ok(ChatReply::Page(page)) => Ok(page),
         Ok(_) => Err(Problem::unknown("the replicas answered something else")),
         Err(failure) => Err(failed_read(&failure)),
@@ -337,26 +332,23 @@ async fn page_forward(
     limit: u16,
     bounds: Bounds,
 ) -> Result<HttpResponse, Problem> {
-    let previous = match after {
-        None => Cursor::start(),
-        Some(Place::Id(id)) => Cursor::after(id),
-        Some(Place::Cursor(cursor @ Cursor::Forward { .. })) => cursor,
+    let position = match after {
+        None => Position::start(),
+        Some(Place::Id(id)) => Position::after(id),
+        Some(Place::Cursor(Cursor::Forward(position))) => position,
         Some(Place::Cursor(Cursor::Backward { .. })) => {
             let detail = "this cursor pages backward: give it as 'before'";
             return Err(Problem::bad_request("bad-position", detail));
         }
     };
-    let asked = limit + previous.seen_count() as u16;
-    let query = page_query(user, previous.position(), before, asked, false);
-    let mut page = read_page(state, user, query, bounds).await?;
-    page.items.retain(|item| !previous.has_seen(&item.id()));
-    let more = page.more || page.items.len() > usize::from(limit);
-    page.items.truncate(usize::from(limit));
-    let shown: Vec<MessageId> = page.items.iter().map(ChatItem::id).collect();
-    let cursor = next_forward(&previous, &shown, state.core.clock.wall_ms()).to_string();
-    let next = more.then(|| cursor.clone());
+    let now_ms = state.core.clock.wall_ms();
+    let query = PageQuery { before, ..position.query(user, limit) };
+    let page = read_page(state, query, bounds).await?;
+    let step = position.advance(page, limit, now_ms);
+    let cursor = Cursor::Forward(step.position).to_string();
+    let next = step.more.then(|| cursor.clone());
     let resume = before.is_none().then_some(cursor);
-    Ok(show(user, page, next, resume))
+    Ok(show(user, step.items, next, resume))
 }
 
 async fn page_backward(
@@ -366,23 +358,24 @@ async fn page_backward(
     limit: u16,
     bounds: Bounds,
 ) -> Result<HttpResponse, Problem> {
-    let before = match before {
-        None => None,
-        Some(Place::Id(id)) => Some(id),
-        Some(Place::Cursor(Cursor::Backward { before })) => Some(before),
-        Some(Place::Cursor(Cursor::Forward { .. })) => {
+    let query = match before {
+        None => newest(user, None, limit),
+        Some(Place::Id(id)) => newest(user, Some(id), limit),
+        Some(Place::Cursor(Cursor::Backward { before })) => {
+            PageQuery { exact: true, ..newest(user, Some(before), limit) }
+        }
+        Some(Place::Cursor(Cursor::Forward(_))) => {
             let detail = "this cursor pages forward: give it as 'after'";
             return Err(Problem::bad_request("bad-position", detail));
         }
     };
-    let page = read_page(state, user, page_query(user, None, before, limit, true), bounds).await?;
-    let first = page.items.first().map(ChatItem::id);
-    let next = first.filter(|_| page.more).map(|id| next_backward(id).to_string());
-    Ok(show(user, page, next, None))
+    let page = read_page(state, query, bounds).await?;
+    let next = page.next_before().map(|before| Cursor::Backward { before }.to_string());
+    Ok(show(user, page.items, next, None))
 }
 
-fn show(user: &str, page: PageReply, next: Option<String>, resume: Option<String>) -> HttpResponse {
-    let messages = page.items.into_iter().filter_map(ShownMessage::of).collect();
+fn show(user: &str, items: Vec<ChatItem>, next: Option<String>, resume: Option<String>) -> HttpResponse {
+    let messages = items.into_iter().filter_map(ShownMessage::of).collect();
     HttpResponse::Ok().json(ShownPage { user, messages, next, resume })
 }
 
@@ -410,7 +403,9 @@ async fn try_delete(state: &AppState, request: &HttpRequest) -> Result<HttpRespo
     let item = ChatItem::Mark { user: user.clone(), through: located };
     let written = merge(state, &user, item, bounds).await?;
     match (&written.verdict, written.declined) {
-        (Verdict::Done, _) | (Verdict::Declined, Some(Merged::Absorbed)) => Ok(HttpResponse::NoContent().finish()),
+        (Verdict::Done, _) | (Verdict::Declined, Some(Merged::Absorbed)) => {
+            Ok(HttpResponse::NoContent().finish())
+        }
         (Verdict::Refused(refusal), _) => Err(Problem::refused(refusal)),
         _ => Err(Problem::unknown("too few replicas confirmed in time; delete again to make sure")),
     }

@@ -14,11 +14,11 @@ use std::time::Duration;
 const TIMEOUT_MS_MAX: u64 = 600_000;
 
 /// The quorum parameters that every route of a service takes.
-pub const QUORUM_PARAMETERS: [&str; 9] =
+pub(super) const QUORUM_PARAMETERS: [&str; 9] =
     ["n_val", "r", "w", "dw", "pr", "pw", "node_confirms", "sloppy", "timeout"];
 
 /// The segment of the request's path at `position`, from 0, percent-decoded.
-pub fn path_segment(request: &HttpRequest, position: usize, name: &str) -> Result<String, Problem> {
+pub(super) fn path_segment(request: &HttpRequest, position: usize, name: &str) -> Result<String, Problem> {
     let raw = request.uri().path().split('/').nth(position + 1).unwrap_or_default();
     percent_decode(raw, false)
         .map_err(|why| Problem::bad_request("bad-path", format!("the {name} in the path {why}")))
@@ -48,12 +48,12 @@ fn percent_decode(raw: &str, plus: bool) -> Result<String, String> {
 }
 
 /// A query string, every parameter of it known.
-pub struct Query(Vec<(&'static str, String)>);
+pub(super) struct Query(Vec<(&'static str, String)>);
 
 impl Query {
     /// Parses the request's query. Parameters other than `own` and the quorum's are refused, and so are
     /// doubled ones.
-    pub fn parse(request: &HttpRequest, own: &[&'static str]) -> Result<Self, Problem> {
+    pub(super) fn parse(request: &HttpRequest, own: &[&'static str]) -> Result<Self, Problem> {
         let raw = request.query_string();
         let mut found: Vec<(&'static str, String)> = Vec::new();
         for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
@@ -82,12 +82,12 @@ impl Query {
     }
 
     /// The value of a parameter that is there.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
     /// A number from `low` to `high`.
-    pub fn number(&self, name: &'static str, low: u64, high: u64) -> Result<Option<u64>, Problem> {
+    pub(super) fn number(&self, name: &'static str, low: u64, high: u64) -> Result<Option<u64>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let digits = !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit());
         match digits.then(|| text.parse().ok()).flatten() {
@@ -102,13 +102,16 @@ impl Query {
     }
 
     fn count(&self, name: &'static str) -> Result<Option<Count>, Problem> {
-        self.get(name).map(|text| text.parse().map_err(|_| {
-            Self::bad_value(name, text, "a whole number, 'one', 'quorum' or 'all'")
-        })).transpose()
+        self.get(name)
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| Self::bad_value(name, text, "a whole number, 'one', 'quorum' or 'all'"))
+            })
+            .transpose()
     }
 
     /// The quorum parameters and the time limit.
-    pub fn quorum(&self, timeout: Duration) -> Result<(QuorumOptions, Duration), Problem> {
+    pub(super) fn quorum(&self, timeout: Duration) -> Result<(QuorumOptions, Duration), Problem> {
         if self.0.is_empty() {
             return Ok((QuorumOptions::default(), timeout));
         }
@@ -135,7 +138,7 @@ impl Query {
 }
 
 /// The whole body, at most `bytes_max` long, within `patience`.
-pub async fn body(payload: Payload, bytes_max: usize, patience: Duration) -> Result<Bytes, Problem> {
+pub(super) async fn body(payload: Payload, bytes_max: usize, patience: Duration) -> Result<Bytes, Problem> {
     match tokio::time::timeout(patience, payload.to_bytes_limited(bytes_max)).await {
         Err(_) => Err(Problem::slow_body()),
         Ok(Err(_)) => Err(Problem::too_large(format!("the body is longer than {bytes_max} bytes"))),
@@ -147,7 +150,11 @@ pub async fn body(payload: Payload, bytes_max: usize, patience: Duration) -> Res
 }
 
 /// A JSON body.
-pub fn json<T: DeserializeOwned>(request: &HttpRequest, bytes: &[u8], example: &str) -> Result<T, Problem> {
+pub(super) fn json<T: DeserializeOwned>(
+    request: &HttpRequest,
+    bytes: &[u8],
+    example: &str,
+) -> Result<T, Problem> {
     let announced = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let essence = announced.split(';').next().unwrap_or_default().trim();
     // Anything else is what a form on a foreign page can send without being asked.
@@ -158,12 +165,15 @@ pub fn json<T: DeserializeOwned>(request: &HttpRequest, bytes: &[u8], example: &
         return Err(Problem::bad_request("bad-body", format!("the body is empty; send {example}")));
     }
     serde_json::from_slice(bytes).map_err(|error| {
-        Problem::bad_request("bad-body", format!("the body is not what is expected here ({error}); send {example}"))
+        Problem::bad_request(
+            "bad-body",
+            format!("the body is not what is expected here ({error}); send {example}"),
+        )
     })
 }
 
 /// A header's text, if it is there once.
-pub fn header<'a>(request: &'a HttpRequest, name: &'static str) -> Result<Option<&'a str>, Problem> {
+pub(super) fn header<'a>(request: &'a HttpRequest, name: &'static str) -> Result<Option<&'a str>, Problem> {
     let mut values = request.headers().get_all(name);
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

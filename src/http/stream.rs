@@ -2,13 +2,13 @@
 //! the id it is given, then follows the live feed of the local vnodes; when it cannot keep up it reads from the
 //! store again. Every message is shown once, a late one too.
 
-use super::chat::{ShownMessage, page_query, read_page, stream_start, user_of, watch_user};
-use super::problem::Problem;
 use super::AppState;
+use super::chat::{ShownMessage, read_page, stream_start, user_of, watch_user};
+use super::problem::Problem;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream::unfold;
 use ringwork_chat::limits::PAGE_MESSAGES_DEFAULT;
-use ringwork_chat::{Chat, ChatItem, MessageId};
+use ringwork_chat::{Chat, ChatItem, MessageId, PageQuery};
 use ringwork_core::quorum::{QuorumOptions, Refusal};
 use ringwork_runtime::watch::{Heard, Watch};
 use std::collections::{BTreeSet, VecDeque};
@@ -104,12 +104,19 @@ impl Stream {
     }
 
     async fn read_on(&mut self, position: MessageId) -> Option<()> {
-        let query = page_query(&self.user, Some(position), None, PAGE_MESSAGES_DEFAULT, false);
+        let query = PageQuery {
+            user: self.user.clone(),
+            after: Some(position),
+            before: None,
+            limit: PAGE_MESSAGES_DEFAULT,
+            backward: false,
+            exact: true,
+        };
         let bounds = (QuorumOptions::default(), self.state.request_timeout);
-        match read_page(&self.state, &self.user, query, bounds).await {
+        match read_page(&self.state, query, bounds).await {
             Ok(page) => {
                 self.failures = 0;
-                self.reading = page.items.last().map(ChatItem::id).filter(|_| page.more);
+                self.reading = page.next_after();
                 self.ready.extend(page.items);
             }
             Err(_) => {

@@ -40,7 +40,11 @@ impl<V: Vnode> Routes<V> {
     }
 
     /// Calls `with` with the vnode's address, if it runs.
-    pub fn find<T>(&self, partition: Partition, with: impl FnOnce(Option<&Postbox<VnodeActor<V>>>) -> T) -> T {
+    pub fn find<T>(
+        &self,
+        partition: Partition,
+        with: impl FnOnce(Option<&Postbox<VnodeActor<V>>>) -> T,
+    ) -> T {
         match self.0.get(partition.0 as usize).map(ArcSwapOption::load) {
             Some(guard) => with(guard.as_deref()),
             None => with(None),

@@ -102,7 +102,11 @@ impl Vnode for Summit {
         Ok(Self { store })
     }
 
-    fn handle_command(&mut self, command: Ask, turn: &mut Turn<'_, Self>) -> Result<Outcome<Self>, StoreError> {
+    fn handle_command(
+        &mut self,
+        command: Ask,
+        turn: &mut Turn<'_, Self>,
+    ) -> Result<Outcome<Self>, StoreError> {
         match command {
             Ask::Get(name) => Ok(Outcome::Reply(Told::Number(number(self.store.get(name.as_bytes())?)))),
             Ask::GetOnThePool(name) => Ok(Outcome::Offload(Box::new(move |snapshot| {
@@ -175,7 +179,10 @@ impl Vnode for Summit {
         let best = replies.iter().map(of).max()?;
         let lacking = replies.iter().enumerate().filter(|(_, told)| of(told) < best);
         let item = || Highest { name: name.clone(), number: best };
-        Some(Resolution { reply: Told::Number(best), repairs: lacking.map(|(place, _)| (place, item())).collect() })
+        Some(Resolution {
+            reply: Told::Number(best),
+            repairs: lacking.map(|(place, _)| (place, item())).collect(),
+        })
     }
 }
 
@@ -218,7 +225,8 @@ impl Store for FailingStore {
         self.inner.keyspaces()
     }
     fn commit(&self, writes: &mut Vec<Write>) -> Result<(), StoreError> {
-        if self.commits_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_err() {
+        if self.commits_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_err()
+        {
             return Err(StoreError::Broken("no space left on the test's device".into()));
         }
         self.inner.commit(writes)
@@ -312,7 +320,10 @@ fn a_write_is_on_all_three_vnodes_and_survives_the_loss_of_everything_unsynced()
 fn what_is_not_synced_may_be_lost_and_dw_says_it_must_not() {
     run(async {
         let store = MemoryStore::new();
-        let lazy = || NodeOptions { durability: Durability::Os, ..options(Placement::Here, Arc::new(store.clone())) };
+        let lazy = || NodeOptions {
+            durability: Durability::Os,
+            ..options(Placement::Here, Arc::new(store.clone()))
+        };
         let (_node, summit) = start(lazy()).await;
         let durable = QuorumOptions { dw: Some(Count::All), ..QuorumOptions::default() };
         summit.key(b"kept").quorum(durable).merge(item("kept", 1)).await.unwrap();
@@ -330,7 +341,8 @@ fn the_interval_sync_comes_by_itself() {
     run(async {
         let store = MemoryStore::new();
         let interval = Durability::Interval(Duration::from_millis(20));
-        let lazy = NodeOptions { durability: interval, ..options(Placement::Own(1), Arc::new(store.clone())) };
+        let lazy =
+            NodeOptions { durability: interval, ..options(Placement::Own(1), Arc::new(store.clone())) };
         let (node, summit) = start(lazy).await;
         summit.key(b"k2").merge(item("k2", 1)).await.unwrap();
         eventually("a sync", async || node.core().telemetry.storage_syncs.value() > 0).await;
@@ -379,7 +391,9 @@ fn a_vnode_that_panics_again_and_again_rests_in_between_and_the_others_answer() 
             let _ = summit.key(b"k2").quorum(one).run(Ask::Panic).await.unwrap();
         }
         let lone = summit.key(b"k2").quorum(one).read(Ask::Get("k2".into())).await.unwrap();
-        assert!(matches!(&lone, Err(ReadFailure::Refused(Refusal::Unavailable(why))) if why.contains("started again in")));
+        assert!(
+            matches!(&lone, Err(ReadFailure::Refused(Refusal::Unavailable(why))) if why.contains("started again in"))
+        );
         assert_eq!(get(&summit, "k2").await, Ok(Told::Number(1)), "r = 2 of 3 asks the other two");
         stop(node).await;
     });
@@ -555,7 +569,8 @@ fn a_store_that_fails_is_told_to_whoever_waits_and_to_the_node() {
             last = summit.key(b"k2").merge(item("k2", number)).await.unwrap().verdict;
         }
         assert_ne!(last, Verdict::Done);
-        let error = tokio::time::timeout(Duration::from_secs(5), node.core().storage.failure()).await.unwrap();
+        let error =
+            tokio::time::timeout(Duration::from_secs(5), node.core().storage.failure()).await.unwrap();
         assert!(error.to_string().contains("no space left"), "{error}");
         assert!(node.stop(Duration::from_secs(5)).await.is_err(), "an end without a sync is no end in peace");
     });
@@ -586,7 +601,8 @@ fn a_data_directory_belongs_to_one_node_and_remembers_its_ring() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         let keep = Keep::Directory { path: directory.path().to_owned(), cache_bytes: 1 << 20 };
-        let on_disk = || NodeOptions { keep: keep.clone(), ..options(Placement::Own(1), Arc::new(MemoryStore::new())) };
+        let on_disk =
+            || NodeOptions { keep: keep.clone(), ..options(Placement::Own(1), Arc::new(MemoryStore::new())) };
         let (node, summit) = start(on_disk()).await;
         summit.key(b"k2").merge(item("k2", 3)).await.unwrap();
         let second = Node::builder(on_disk()).service::<Summit>(()).start().await;
@@ -599,7 +615,8 @@ fn a_data_directory_belongs_to_one_node_and_remembers_its_ring() {
         let other = NodeOptions { ring_size: RingSize::try_from(16).unwrap(), ..on_disk() };
         let mut error = String::new();
         eventually("the ring's size is refused", async || {
-            error = Node::builder(other.clone()).service::<Summit>(()).start().await.err().unwrap().to_string();
+            error =
+                Node::builder(other.clone()).service::<Summit>(()).start().await.err().unwrap().to_string();
             error.contains(expected)
         })
         .await;

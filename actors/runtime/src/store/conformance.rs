@@ -107,7 +107,8 @@ fn a_dropped_keyspace_is_empty_when_it_is_opened_again_and_its_old_slot_is_dead(
 #[test]
 fn opening_twice_gives_the_same_keyspace() {
     on_both(|store| {
-        let (first, second) = (store.open(&KeyspaceId::Node).unwrap(), store.open(&KeyspaceId::Node).unwrap());
+        let (first, second) =
+            (store.open(&KeyspaceId::Node).unwrap(), store.open(&KeyspaceId::Node).unwrap());
         assert_eq!(first.slot, second.slot);
         commit(store, vec![put(&first, b"a", b"1")]);
         assert_eq!(second.tree.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));

@@ -1,0 +1,8 @@
+//! The command line, one file per family of commands. All but `start` and `config` ask a node over HTTP; none
+//! opens a node's data.
+
+pub mod bench;
+pub mod chat;
+pub mod client;
+pub mod config;
+pub mod status;

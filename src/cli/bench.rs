@@ -1,0 +1,272 @@
+//! `ringwork bench`: loads nodes and prints what came of it, beside a bare echo server if one is named. It decides
+//! the order of rounds, and refuses runs that could not mean anything. It does not know how a request is sent
+//! (`load`), what it says (`request`), or how figures are shown (`report`).
+//!
+//! Everything runs on the one thread it is called on, apart from one that only waits (`timetable`).
+
+use crate::cli::client::{
+    CliError, DEFAULT_NODE_URL, NODE_VARIABLE, NodeClient, NodeUrl, json_line, write_line,
+};
+use awc::http::Method;
+use std::io::Write;
+use std::time::Duration;
+
+mod http;
+mod load;
+mod processor;
+mod report;
+mod request;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod timetable;
+
+use load::{Load, Target};
+use processor::Processes;
+use report::{Gatherer, Report};
+use request::{Mixture, Sizes, Texts, UNIQUE_BYTES, USERS_MAX};
+
+/// The clock that everything is measured with: time since some fixed moment, never running backwards. Handed in,
+/// because only one place of the house reads the machine's.
+#[derive(Debug, Clone, Copy)]
+pub struct Monotonic(pub fn() -> Duration);
+
+impl Monotonic {
+    fn now(self) -> Duration {
+        (self.0)()
+    }
+}
+
+/// Arguments of `ringwork bench`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  ringwork bench chat --duration 5s --connections 16")]
+pub struct BenchArguments {
+    /// What to load.
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+/// The workloads.
+#[derive(Debug, clap::Subcommand)]
+pub enum BenchCommand {
+    /// Chat messages, sent and read.
+    Chat(ChatBenchArguments),
+}
+
+/// Arguments of `ringwork bench chat`.
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Load nodes with chat messages.\n\nWithout --rate the loop is closed: each connection sends as soon as its last \
+                  answer is in. With --rate operations are due on a fixed timetable, and latency counts from when an operation \
+                  was due, whether or not a connection was free then.\n\nWith --reference the servers named there (see \
+                  benches/echo.rs) are loaded in turn with the nodes, round by round, and the CPU time per answer is compared. \
+                  CPU time is known of servers on this machine that tell their process number.",
+    after_help = "Examples:\n  ringwork bench chat --duration 10s --connections 64\n  ringwork bench chat --rate 5000 \
+                  --read-share 0.5 --node http://127.0.0.1:8110 --node http://127.0.0.1:8120\n  \
+                  cargo bench --bench echo -- --address 127.0.0.1:8090 & ringwork bench chat --rounds 5 --duration 4s \
+                  --reference http://127.0.0.1:8090"
+)]
+pub struct ChatBenchArguments {
+    /// How long each round is measured.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+    /// How long each round runs before it is measured.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub warmup: Duration,
+    /// Connections, spread over the nodes.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub connections: u32,
+    /// Operations per second over all connections; without it, as many as come back.
+    #[arg(long, value_name = "R", value_parser = parse_rate)]
+    pub rate: Option<f64>,
+    /// Bytes of a message's text.
+    #[arg(long, value_name = "BYTES", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(UNIQUE_BYTES as i64..=1_048_576))]
+    pub value_size: u32,
+    /// Users that messages are sent to, at random.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=USERS_MAX))]
+    pub users: u64,
+    /// Share of operations that read a user's messages.
+    #[arg(long, value_name = "0.0..1.0", default_value_t = 0.0, value_parser = parse_share)]
+    pub read_share: f64,
+    /// Most messages that a read asks for.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: u32,
+    /// Messages sent to each user beforehand; by default as many as a read asks for, and none if nothing is read.
+    #[arg(long, value_name = "N")]
+    pub prefill: Option<u32>,
+    /// How often to measure; figures are medians over the rounds, latencies over all of them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// How long to wait for an answer.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// An echo server to compare with; may be repeated.
+    #[arg(long, value_name = "URL")]
+    pub reference: Vec<String>,
+    /// A node to load; may be repeated, and the load is spread over them.
+    #[arg(long, value_name = "URL", env = NODE_VARIABLE, default_value = DEFAULT_NODE_URL, value_delimiter = ',')]
+    pub node: Vec<String>,
+    /// Print JSON with stable field names, for scripts.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.001..=1_000_000.0).contains(rate));
+    rate.ok_or_else(|| "a rate is a number of operations per second, up to a million".to_owned())
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a share is a number between 0.0 and 1.0".to_owned())
+}
+
+/// Runs a workload. The figures go to `output`, progress to `errors`.
+pub async fn run(
+    arguments: BenchArguments,
+    clock: Monotonic,
+    output: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<(), CliError> {
+    match arguments.command {
+        BenchCommand::Chat(arguments) => chat(arguments, clock, output, errors).await,
+    }
+}
+
+/// Servers that are loaded together, and how they are called in what is printed.
+struct Group {
+    name: &'static str,
+    mixture: Mixture,
+    targets: Vec<Target>,
+    clients: Vec<(NodeUrl, NodeClient)>,
+    figures: Gatherer,
+}
+
+impl Group {
+    async fn reach(name: &'static str, mixture: Mixture, urls: &[String]) -> Result<Self, CliError> {
+        let (mut targets, mut clients) = (Vec::new(), Vec::new());
+        for url in urls {
+            let (address, client) = (NodeUrl::parse(url)?, NodeClient::new(url)?);
+            // Asked first by the client of all commands: what it says of a server that is not there is worth reading.
+            client.request(Method::GET, "/ping", &[], None).await?;
+            let reached = load::reach(&address.host, address.port).await;
+            let reached = reached
+                .map_err(|reason| CliError::Failed(format!("cannot reach {}: {reason}", client.url())))?;
+            targets.push(Target { authority: address.authority(), address: reached });
+            clients.push((address, client));
+        }
+        let urls = clients.iter().map(|(_, client)| client.url().to_owned()).collect();
+        Ok(Self { name, mixture, targets, clients, figures: Gatherer::new(urls)? })
+    }
+}
+
+async fn chat(
+    arguments: ChatBenchArguments,
+    clock: Monotonic,
+    output: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<(), CliError> {
+    let connections = arguments.connections as usize;
+    let servers = arguments.node.len().max(arguments.reference.len());
+    if connections < servers {
+        let what =
+            format!("--connections {connections} leaves some of {servers} servers without one; take more");
+        return Err(CliError::Usage(what));
+    }
+    if arguments.duration < Duration::from_millis(100) {
+        let what = "--duration is too short for CPU times, which count in hundredths of a second; take 100ms or more";
+        return Err(CliError::Usage(what.to_owned()));
+    }
+    let mixture = Mixture::Chat { read_share: arguments.read_share };
+    let mut groups = Vec::new();
+    if !arguments.reference.is_empty() {
+        groups.push(Group::reach("reference", Mixture::Echo, &arguments.reference).await?);
+    }
+    let nodes = Group::reach("node", mixture, &arguments.node).await?;
+
+    let value = arguments.value_size as usize;
+    // Another run is to send other texts, even one of the same process.
+    let nonce =
+        (u64::from(std::process::id()) << 40) ^ u64::try_from(clock.now().as_nanos()).unwrap_or(u64::MAX);
+    let load = Load {
+        clock,
+        connections,
+        rate: arguments.rate,
+        answer_timeout: arguments.timeout,
+        sizes: Sizes { value, users: arguments.users, limit: arguments.limit },
+        texts: Texts::new(nonce, value),
+    };
+    let beforehand =
+        arguments.prefill.unwrap_or(if arguments.read_share > 0.0 { arguments.limit } else { 0 });
+    if beforehand > 0 {
+        fill(&load, &nodes.targets, u64::from(beforehand), errors).await?;
+    }
+    groups.push(nodes);
+
+    let spans = (arguments.warmup, arguments.duration);
+    for round in 1..=u64::from(arguments.rounds) {
+        for group in &mut groups {
+            // Asked each time: a node that was restarted in between is another process.
+            let processes = Processes::of(&group.clients).await;
+            let phase = load::measure(&load, &group.targets, &processes, group.mixture, spans, round).await?;
+            let figures = group.figures.add(&phase)?;
+            let cpu =
+                figures.cpu_us_per_operation.map(|cpu| format!(", {cpu:.1} µs CPU each")).unwrap_or_default();
+            let (name, rounds, rate) = (group.name, arguments.rounds, figures.answered_per_second);
+            let failed = phase.tally.failed_count();
+            let _ = writeln!(
+                errors,
+                "round {round} of {rounds}, {name}: {rate:.0} answers/s{cpu}, {failed} failed"
+            );
+        }
+    }
+
+    let mut series = groups.into_iter().rev().map(|group| group.figures.finish());
+    let Some(node) = series.next() else { return Ok(()) };
+    let reference = series.next();
+    let cpu_ratio = reference.as_ref().and_then(|reference| report::ratio(&node, reference));
+    let nothing_answered = node.is_empty();
+    let report = Report {
+        r#loop: if arguments.rate.is_some() { "open" } else { "closed" },
+        connections,
+        rate_per_second: arguments.rate,
+        seconds: arguments.duration.as_secs_f64(),
+        warm_up_seconds: arguments.warmup.as_secs_f64(),
+        value_bytes: value,
+        users: arguments.users,
+        read_share: arguments.read_share,
+        limit: arguments.limit,
+        node,
+        reference,
+        cpu_ratio,
+    };
+    if arguments.json {
+        let value = serde_json::to_value(&report)
+            .map_err(|error| CliError::Failed(format!("cannot write the figures as JSON: {error}")))?;
+        write_line(output, &json_line(&value))?;
+    } else {
+        report.write(output)?;
+    }
+    if nothing_answered {
+        return Err(CliError::Failed("no operation succeeded; the failures above say why".to_owned()));
+    }
+    Ok(())
+}
+
+async fn fill(load: &Load, targets: &[Target], each: u64, errors: &mut dyn Write) -> Result<(), CliError> {
+    let operations = each.saturating_mul(load.sizes.users);
+    let _ = writeln!(errors, "sending {each} messages to each of {} users beforehand", load.sizes.users);
+    let tally = load::fill(load, targets, operations).await?;
+    let failed = tally.failed_count();
+    if failed == 0 {
+        return Ok(());
+    }
+    let kinds: Vec<String> = tally.failures.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
+    let kinds = kinds.join(", ");
+    if tally.answered() == 0 {
+        return Err(CliError::Failed(format!("no message could be sent beforehand: {kinds}")));
+    }
+    let _ = writeln!(errors, "{failed} of them failed ({kinds}), so some reads will find less");
+    Ok(())
+}

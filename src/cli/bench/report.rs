@@ -1,0 +1,394 @@
+//! What is shown of the figures: a table for people, JSON for scripts. It decides the medians and the ratio, and says
+//! beside a figure what makes it doubtful. It does not know how the figures came about.
+
+use super::load::Phase;
+use super::tally::Tally;
+use crate::cli::client::{CliError, write_line};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+/// Above this share of a core the generator is what limits the run.
+const GENERATOR_SHARE_MAX: f64 = 0.9;
+
+/// Latencies of one kind of operation, in microseconds.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Latency {
+    count: u64,
+    mean_us: f64,
+    p50_us: u64,
+    p99_us: u64,
+    p99_9_us: u64,
+    max_us: u64,
+}
+
+impl Latency {
+    /// None of an operation that did not occur.
+    fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        (!histogram.is_empty()).then(|| Self {
+            count: histogram.len(),
+            mean_us: histogram.mean(),
+            p50_us: histogram.value_at_quantile(0.5),
+            p99_us: histogram.value_at_quantile(0.99),
+            p99_9_us: histogram.value_at_quantile(0.999),
+            max_us: histogram.max(),
+        })
+    }
+}
+
+/// The figures of one round.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Round {
+    pub(super) answered: u64,
+    seconds: f64,
+    pub(super) answered_per_second: f64,
+    pub(super) cpu_us_per_operation: Option<f64>,
+    generator_cpu_us_per_operation: Option<f64>,
+    generator_cpu_share: Option<f64>,
+    not_started: u64,
+}
+
+impl Round {
+    fn of(phase: &Phase) -> (Self, Option<String>) {
+        let seconds = phase.elapsed.as_secs_f64();
+        let per_operation =
+            |time: Duration| (phase.answered > 0).then(|| time.as_secs_f64() * 1e6 / phase.answered as f64);
+        let (cpu, doubt) = match &phase.server_time {
+            // A thousand answers cannot cost nothing: the number is that of another process, say outside of the
+            // container that the node runs in.
+            Ok(time) if time.is_zero() && phase.answered > 1000 => {
+                (None, Some("the process that it names used none; is it in a container?".to_owned()))
+            }
+            Ok(time) => (per_operation(*time), None),
+            Err(reason) => (None, Some(reason.clone())),
+        };
+        let round = Self {
+            answered: phase.answered,
+            seconds,
+            answered_per_second: if seconds > 0.0 { phase.answered as f64 / seconds } else { 0.0 },
+            cpu_us_per_operation: cpu,
+            generator_cpu_us_per_operation: phase.own_time.and_then(per_operation),
+            generator_cpu_share: phase.own_time.map(|time| time.as_secs_f64() / seconds.max(f64::EPSILON)),
+            not_started: phase.not_started,
+        };
+        (round, doubt)
+    }
+}
+
+/// All rounds against the same servers.
+#[derive(Debug, Serialize)]
+pub(super) struct Series {
+    urls: Vec<String>,
+    /// Medians over the rounds.
+    answered_per_second: f64,
+    cpu_us_per_operation: Option<f64>,
+    generator_cpu_us_per_operation: Option<f64>,
+    /// Why there is no CPU time.
+    cpu_unavailable: Option<String>,
+    /// Over all rounds together.
+    send: Option<Latency>,
+    get: Option<Latency>,
+    generator_lateness: Option<Latency>,
+    answer_bytes_mean: Option<f64>,
+    failures: BTreeMap<String, u64>,
+    not_started: u64,
+    reconnects: u64,
+    rounds: Vec<Round>,
+}
+
+/// Gathers the rounds of a series.
+pub(super) struct Gatherer {
+    urls: Vec<String>,
+    tally: Tally,
+    rounds: Vec<Round>,
+    cpu_unavailable: Option<String>,
+}
+
+impl Gatherer {
+    pub(super) fn new(urls: Vec<String>) -> Result<Self, CliError> {
+        Ok(Self { urls, tally: Tally::new()?, rounds: Vec::new(), cpu_unavailable: None })
+    }
+
+    /// Adds a round and returns its figures.
+    pub(super) fn add(&mut self, phase: &Phase) -> Result<Round, CliError> {
+        let (round, doubt) = Round::of(phase);
+        self.tally.add(&phase.tally)?;
+        self.cpu_unavailable = self.cpu_unavailable.take().or(doubt);
+        self.rounds.push(round.clone());
+        Ok(round)
+    }
+
+    pub(super) fn finish(self) -> Series {
+        let median_of =
+            |figure: fn(&Round) -> Option<f64>| median(self.rounds.iter().filter_map(figure).collect());
+        let answered = self.tally.answered();
+        Series {
+            answered_per_second: median_of(|round| Some(round.answered_per_second)).unwrap_or_default(),
+            cpu_us_per_operation: median_of(|round| round.cpu_us_per_operation),
+            generator_cpu_us_per_operation: median_of(|round| round.generator_cpu_us_per_operation),
+            cpu_unavailable: self.cpu_unavailable,
+            send: Latency::of(&self.tally.sends),
+            get: Latency::of(&self.tally.gets),
+            generator_lateness: Latency::of(&self.tally.lateness),
+            answer_bytes_mean: (answered > 0).then(|| self.tally.answered_bytes as f64 / answered as f64),
+            not_started: self.rounds.iter().map(|round| round.not_started).sum(),
+            reconnects: self.tally.reconnects,
+            failures: self.tally.failures,
+            urls: self.urls,
+            rounds: self.rounds,
+        }
+    }
+}
+
+/// The node's CPU time per operation as a multiple of the reference's, of the same round each.
+#[derive(Debug, Serialize)]
+pub(super) struct Ratio {
+    median: f64,
+    rounds: Vec<f64>,
+}
+
+/// A whole run.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// `closed` or `open`.
+    pub(super) r#loop: &'static str,
+    pub(super) connections: usize,
+    pub(super) rate_per_second: Option<f64>,
+    pub(super) seconds: f64,
+    pub(super) warm_up_seconds: f64,
+    pub(super) value_bytes: usize,
+    pub(super) users: u64,
+    pub(super) read_share: f64,
+    pub(super) limit: u32,
+    pub(super) node: Series,
+    pub(super) reference: Option<Series>,
+    pub(super) cpu_ratio: Option<Ratio>,
+}
+
+/// None when not every round has both.
+pub(super) fn ratio(node: &Series, reference: &Series) -> Option<Ratio> {
+    let pairs = node.rounds.iter().zip(&reference.rounds);
+    let rounds: Option<Vec<f64>> = pairs
+        .map(|(node, reference)| {
+            let (node, reference) = (node.cpu_us_per_operation?, reference.cpu_us_per_operation?);
+            (reference > 0.0).then(|| node / reference)
+        })
+        .collect();
+    let rounds = rounds?;
+    Some(Ratio { median: median(rounds.clone())?, rounds })
+}
+
+fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    let upper = *figures.get(figures.len() / 2)?;
+    let lower = *figures.get((figures.len() - 1) / 2)?;
+    Some(f64::midpoint(lower, upper))
+}
+
+impl Report {
+    /// The table.
+    pub(super) fn write(&self, output: &mut dyn Write) -> Result<(), CliError> {
+        let mut line = |text: &str| write_line(output, text);
+        line(&format!(
+            "{:<12}{:>12}{:>10}{:>10}{:>10}{:>10}{:>14}{:>17}",
+            "", "answers/s", "p50", "p99", "p99.9", "max", "CPU/answer", "generator's CPU"
+        ))?;
+        let named: Vec<(&str, &Series)> =
+            self.reference.iter().map(|series| ("reference", series)).chain([("node", &self.node)]).collect();
+        for (name, series) in &named {
+            for row in series.rows(name) {
+                line(row.trim_end())?;
+            }
+        }
+        if let Some(ratio) = &self.cpu_ratio {
+            let rounds: Vec<String> = ratio.rounds.iter().map(|ratio| format!("{ratio:.2}")).collect();
+            line(&format!(
+                "CPU per answer, node / reference: {:.2} (median of {})",
+                ratio.median,
+                rounds.join(", ")
+            ))?;
+        }
+        for (name, series) in &named {
+            series.remarks(name).iter().try_for_each(|remark| line(remark))?;
+        }
+        line(match self.rate_per_second {
+            Some(_) => {
+                "open loop: latency counts from when an operation was due, so waiting behind a slow answer is in it"
+            }
+            None => {
+                "closed loop: a connection sends when its last answer is in, so a stall also stops the load; latencies \
+                 are as seen, not corrected for that. With --rate they are"
+            }
+        })
+    }
+}
+
+impl Series {
+    /// Whether no operation succeeded.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rounds.iter().all(|round| round.answered == 0)
+    }
+
+    /// A row per kind of operation; what belongs to all of them stands in the first.
+    fn rows(&self, name: &str) -> Vec<String> {
+        let kinds = [("send", &self.send), ("get", &self.get)];
+        let mut present: Vec<(&str, Option<&Latency>)> =
+            kinds.iter().filter_map(|(kind, latency)| Some((*kind, Some(latency.as_ref()?)))).collect();
+        if present.is_empty() {
+            present.push(("", None));
+        }
+        let both = present.len() > 1;
+        let row = |(number, (kind, latency)): (usize, &(&str, Option<&Latency>))| {
+            let title = if both { format!("{name} {kind}") } else { name.to_owned() };
+            let time = |figure: fn(&Latency) -> u64| {
+                latency.map_or("-".to_owned(), |latency| shown(figure(latency)))
+            };
+            let cpu = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.1} µs"));
+            let (rate, cpu, own) = if number == 0 {
+                let (cpu, own) = (cpu(self.cpu_us_per_operation), cpu(self.generator_cpu_us_per_operation));
+                (format!("{:.0}", self.answered_per_second), cpu, own)
+            } else {
+                Default::default()
+            };
+            let (p50, p99) = (time(|latency| latency.p50_us), time(|latency| latency.p99_us));
+            let (p99_9, max) = (time(|latency| latency.p99_9_us), time(|latency| latency.max_us));
+            format!("{title:<12}{rate:>12}{p50:>10}{p99:>10}{p99_9:>10}{max:>10}{cpu:>14}{own:>17}")
+        };
+        present.iter().enumerate().map(row).collect()
+    }
+
+    fn remarks(&self, name: &str) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for (kind, count) in &self.failures {
+            remarks.push(format!("{name}: {count} × {kind}"));
+        }
+        if self.not_started > 0 {
+            let count = self.not_started;
+            remarks.push(format!("{name}: {count} operations not started: due, but no connection was free; they have no latency"));
+        }
+        if let Some(reason) = &self.cpu_unavailable {
+            remarks.push(format!("{name}: CPU time not available: {reason}"));
+        }
+        let shares = self.rounds.iter().filter_map(|round| round.generator_cpu_share).collect();
+        if let Some(share) = median(shares).filter(|share| *share > GENERATOR_SHARE_MAX) {
+            let percent = share * 100.0;
+            remarks.push(format!(
+                "{name}: the load generator used {percent:.0} % of a core: rate and latency are its limits, not the server's"
+            ));
+        }
+        if let Some(late) = &self.generator_lateness {
+            let (p50, p99) = (shown(late.p50_us), shown(late.p99_us));
+            remarks.push(format!(
+                "{name}: the generator itself sent late by {p50} (p50), {p99} (p99); it is in the latencies"
+            ));
+        }
+        remarks
+    }
+}
+
+/// Microseconds in the unit that a person would choose.
+fn shown(microseconds: u64) -> String {
+    let figure = microseconds as f64;
+    match microseconds {
+        0..1_000 => format!("{microseconds} µs"),
+        1_000..1_000_000 => format!("{:.2} ms", figure / 1e3),
+        _ => format!("{:.2} s", figure / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::bench::request::Operation;
+
+    fn series(cpu_per_answer_us: &[u64]) -> Series {
+        let mut gatherer = Gatherer::new(vec!["http://127.0.0.1:8098".to_owned()]).unwrap();
+        for cpu in cpu_per_answer_us {
+            let mut tally = Tally::new().unwrap();
+            (0..100).for_each(|_| tally.answered_after(Operation::Send, Duration::from_micros(1500), 200));
+            tally.failed("503 overload");
+            let phase = Phase {
+                tally,
+                answered: 100,
+                elapsed: Duration::from_secs(2),
+                server_time: Ok(Duration::from_micros(cpu * 100)),
+                own_time: Some(Duration::from_secs(2)),
+                not_started: 3,
+            };
+            gatherer.add(&phase).unwrap();
+        }
+        gatherer.finish()
+    }
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two_middles() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn each_round_is_compared_with_the_reference_of_its_own() {
+        let ratio = ratio(&series(&[30, 44, 90]), &series(&[20, 20, 30])).unwrap();
+        assert_eq!(ratio.rounds, [1.5, 2.2, 3.0]);
+        assert!((ratio.median - 2.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_round_without_cpu_time_has_no_ratio_and_says_why() {
+        let mut gatherer = Gatherer::new(Vec::new()).unwrap();
+        let reason = "10.0.0.1:8098 is another machine".to_owned();
+        let phase = Phase {
+            tally: Tally::new().unwrap(),
+            answered: 0,
+            elapsed: Duration::ZERO,
+            server_time: Err(reason),
+            own_time: None,
+            not_started: 0,
+        };
+        gatherer.add(&phase).unwrap();
+        let remote = gatherer.finish();
+        assert!(ratio(&remote, &series(&[20])).is_none());
+        assert!(remote.remarks("node").iter().any(|remark| remark.contains("another machine")), "{remote:?}");
+        assert!(remote.rows("node")[0].contains('-'));
+    }
+
+    #[test]
+    fn the_table_shows_what_the_json_has() {
+        let (node, reference) = (series(&[40, 40]), series(&[20, 20]));
+        let cpu_ratio = ratio(&node, &reference);
+        let report = Report {
+            r#loop: "closed",
+            connections: 64,
+            rate_per_second: None,
+            seconds: 2.0,
+            warm_up_seconds: 1.0,
+            value_bytes: 100,
+            users: 1000,
+            read_share: 0.0,
+            limit: 20,
+            node,
+            reference: Some(reference),
+            cpu_ratio,
+        };
+        let mut output = Vec::new();
+        report.write(&mut output).unwrap();
+        let table = String::from_utf8(output).unwrap();
+        for expected in [
+            "node                  50   1.50 ms",
+            "40.0 µs",
+            "2.00 (median of 2.00, 2.00)",
+            "2 × 503 overload",
+            "6 operations not started",
+            "100 % of a core",
+            "closed loop",
+        ] {
+            assert!(table.contains(expected), "{expected} is not in\n{table}");
+        }
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["cpu_ratio"]["median"], 2.0);
+        assert_eq!(json["node"]["send"]["count"], 200);
+    }
+}

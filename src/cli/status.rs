@@ -1,0 +1,206 @@
+//! `ringwork status` and `ringwork wait`: one screen about a node, and a block until it serves or is settled. It
+//! decides how values are laid out and how often to ask. It does not know all that a node tells: fields that it never
+//! heard of are shown like the others.
+
+use crate::cli::client::{
+    CliError, NodeArguments, NodeClient, explanation, json_line, printable, write_line,
+};
+use awc::http::Method;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::time::Duration;
+
+#[cfg(test)]
+mod tests;
+
+/// What is shown first, in this order; the rest follows in the order of its names.
+const FIRST: [&str; 10] = [
+    "node",
+    "id",
+    "version",
+    "pid",
+    "ready",
+    "settled",
+    "uptime_ms",
+    "http_address",
+    "ring_size",
+    "vnodes_running",
+];
+/// A screen: whatever a node sends, not more lines than this.
+const LINES_MAX: usize = 200;
+/// Objects inside objects are unfolded down to here.
+const DEPTH_MAX: usize = 4;
+/// How often `wait` asks: at first often, because most waits are short.
+const POLL_MIN: Duration = Duration::from_millis(50);
+const POLL_MAX: Duration = Duration::from_millis(500);
+/// How long one question of `wait` may take, so that a node that hangs is asked again within the wait.
+const POLL_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Arguments of `ringwork status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  ringwork status --node http://127.0.0.1:8110")]
+pub struct StatusArguments {
+    /// Which node to ask.
+    #[command(flatten)]
+    pub node: NodeArguments,
+}
+
+/// Arguments of `ringwork wait`.
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Wait until a node serves, or until no transfer is pending.\n\nA node that cannot be reached yet is waited for \
+                  too. At the end of the time the exit code is 1, and the last thing that stood in the way is said.",
+    after_help = "Example:\n  ringwork start & ringwork wait ready --timeout 10s && ringwork chat send ann hello"
+)]
+pub struct WaitArguments {
+    /// What to wait for.
+    #[arg(value_enum)]
+    pub until: WaitFor,
+    /// How long.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub node: NodeArguments,
+}
+
+/// What can be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WaitFor {
+    /// The node serves requests.
+    Ready,
+    /// No transfer is pending in the cluster, as the node sees it.
+    Settled,
+}
+
+impl WaitFor {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Settled => "settled",
+        }
+    }
+}
+
+/// Shows what a node says about itself.
+pub async fn status(arguments: StatusArguments, output: &mut dyn Write) -> Result<(), CliError> {
+    let answer = arguments.node.client()?.get("/admin/status").await?;
+    if arguments.node.json {
+        return write_line(output, &json_line(&answer));
+    }
+    let lines = lines(&answer);
+    let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    for (name, value) in lines.iter().take(LINES_MAX) {
+        write_line(output, &format!("{name:<width$}  {value}"))?;
+    }
+    if lines.len() > LINES_MAX {
+        write_line(output, &format!("and {} more; see --json", lines.len() - LINES_MAX))?;
+    }
+    Ok(())
+}
+
+/// Blocks until the node is what is asked for.
+pub async fn wait(arguments: WaitArguments, output: &mut dyn Write) -> Result<(), CliError> {
+    let client = arguments.node.client()?.with_answer_timeout(POLL_ANSWER_TIMEOUT);
+    let what = arguments.until;
+    let mut obstacle = String::from("it has not answered yet");
+    let polling = poll(&client, what, &mut obstacle);
+    match tokio::time::timeout(arguments.timeout, polling).await {
+        Ok(()) if arguments.node.json => {
+            write_line(output, &json_line(&json!({ "node": client.url(), what.name(): true })))
+        }
+        Ok(()) => write_line(output, &format!("{} is {}", client.url(), what.name())),
+        Err(_) => {
+            let (url, name) = (client.url(), what.name());
+            let waited = humantime::format_duration(arguments.timeout);
+            Err(CliError::Failed(format!("{url} is not {name} after {waited}: {obstacle}")))
+        }
+    }
+}
+
+async fn poll(client: &NodeClient, what: WaitFor, obstacle: &mut String) {
+    let mut pause = POLL_MIN;
+    loop {
+        match obstacle_to(client, what).await {
+            None => return,
+            Some(found) => *obstacle = found,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(POLL_MAX);
+    }
+}
+
+/// What still stands in the way, or None.
+async fn obstacle_to(client: &NodeClient, what: WaitFor) -> Option<String> {
+    match what {
+        WaitFor::Ready => match client.request(Method::GET, "/health/ready", &[], None).await {
+            Ok(answer) if answer.is_success() => None,
+            Ok(answer) => Some(client.refusal(&answer).to_string()),
+            Err(error) => Some(error.to_string()),
+        },
+        WaitFor::Settled => match client.get("/admin/status").await {
+            Ok(status) => match status.get("settled") {
+                Some(Value::Bool(true)) => None,
+                Some(_) => Some("transfers are pending; `ringwork handoff status` shows them".to_owned()),
+                None => {
+                    Some("its status does not say whether it is settled; is this a ringwork node?".to_owned())
+                }
+            },
+            Err(error) => Some(error.to_string()),
+        },
+    }
+}
+
+/// Name and value of every line of the screen.
+fn lines(status: &Value) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    let Value::Object(fields) = status else {
+        return vec![("status".to_owned(), explanation(&json_line(status)))];
+    };
+    for name in FIRST {
+        if let Some(value) = fields.get(name) {
+            unfold(name, value, 1, &mut lines);
+        }
+    }
+    for (name, value) in fields {
+        if !FIRST.contains(&name.as_str()) {
+            unfold(name, value, 1, &mut lines);
+        }
+    }
+    lines
+}
+
+fn unfold(name: &str, value: &Value, depth: usize, lines: &mut Vec<(String, String)>) {
+    if let Value::Object(fields) = value
+        && depth < DEPTH_MAX
+        && !fields.is_empty()
+    {
+        for (inner, value) in fields {
+            unfold(&format!("{name}.{inner}"), value, depth + 1, lines);
+        }
+        return;
+    }
+    let (name, value) = match (name.strip_suffix("_ms"), value.as_u64()) {
+        (Some(name), Some(milliseconds)) => {
+            (name, humantime::format_duration(Duration::from_millis(milliseconds)).to_string())
+        }
+        _ => (name, shown(value)),
+    };
+    lines.push((explanation(&name.replace('_', " ")), value));
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => explanation(text),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Array(items) if items.iter().all(|item| !item.is_array() && !item.is_object()) => {
+            let items: Vec<String> = items.iter().map(shown).collect();
+            explanation(&items.join(", "))
+        }
+        Value::Array(_) | Value::Object(_) => explanation(&printable(&json_line(value))),
+    }
+}
