@@ -25,6 +25,8 @@ pub enum Kind {
     Identity = 1,
     /// The ring file.
     Ring = 2,
+    /// The record of what the store's files were like.
+    Audit = 3,
 }
 
 /// Bytes that are not what they should be. Nothing was built from them.

@@ -1,8 +1,9 @@
 //! The store on disk: fjall, one database per node with one journal, a keyspace for each vnode's generation.
 //! It decides the engine's options and turns its errors into ours; when to commit and sync the storage thread
 //! decides. What the engine cannot tell by itself is checked here: a database that is missing although this
-//! node had one, and flushes that stand still.
+//! node had one, flushes that stand still, and (by `audit`) files that have changed.
 
+use super::audit::{self, Audit};
 use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable};
 use ringwork_core::store::{
@@ -41,6 +42,9 @@ pub struct DiskStore {
     database: Database,
     slots: RwLock<Vec<Option<(KeyspaceId, fjall::Keyspace)>>>,
     progress: Mutex<Progress>,
+    /// The last field, because fields are dropped in order: its last pass then sees what a closed database
+    /// has left behind.
+    audit: Audit,
 }
 
 #[derive(Default)]
@@ -60,6 +64,7 @@ impl DiskStore {
                 way_out(&directory)
             )));
         }
+        let checked = audit::check(&directory)?;
         // The engine meets some kinds of damage with a panic.
         let opened = catch_unwind(AssertUnwindSafe(|| {
             Database::builder(&directory)
@@ -82,7 +87,14 @@ impl DiskStore {
                 return Err(StoreError::Damaged(format!("{what}. {}", way_out(&directory))));
             }
         };
-        Ok(Self { directory, database, slots: RwLock::default(), progress: Mutex::default() })
+        let audit = checked.start()?;
+        Ok(Self { directory, database, slots: RwLock::default(), progress: Mutex::default(), audit })
+    }
+
+    /// Has the audit take note of all files now.
+    #[cfg(test)]
+    pub(super) fn audit_now(&self) {
+        self.audit.pass_now();
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -142,7 +154,8 @@ fn journals(directory: &Path) -> Vec<PathBuf> {
     numbered.into_iter().map(|(_, path)| path).collect()
 }
 
-fn way_out(directory: &Path) -> String {
+/// What an operator can do about a damaged store.
+pub(super) fn way_out(directory: &Path) -> String {
     let data = directory.parent().unwrap_or(directory).display().to_string();
     format!(
         "Way out: restore {data} from a backup; or, when other nodes hold replicas of this node's data, move it \
@@ -160,8 +173,10 @@ impl Store for DiskStore {
     fn open(&self, keyspace: &KeyspaceId) -> Result<OpenTree, StoreError> {
         let name = keyspace.to_string();
         let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes(&name));
-        let handle =
-            self.database.keyspace(&name, options).map_err(|e| self.error(&format!("opening {name}"), &e))?;
+        let handle = {
+            let _creation = self.audit.creation();
+            self.database.keyspace(&name, options).map_err(|e| self.error(&format!("opening {name}"), &e))?
+        };
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         let found = slots.iter().position(|slot| slot.as_ref().is_some_and(|(id, _)| id == keyspace));
         let position = found.unwrap_or_else(|| {
@@ -218,10 +233,14 @@ impl Store for DiskStore {
         }
         let handle = self.database.keyspace(&name, KeyspaceCreateOptions::default);
         let handle = handle.map_err(|e| self.error(&format!("opening {name}"), &e))?;
+        self.audit.expect_removal(handle.path())?;
         self.database.delete_keyspace(handle).map_err(|e| self.error(&format!("dropping {name}"), &e))
     }
 
     fn check_progress(&self, now_ms: u64) -> Result<(), StoreError> {
+        if let Some(fault) = self.audit.fault() {
+            return Err(fault);
+        }
         let waiting = self.database.outstanding_flushes();
         let tables = {
             let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);

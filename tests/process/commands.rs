@@ -1,0 +1,112 @@
+//! The command line against a real node.
+
+use crate::node::{RunningNode, program};
+use std::io::{BufRead, BufReader};
+use std::process::{Output, Stdio};
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn complained(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn send_get_tail_status_and_wait_do_what_their_help_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = RunningNode::start(&directory.path().join("data"), &[]);
+    let waited = node.run(&["wait", "ready", "--timeout", "60s"]);
+    assert_eq!(waited.status.code(), Some(0), "{}", complained(&waited));
+    let settled = node.run(&["wait", "settled"]);
+    assert_eq!(settled.status.code(), Some(0), "{}", complained(&settled));
+
+    let mut tail = program()
+        .args(["chat", "tail", "ann", "--json", "--node", &node.url()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    // The stream is open once the node counts somebody who listens; a message sent before would be missed.
+    let first = node.run(&["chat", "send", "ann", "zeroth", "--json"]);
+    let id = crate::node::text(&serde_json::from_str::<serde_json::Value>(&said(&first)).unwrap()["id"]);
+    let sent = node.run(&["chat", "send", "ann", "hello\u{1b}[2J", "--from", "bob"]);
+    assert!(said(&sent).starts_with("sent "), "{}", said(&sent));
+    let got = node.run(&["chat", "get", "ann"]);
+    assert!(said(&got).contains("zeroth") && said(&got).contains("bob"), "{}", said(&got));
+    assert!(!said(&got).contains('\u{1b}'), "a message cannot move the terminal's cursor");
+
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    drop(lines.next());
+    let mut tail = program()
+        .args(["chat", "tail", "ann", "--json", "--after", &id, "--node", &node.url()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    assert!(line.contains("hello"), "{line}");
+    assert!(node.run(&["chat", "send", "ann", "live"]).status.success());
+    assert!(lines.next().unwrap().unwrap().contains("live"));
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+
+    let status = node.run(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&said(&status)).unwrap();
+    assert_eq!(status["ring_size"], 64);
+    assert_eq!(status["ready"], true);
+    node.stop();
+}
+
+#[test]
+fn a_refused_command_exits_one_and_wrong_usage_two_with_the_way_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = RunningNode::start(&directory.path().join("data"), &[]);
+    let refused = node.run(&["chat", "send", "ann", ""]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(complained(&refused).contains("text"), "{}", complained(&refused));
+    let strict = node.run(&["chat", "send", "ann", "x", "--node-confirms", "2"]);
+    assert_eq!(strict.status.code(), Some(1));
+    assert!(complained(&strict).contains("2 distinct nodes are needed"), "{}", complained(&strict));
+    assert_eq!(node.run(&["chat", "sned"]).status.code(), Some(2));
+    let url = node.url();
+    node.stop();
+    let gone = program().args(["chat", "get", "ann", "--node", &url]).output().unwrap();
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(complained(&gone).contains("ringwork start"), "{}", complained(&gone));
+
+}
+
+#[test]
+fn bench_measures_a_node_and_its_cpu_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = RunningNode::start(&directory.path().join("data"), &[]);
+    let bench = node.run(&[
+        "bench", "chat", "--duration", "1s", "--warmup", "200ms", "--connections", "8", "--read-share", "0.2", "--json",
+    ]);
+    assert_eq!(bench.status.code(), Some(0), "{}", complained(&bench));
+    let figures: serde_json::Value = serde_json::from_str(&said(&bench)).unwrap();
+    let shown = figures.to_string();
+    assert!(shown.contains("p99") && shown.contains("cpu"), "{shown}");
+    assert!(!node.log_of("ann").iter().any(|_| true), "the bench writes to users of its own");
+    node.stop();
+}
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    for command in [
+        &["start"][..], &["config"], &["config", "check"], &["chat"], &["chat", "send"], &["chat", "get"],
+        &["chat", "tail"], &["status"], &["wait"], &["bench"], &["bench", "chat"],
+    ] {
+        let help = program().args(command).arg("--help").output().unwrap();
+        assert!(help.status.success(), "{command:?}");
+        let text = said(&help);
+        assert!(text.contains("Usage: ringwork"), "{command:?}: {text}");
+        if command.len() > 1 || command[0] != "chat" && command[0] != "config" {
+            assert!(text.contains("xample"), "{command:?} shows an example: {text}");
+        }
+    }
+}

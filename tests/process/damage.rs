@@ -1,0 +1,96 @@
+//! Damaged files: the start stops, and says which file it is and what to do. Never a silent new beginning.
+
+use crate::node::RunningNode;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn filled(data: &Path) -> usize {
+    let node = RunningNode::start(data, &[]);
+    for number in 0..200 {
+        let body = format!(r#"{{"text": "message {number} {}"}}"#, "x".repeat(500));
+        assert_eq!(node.ask("POST", "/chat/users/ann/messages", &body).status, 201);
+    }
+    let count = node.log_of("ann").len();
+    node.stop();
+    count
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0x20;
+    fs::write(path, bytes).unwrap();
+}
+
+/// The journal with the largest number.
+fn journal(data: &Path) -> PathBuf {
+    let entries = fs::read_dir(data.join("store")).unwrap().flatten().map(|e| e.path());
+    entries.filter(|p| p.extension().is_some_and(|e| e == "jnl")).max().unwrap()
+}
+
+fn refusal(data: &Path) -> String {
+    let (code, said) = RunningNode::refused(data, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    said
+}
+
+#[test]
+fn a_damaged_ring_or_identity_file_stops_the_start_and_the_way_out_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let count = filled(&data);
+    for name in ["ring", "identity"] {
+        let path = data.join(name);
+        let whole = fs::read(&path).unwrap();
+        for damage in [0, whole.len() / 2, whole.len() - 1] {
+            flip(&path, damage);
+            let said = refusal(&data);
+            assert!(said.contains(&path.display().to_string()) && said.contains("Way out"), "{said}");
+            assert!(said.contains("damaged"), "{said}");
+            fs::write(&path, &whole).unwrap();
+        }
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(refusal(&data).contains(&path.display().to_string()));
+        fs::write(&path, &whole).unwrap();
+    }
+    // The way out that the message names for an identity: the version before it.
+    flip(&data.join("identity"), 20);
+    assert!(refusal(&data).contains("identity.previous"));
+    fs::rename(data.join("identity.previous"), data.join("identity")).unwrap();
+    let node = RunningNode::start(&data, &[]);
+    assert_eq!(node.log_of("ann").len(), count);
+}
+
+#[test]
+fn a_journal_that_was_cut_or_damaged_stops_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let count = filled(&data);
+    let path = journal(&data);
+    let whole = fs::read(&path).unwrap();
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    for at in [0, 60, used / 3, used / 2, used - 10] {
+        flip(&path, at);
+        let (code, said) = RunningNode::refused(&data, &[]);
+        assert_eq!(code, Some(1), "byte {at} of {used}: {said}");
+        assert!(said.contains("damaged") && said.contains("Way out"), "byte {at}: {said}");
+        assert!(said.contains(&data.display().to_string()), "byte {at}: {said}");
+        fs::write(&path, &whole).unwrap();
+    }
+    fs::write(&path, &whole[..used / 2]).unwrap();
+    assert!(refusal(&data).contains("Way out"));
+    fs::write(&path, &whole).unwrap();
+    let node = RunningNode::start(&data, &[]);
+    assert_eq!(node.log_of("ann").len(), count, "put back, everything is there");
+}
+
+#[test]
+fn a_store_that_has_gone_is_no_reason_to_begin_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    filled(&data);
+    fs::rename(data.join("store"), data.join("elsewhere")).unwrap();
+    let said = refusal(&data);
+    assert!(said.contains("missing") && said.contains("Way out"), "{said}");
+    fs::rename(data.join("elsewhere"), data.join("store")).unwrap();
+    RunningNode::start(&data, &[]).stop();
+}

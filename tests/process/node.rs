@@ -1,0 +1,204 @@
+//! A node as a child process, and a way to ask it.
+
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Long enough for a loaded machine; a test that waits this long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test, with nothing of this process's environment that could change its settings.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwork"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RINGWORK") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A node that runs; killed when dropped.
+pub(crate) struct RunningNode {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: PathBuf,
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn start_command(data: &Path, address: SocketAddr, more: &[&str]) -> Command {
+    let mut command = program();
+    command.args(["start", "--data-dir"]).arg(data).args(["--http", &address.to_string()]);
+    for setting in more {
+        command.args(["--set", setting]);
+    }
+    command
+}
+
+impl RunningNode {
+    /// Starts a node over `data` with `--set` for each of `settings`, and waits until it serves.
+    pub(crate) fn start(data: &Path, settings: &[&str]) -> Self {
+        let address = free_address();
+        let log = data.with_extension(format!("{}.log", address.port()));
+        let errors = std::fs::File::create(&log).unwrap();
+        let child = start_command(data, address, settings).stderr(errors).stdin(Stdio::null()).spawn().unwrap();
+        let mut node = Self { child, address, log };
+        let begun = Instant::now();
+        while ask(address, "GET", "/health/ready", &[], "").is_none_or(|answer| answer.status != 200) {
+            let ended = node.child.try_wait().unwrap();
+            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "no start: {ended:?}\n{}", node.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        node
+    }
+
+    /// Tries to start a node that must not start: its exit code and what it said.
+    pub(crate) fn refused(data: &Path, settings: &[&str]) -> (Option<i32>, String) {
+        let mut child =
+            start_command(data, free_address(), settings).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let status = wait_for_end(&mut child).expect("a node that must not start has started");
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.code(), said)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self) -> Option<ExitStatus> {
+        wait_for_end(&mut self.child)
+    }
+
+    /// Ends it in peace.
+    pub(crate) fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.wait().expect("the node does not stop");
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        ask(self.address, method, path, &[], body).expect("the node does not answer")
+    }
+
+    /// Every message of a user: (id, text), by pages.
+    pub(crate) fn log_of(&self, user: &str) -> Vec<(String, String)> {
+        let (mut all, mut after) = (Vec::new(), String::new());
+        loop {
+            let answer = self.ask("GET", &format!("/chat/users/{user}/messages?limit=1000{after}"), "");
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let page = answer.json();
+            for message in page["messages"].as_array().unwrap() {
+                all.push((text(&message["id"]), text(&message["text"])));
+            }
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => return all,
+            }
+        }
+    }
+
+    /// Runs a client command against this node.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        program().args(arguments).args(["--node", &self.url()]).output().unwrap()
+    }
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_for_end(child: &mut Child) -> Option<ExitStatus> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
+
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// What a node answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+}
+
+/// One request over a connection of its own; none when there was no whole answer.
+pub(crate) fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\ncontent-type: application/json\r\n{more}\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).ok()?;
+    let answer = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let body = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.into() };
+    Some(Answer { status, head: head.to_lowercase(), body })
+}
+
+fn unchunk(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        if size == 0 || rest.len() < size {
+            break;
+        }
+        whole.push_str(&rest[..size]);
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
