@@ -1,6 +1,6 @@
-//! A bare echo server: what any HTTP command costs at the very least on this machine, to be loaded beside a node by
-//! `ringwork bench --reference`. It decides nothing; it parses and answers as the chat's send does, with the same
-//! libraries and allocator, and stores nothing.
+//! A bare echo server: what any HTTP command costs at the very least on this machine, to be loaded beside a
+//! node by `ringwork bench --reference`. It decides nothing; it parses and answers as the chat's send does,
+//! with the same libraries and allocator, and stores nothing.
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use bytes::Bytes;

@@ -32,7 +32,10 @@ fn files(extension: &str) -> Vec<(PathBuf, String)> {
     found.retain(|path| path.extension().is_some_and(|e| e == extension));
     found.sort();
     assert!(!found.is_empty());
-    found.into_iter().map(|path| (path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(path).unwrap())).collect()
+    found
+        .into_iter()
+        .map(|path| (path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 fn complain(wrong: Vec<String>) {
@@ -60,7 +63,11 @@ fn files_and_lines_are_short() {
         }
         for (number, line) in text.lines().enumerate() {
             if line.chars().count() > LINE_CHARACTERS_MAX && !line.contains("http") {
-                wrong.push(format!("{}:{}: longer than {LINE_CHARACTERS_MAX} characters", path.display(), number + 1));
+                wrong.push(format!(
+                    "{}:{}: longer than {LINE_CHARACTERS_MAX} characters",
+                    path.display(),
+                    number + 1
+                ));
             }
         }
     }
@@ -71,8 +78,21 @@ fn files_and_lines_are_short() {
 #[test]
 fn core_and_the_modules_stay_pure() {
     let forbidden = [
-        "actix", "tokio", "std::fs", "std::net", "std::thread", "std::env", "std::process", "SystemTime", "Instant",
-        "getrandom", "RandomState", "HashMap", "HashSet", "println", "unsafe",
+        "actix",
+        "tokio",
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "std::env",
+        "std::process",
+        "SystemTime",
+        "Instant",
+        "getrandom",
+        "RandomState",
+        "HashMap",
+        "HashSet",
+        "println",
+        "unsafe",
     ];
     let mut wrong = Vec::new();
     for (path, text) in files("rs") {
@@ -108,7 +128,8 @@ fn only_one_file_knows_the_codec_and_only_one_posts_to_mailboxes() {
 
 #[test]
 fn nothing_is_left_for_later_in_the_code() {
-    let words = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["todo", "!("].concat(), ["#[ig", "nore"].concat()];
+    let words =
+        [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["todo", "!("].concat(), ["#[ig", "nore"].concat()];
     let mut wrong = Vec::new();
     for (path, text) in files("rs") {
         for word in words.iter().filter(|word| text.contains(word.as_str())) {

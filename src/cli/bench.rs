@@ -1,6 +1,6 @@
-//! `ringwork bench`: loads nodes and prints what came of it, beside a bare echo server if one is named. It decides
-//! the order of rounds, and refuses runs that could not mean anything. It does not know how a request is sent
-//! (`load`), what it says (`request`), or how figures are shown (`report`).
+//! `ringwork bench`: loads nodes and prints what came of it, beside a bare echo server if one is named. It
+//! decides the order of rounds, and refuses runs that could not mean anything. It does not know how a request
+//! is sent (`load`), what it says (`request`), or how figures are shown (`report`).
 //!
 //! Everything runs on the one thread it is called on, apart from one that only waits (`timetable`).
 
@@ -26,8 +26,8 @@ use processor::Processes;
 use report::{Gatherer, Report};
 use request::{Mixture, Sizes, Texts, UNIQUE_BYTES, USERS_MAX};
 
-/// The clock that everything is measured with: time since some fixed moment, never running backwards. Handed in,
-/// because only one place of the house reads the machine's.
+/// The clock that everything is measured with: time since some fixed moment, never running backwards. Handed
+/// in, because only one place of the house reads the machine's.
 #[derive(Debug, Clone, Copy)]
 pub struct Monotonic(pub fn() -> Duration);
 
@@ -36,6 +36,20 @@ impl Monotonic {
         (self.0)()
     }
 }
+
+const CHAT_HELP: &str = "\
+Without --rate the loop is closed: each connection sends as soon as its last answer is in. With
+--rate operations are due on a fixed timetable, and latency counts from when an operation was due,
+whether or not a connection was free then.
+
+With --reference the servers named there (see benches/echo.rs) are loaded in turn with the nodes,
+round by round, and the CPU time per answer is compared. CPU time is known of servers on this
+machine that tell their process number.
+
+Examples:
+  ringwork bench chat --duration 10s --connections 64
+  ringwork bench chat --rate 5000 --read-share 0.5 --node http://127.0.0.1:8110
+  cargo bench --bench echo & ringwork bench chat --rounds 5 --reference http://127.0.0.1:8090";
 
 /// Arguments of `ringwork bench`.
 #[derive(Debug, clap::Args)]
@@ -55,17 +69,7 @@ pub enum BenchCommand {
 
 /// Arguments of `ringwork bench chat`.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Load nodes with chat messages.\n\nWithout --rate the loop is closed: each connection sends as soon as its last \
-                  answer is in. With --rate operations are due on a fixed timetable, and latency counts from when an operation \
-                  was due, whether or not a connection was free then.\n\nWith --reference the servers named there (see \
-                  benches/echo.rs) are loaded in turn with the nodes, round by round, and the CPU time per answer is compared. \
-                  CPU time is known of servers on this machine that tell their process number.",
-    after_help = "Examples:\n  ringwork bench chat --duration 10s --connections 64\n  ringwork bench chat --rate 5000 \
-                  --read-share 0.5 --node http://127.0.0.1:8110 --node http://127.0.0.1:8120\n  \
-                  cargo bench --bench echo -- --address 127.0.0.1:8090 & ringwork bench chat --rounds 5 --duration 4s \
-                  --reference http://127.0.0.1:8090"
-)]
+#[command(after_help = CHAT_HELP)]
 pub struct ChatBenchArguments {
     /// How long each round is measured.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
@@ -74,7 +78,8 @@ pub struct ChatBenchArguments {
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
     pub warmup: Duration,
     /// Connections, spread over the nodes.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub connections: u32,
     /// Operations per second over all connections; without it, as many as come back.
     #[arg(long, value_name = "R", value_parser = parse_rate)]
@@ -84,7 +89,8 @@ pub struct ChatBenchArguments {
           value_parser = clap::value_parser!(u32).range(UNIQUE_BYTES as i64..=1_048_576))]
     pub value_size: u32,
     /// Users that messages are sent to, at random.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=USERS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u64).range(1..=USERS_MAX))]
     pub users: u64,
     /// Share of operations that read a user's messages.
     #[arg(long, value_name = "0.0..1.0", default_value_t = 0.0, value_parser = parse_share)]
@@ -92,11 +98,13 @@ pub struct ChatBenchArguments {
     /// Most messages that a read asks for.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: u32,
-    /// Messages sent to each user beforehand; by default as many as a read asks for, and none if nothing is read.
+    /// Messages sent to each user beforehand; by default as many as a read asks for, and none if nothing is
+    /// read.
     #[arg(long, value_name = "N")]
     pub prefill: Option<u32>,
     /// How often to measure; figures are medians over the rounds, latencies over all of them.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// How long to wait for an answer.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
@@ -105,7 +113,8 @@ pub struct ChatBenchArguments {
     #[arg(long, value_name = "URL")]
     pub reference: Vec<String>,
     /// A node to load; may be repeated, and the load is spread over them.
-    #[arg(long, value_name = "URL", env = NODE_VARIABLE, default_value = DEFAULT_NODE_URL, value_delimiter = ',')]
+    #[arg(long, value_name = "URL", env = NODE_VARIABLE, default_value = DEFAULT_NODE_URL,
+          value_delimiter = ',')]
     pub node: Vec<String>,
     /// Print JSON with stable field names, for scripts.
     #[arg(long)]
@@ -148,7 +157,8 @@ impl Group {
         let (mut targets, mut clients) = (Vec::new(), Vec::new());
         for url in urls {
             let (address, client) = (NodeUrl::parse(url)?, NodeClient::new(url)?);
-            // Asked first by the client of all commands: what it says of a server that is not there is worth reading.
+            // Asked first by the client of all commands: what it says of a server that is not there is worth
+            // reading.
             client.request(Method::GET, "/ping", &[], None).await?;
             let reached = load::reach(&address.host, address.port).await;
             let reached = reached
@@ -175,7 +185,7 @@ async fn chat(
         return Err(CliError::Usage(what));
     }
     if arguments.duration < Duration::from_millis(100) {
-        let what = "--duration is too short for CPU times, which count in hundredths of a second; take 100ms or more";
+        let what = "--duration is too short for CPU times, which count in hundredths of a second; take 100ms";
         return Err(CliError::Usage(what.to_owned()));
     }
     let mixture = Mixture::Chat { read_share: arguments.read_share };

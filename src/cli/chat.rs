@@ -1,6 +1,6 @@
-//! `ringwork chat`: sends a message, reads a user's messages, follows them. It decides what a person sees of an
-//! answer, and shows no message in a way that could command a terminal. It does not know where messages live, nor
-//! what a cursor means: what the node hands out is handed back.
+//! `ringwork chat`: sends a message, reads a user's messages, follows them. It decides what a person sees of
+//! an answer, and shows no message in a way that could command a terminal. It does not know where messages
+//! live, nor what a cursor means: what the node hands out is handed back.
 
 use crate::cli::client::{
     CliError, NodeArguments, json_line, percent_encode, printable, query_string, write_line,
@@ -20,6 +20,28 @@ mod tests;
 const GRACE: Duration = Duration::from_secs(5);
 /// Idempotency keys are this long at most; the node refuses longer ones.
 const KEY_BYTES_MAX: usize = 128;
+
+const SEND_HELP: &str = "\
+Done when enough replicas have it (see --w). When no answer comes, the message may still have been
+stored: with --key, sending it again stores it once.
+
+Example:
+  ringwork chat send ann 'see you at eight' --from bob --key 0198c2f0-7b1e-7cc3-98c4-dc0c0c07398f";
+
+const GET_HELP: &str = "\
+A message is one line: time, sender, text. A user nobody wrote to has no messages, which is no error.
+With --before alone, pages come from the newest to the oldest, each of them oldest first.
+
+Examples:
+  ringwork chat get ann --limit 20
+  ringwork chat get ann --all --json";
+
+const TAIL_HELP: &str = "\
+A lost connection is taken up again after the last message shown; what happens is said on standard
+error. Ends when it is interrupted, when the node refuses for good, or after --retries attempts.
+
+Example:
+  ringwork chat tail ann --json | jq -r .text";
 
 /// Arguments of `ringwork chat`.
 #[derive(Debug, clap::Args)]
@@ -43,11 +65,7 @@ pub enum ChatCommand {
 
 /// Arguments of `ringwork chat send`.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Send a message to a user.\n\nDone when enough replicas have it (see --w). When no answer comes, the message may \
-                  still have been stored: with --key, sending it again stores it once.",
-    after_help = "Example:\n  ringwork chat send ann 'see you at eight' --from bob --key 0198c2f0-7b1e-7cc3-98c4-dc0c0c07398f"
-)]
+#[command(after_help = SEND_HELP)]
 pub struct SendArguments {
     /// Who the message is for.
     pub user: String,
@@ -81,11 +99,7 @@ pub struct SendArguments {
 
 /// Arguments of `ringwork chat get`.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Read a user's messages, oldest first: one line each with time, sender and text.\n\nA user nobody wrote to has \
-                  no messages, which is no error.",
-    after_help = "Example:\n  ringwork chat get ann --limit 20\n  ringwork chat get ann --all --json"
-)]
+#[command(after_help = GET_HELP)]
 pub struct GetArguments {
     /// Whose messages.
     pub user: String,
@@ -117,12 +131,7 @@ pub struct GetArguments {
 
 /// Arguments of `ringwork chat tail`.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Follow a user's messages as they come.\n\nA lost connection is taken up again after the last message shown; what \
-                  happens is said on standard error. Ends when it is interrupted, when the node refuses for good, or after \
-                  --retries attempts without success.",
-    after_help = "Example:\n  ringwork chat tail ann --json | jq -r .text"
-)]
+#[command(after_help = TAIL_HELP)]
 pub struct TailArguments {
     /// Whose messages.
     pub user: String,
@@ -221,8 +230,8 @@ fn patient(
     })
 }
 
-/// `sent <id> (2 replicas confirmed, on node1, node2)`. The node says how many confirmed; where it also says of how
-/// many, that is shown too.
+/// `sent <id> (2 replicas confirmed, on node1, node2)`. The node says how many confirmed; where it also says
+/// of how many, that is shown too.
 fn sent_line(answer: &Value) -> String {
     let id = field(answer, "id");
     let mut names: Vec<Cow<'_, str>> = Vec::new();
@@ -248,15 +257,22 @@ async fn get(
     output: &mut dyn Write,
     errors: &mut dyn Write,
 ) -> Result<(), CliError> {
-    let own = [("r", &arguments.r), ("pr", &arguments.pr), ("before", &arguments.before)];
+    // With nothing but an end, pages go backward from it, and a cursor is the next end. Otherwise they go
+    // forward.
+    let backward = arguments.before.is_some() && arguments.after.is_none();
+    let (onward, mut place, bound) = if backward {
+        ("before", arguments.before.clone(), ("after", None))
+    } else {
+        ("after", arguments.after.clone(), ("before", arguments.before.clone()))
+    };
+    let own = [("r", &arguments.r), ("pr", &arguments.pr), (bound.0, &bound.1)];
     let mut fixed = arguments.quorum.parameters(&own);
     fixed.extend(arguments.limit.map(|limit| ("limit", limit.to_string())));
     let client = patient(&arguments.node, &arguments.quorum)?;
     let path = user_path(&arguments.user, "messages")?;
-    let mut after = arguments.after.clone();
     loop {
         let mut parameters = fixed.clone();
-        parameters.extend(after.clone().map(|after| ("after", after)));
+        parameters.extend(place.clone().map(|place| (onward, place)));
         let page = client.get(&(path.clone() + &query_string(&parameters))).await?;
         let Some(messages) = page.get("messages").and_then(Value::as_array) else {
             let url = client.url();
@@ -272,29 +288,29 @@ async fn get(
         let next = page.get("next").and_then(Value::as_str);
         if arguments.all && next.is_some() {
             // A node that hands out the same cursor again would keep us here for ever.
-            if next == after.as_deref() {
+            if next == place.as_deref() {
                 return Err(CliError::Failed(format!(
                     "{} does not get past {}",
                     client.url(),
                     field(&page, "next")
                 )));
             }
-            after = next.map(str::to_owned);
+            place = next.map(str::to_owned);
             continue;
         }
         output.flush().map_err(CliError::writing)?;
         if !arguments.node.json {
-            hint(&page, errors);
+            hint(onward, &page, errors);
         }
         return Ok(());
     }
 }
 
 /// How to go on, said where it does not get in the way of the messages.
-fn hint(page: &Value, errors: &mut dyn Write) {
+fn hint(onward: &str, page: &Value, errors: &mut dyn Write) {
     let cursor = |name: &str| page.get(name).and_then(Value::as_str).map(shell_word);
     let _ = if let Some(next) = cursor("next") {
-        writeln!(errors, "there is more: read on with --after={next}, or all of it with --all")
+        writeln!(errors, "there is more: read on with --{onward}={next}, or all of it with --all")
     } else if page.get("messages").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         writeln!(errors, "no messages")
     } else if let Some(resume) = cursor("resume") {

@@ -1,6 +1,6 @@
-//! How every command asks a node over HTTP: which URLs it takes, how long it waits, how much it reads, and how a
-//! refusal becomes one line that says what to do next. It does not know what the answers mean, nor where the output
-//! goes.
+//! How every command asks a node over HTTP: which URLs it takes, how long it waits, how much it reads, and
+//! how a refusal becomes one line that says what to do next. It does not know what the answers mean, nor
+//! where the output goes.
 
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 use awc::http::{Method, StatusCode, Uri};
@@ -30,7 +30,8 @@ pub const NODE_VARIABLE: &str = "RINGWORK_NODE";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take. Above the node's own deadlines, so that its explanation arrives and not ours.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Most bytes of one answer: a full page of 1 000 long messages fits, a node that never ends does not fill memory.
+/// Most bytes of one answer: a full page of 1 000 long messages fits, a node that never ends does not fill
+/// memory.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Why a command did not succeed. Its text is one line, safe to show, and says the way out.
@@ -143,7 +144,8 @@ impl NodeUrl {
         }
         let host = uri.host().unwrap_or_default();
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        // `Uri` takes a port that it cannot read for none at all, so the host's length decides whether there is one.
+        // `Uri` takes a port that it cannot read for none at all, so the host's length decides whether there
+        // is one.
         let has_port = uri.host().is_some_and(|host| host.len() < authority.len());
         let port = match uri.port_u16() {
             Some(port @ 1..) => port,
@@ -222,7 +224,8 @@ impl NodeClient {
         let address = NodeUrl::parse(url)?;
         let http = awc::Client::builder()
             .connector(awc::Connector::new().timeout(CONNECT_TIMEOUT))
-            // Deadlines are kept below, per request: awc's own would also end a stream that is meant to go on.
+            // Deadlines are kept below, per request: awc's own would also end a stream that is meant to go
+            // on.
             .disable_timeout()
             .disable_redirects()
             .add_default_header(("user-agent", concat!("ringwork/", env!("CARGO_PKG_VERSION"))))
@@ -296,7 +299,8 @@ impl NodeClient {
         })
     }
 
-    /// Begins a `GET` whose answer is read as it comes. None when the node says that there is nothing to come.
+    /// Begins a `GET` whose answer is read as it comes. None when the node says that there is nothing to
+    /// come.
     pub async fn open_stream(
         &self,
         path: &str,
@@ -384,11 +388,11 @@ impl NodeClient {
         let base = &self.base;
         CliError::Failed(match error {
             ConnectError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => format!(
-                "cannot reach {base}: connection refused; is the node running? start one with `ringwork start`, \
-                 or name another with --node"
+                "cannot reach {base}: connection refused; is the node running? start one with \
+                 `ringwork start`, or name another with --node"
             ),
             ConnectError::Timeout => format!(
-                "cannot reach {base}: no connection within {} s; is the address right, and no firewall between?",
+                "cannot reach {base}: no connection within {} s; is the address right, the way to it open?",
                 CONNECT_TIMEOUT.as_secs()
             ),
             ConnectError::Resolver(_) | ConnectError::NoRecords | ConnectError::Unresolved => {

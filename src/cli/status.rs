@@ -1,6 +1,6 @@
-//! `ringwork status` and `ringwork wait`: one screen about a node, and a block until it serves or is settled. It
-//! decides how values are laid out and how often to ask. It does not know all that a node tells: fields that it never
-//! heard of are shown like the others.
+//! `ringwork status` and `ringwork wait`: one screen about a node, and a block until it serves or is settled.
+//! It decides how values are laid out and how often to ask. It does not know all that a node tells: fields
+//! that it never heard of are shown like the others.
 
 use crate::cli::client::{
     CliError, NodeArguments, NodeClient, explanation, json_line, printable, write_line,
@@ -36,6 +36,13 @@ const POLL_MAX: Duration = Duration::from_millis(500);
 /// How long one question of `wait` may take, so that a node that hangs is asked again within the wait.
 const POLL_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+const WAIT_HELP: &str = "\
+A node that cannot be reached yet is waited for too. When the time is over the exit code is 1, and
+what stood in the way last is said.
+
+Example:
+  ringwork start & ringwork wait ready --timeout 10s && ringwork chat send ann hello";
+
 /// Arguments of `ringwork status`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  ringwork status --node http://127.0.0.1:8110")]
@@ -47,11 +54,7 @@ pub struct StatusArguments {
 
 /// Arguments of `ringwork wait`.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Wait until a node serves, or until no transfer is pending.\n\nA node that cannot be reached yet is waited for \
-                  too. At the end of the time the exit code is 1, and the last thing that stood in the way is said.",
-    after_help = "Example:\n  ringwork start & ringwork wait ready --timeout 10s && ringwork chat send ann hello"
-)]
+#[command(after_help = WAIT_HELP)]
 pub struct WaitArguments {
     /// What to wait for.
     #[arg(value_enum)]
@@ -135,7 +138,12 @@ async fn obstacle_to(client: &NodeClient, what: WaitFor) -> Option<String> {
     match what {
         WaitFor::Ready => match client.request(Method::GET, "/health/ready", &[], None).await {
             Ok(answer) if answer.is_success() => None,
-            Ok(answer) => Some(client.refusal(&answer).to_string()),
+            Ok(answer) => {
+                Some(match serde_json::from_slice::<Value>(&answer.body).unwrap_or_default().get("why") {
+                    Some(Value::String(why)) => format!("it says that it is {}", explanation(why)),
+                    _ => client.refusal(&answer).to_string(),
+                })
+            }
             Err(error) => Some(error.to_string()),
         },
         WaitFor::Settled => match client.get("/admin/status").await {
@@ -177,6 +185,19 @@ fn unfold(name: &str, value: &Value, depth: usize, lines: &mut Vec<(String, Stri
     {
         for (inner, value) in fields {
             unfold(&format!("{name}.{inner}"), value, depth + 1, lines);
+        }
+        return;
+    }
+    if let Value::Array(items) = value
+        && !items.is_empty()
+        && items.iter().all(Value::is_object)
+    {
+        for item in items.iter().filter_map(Value::as_object) {
+            let parts: Vec<String> = item
+                .iter()
+                .map(|(name, value)| format!("{} {}", name.replace('_', " "), shown(value)))
+                .collect();
+            lines.push((explanation(&name.replace('_', " ")), explanation(&parts.join(", "))));
         }
         return;
     }

@@ -77,7 +77,6 @@ fn a_refused_command_exits_one_and_wrong_usage_two_with_the_way_out() {
     let gone = program().args(["chat", "get", "ann", "--node", &url]).output().unwrap();
     assert_eq!(gone.status.code(), Some(1));
     assert!(complained(&gone).contains("ringwork start"), "{}", complained(&gone));
-
 }
 
 #[test]
@@ -85,7 +84,17 @@ fn bench_measures_a_node_and_its_cpu_time() {
     let directory = tempfile::tempdir().unwrap();
     let node = RunningNode::start(&directory.path().join("data"), &[]);
     let bench = node.run(&[
-        "bench", "chat", "--duration", "1s", "--warmup", "200ms", "--connections", "8", "--read-share", "0.2", "--json",
+        "bench",
+        "chat",
+        "--duration",
+        "1s",
+        "--warmup",
+        "200ms",
+        "--connections",
+        "8",
+        "--read-share",
+        "0.2",
+        "--json",
     ]);
     assert_eq!(bench.status.code(), Some(0), "{}", complained(&bench));
     let figures: serde_json::Value = serde_json::from_str(&said(&bench)).unwrap();
@@ -98,8 +107,17 @@ fn bench_measures_a_node_and_its_cpu_time() {
 #[test]
 fn every_command_explains_itself_with_an_example() {
     for command in [
-        &["start"][..], &["config"], &["config", "check"], &["chat"], &["chat", "send"], &["chat", "get"],
-        &["chat", "tail"], &["status"], &["wait"], &["bench"], &["bench", "chat"],
+        &["start"][..],
+        &["config"],
+        &["config", "check"],
+        &["chat"],
+        &["chat", "send"],
+        &["chat", "get"],
+        &["chat", "tail"],
+        &["status"],
+        &["wait"],
+        &["bench"],
+        &["bench", "chat"],
     ] {
         let help = program().args(command).arg("--help").output().unwrap();
         assert!(help.status.success(), "{command:?}");

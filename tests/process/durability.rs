@@ -76,7 +76,12 @@ fn killed_under_load(data: &Path, durability: &str) {
     }
 }
 
-fn check(user: &str, log: &[(String, String)], acknowledged: &[(String, String)], attempted: &BTreeSet<String>) {
+fn check(
+    user: &str,
+    log: &[(String, String)],
+    acknowledged: &[(String, String)],
+    attempted: &BTreeSet<String>,
+) {
     assert!(!acknowledged.is_empty(), "{user}: the test has sent something");
     let found: Vec<_> = log.iter().filter(|entry| acknowledged.contains(entry)).cloned().collect();
     assert_eq!(found, acknowledged, "{user}: every acknowledged message once, in the order of sending");

@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 fn send(node: &RunningNode, user: &str, text: &str) {
-    let answer = node.ask("POST", &format!("/chat/users/{user}/messages"), &format!(r#"{{"text": "{text}"}}"#));
+    let answer =
+        node.ask("POST", &format!("/chat/users/{user}/messages"), &format!(r#"{{"text": "{text}"}}"#));
     assert_eq!(answer.status, 201, "{}", answer.body);
 }
 
@@ -40,7 +41,8 @@ fn a_second_signal_ends_a_node_at_once() {
     let slow = TcpStream::connect(node.address).unwrap();
     let head = "POST /chat/users/ann/messages HTTP/1.1\r\nhost: n\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{";
     (&slow).write_all(head.as_bytes()).unwrap();
-    let inside = |node: &RunningNode| node.ask("GET", "/admin/status", "").json()["http_requests_inside"].as_u64();
+    let inside =
+        |node: &RunningNode| node.ask("GET", "/admin/status", "").json()["http_requests_inside"].as_u64();
     while inside(&node) != Some(2) {
         std::thread::sleep(Duration::from_millis(5));
     }

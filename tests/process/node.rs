@@ -48,7 +48,8 @@ impl RunningNode {
         let address = free_address();
         let log = data.with_extension(format!("{}.log", address.port()));
         let errors = std::fs::File::create(&log).unwrap();
-        let child = start_command(data, address, settings).stderr(errors).stdin(Stdio::null()).spawn().unwrap();
+        let child =
+            start_command(data, address, settings).stderr(errors).stdin(Stdio::null()).spawn().unwrap();
         let mut node = Self { child, address, log };
         let begun = Instant::now();
         while ask(address, "GET", "/health/ready", &[], "").is_none_or(|answer| answer.status != 200) {
@@ -61,8 +62,11 @@ impl RunningNode {
 
     /// Tries to start a node that must not start: its exit code and what it said.
     pub(crate) fn refused(data: &Path, settings: &[&str]) -> (Option<i32>, String) {
-        let mut child =
-            start_command(data, free_address(), settings).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let mut child = start_command(data, free_address(), settings)
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let status = wait_for_end(&mut child).expect("a node that must not start has started");
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -85,7 +89,8 @@ impl RunningNode {
 
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -186,7 +191,8 @@ pub(crate) fn ask(
     let answer = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let body = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.into() };
+    let body =
+        if head.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.into() };
     Some(Answer { status, head: head.to_lowercase(), body })
 }
 

@@ -10,7 +10,8 @@ use crate::randomness::Randomness;
 use crate::ring_manager::{self, RingManager};
 use crate::spawner::{Placement, Spawner};
 use crate::storage::{CommitMark, Durability, QueueLimits, Storage};
-use crate::store::disk::{DiskOptions, DiskStore};
+use crate::store::disk::{DiskOptions, DiskStore, way_out};
+use crate::store::rescue::JournalRescue;
 use crate::telemetry::Telemetry;
 use crate::time::{Clock, HybridClock};
 use crate::vnode_master::{MasterMessage, Routes, VnodeMaster};
@@ -356,11 +357,18 @@ impl NodeBuilder {
         let (identity, before) = identify(directory.as_deref(), &options.randomness)?;
         let machine_went_on = before.as_ref().is_some_and(|b| b.machine_boot == identity.machine_boot);
         let unclean = before.as_ref().is_some_and(|b| !b.stopped_in_peace) && !machine_went_on;
+        // The engine may cut journals when it opens them; until it is known that it was right, they are kept.
+        let rescue = match &options.keep {
+            Keep::Directory { path, .. } if before.is_some() => {
+                Some(JournalRescue::begin(&path.join("store"))?)
+            }
+            _ => None,
+        };
         let store: Arc<dyn Store> = match &options.keep {
             Keep::Directory { path, cache_bytes } => {
                 let disk = DiskOptions { directory: path.join("store"), cache_bytes: *cache_bytes };
-                let open = options_open(disk, before.is_some());
-                Arc::new(open.await?)
+                let opened = DiskStore::open(&disk, before.is_some());
+                Arc::new(opened.map_err(|error| with_rescue(error, rescue.as_ref()))?)
             }
             Keep::Nowhere => Arc::new(MemoryStore::new()),
             Keep::Given { store, .. } => store.clone(),
@@ -385,7 +393,11 @@ impl NodeBuilder {
             options.clock.clone(),
             telemetry.clone(),
             mark,
-        )?;
+        )
+        .map_err(|error| with_rescue(error, rescue.as_ref()))?;
+        if let Some(rescue) = rescue {
+            rescue.done();
+        }
         if let Some(directory) = &directory {
             identity.keep(directory)?;
         }
@@ -441,8 +453,19 @@ async fn start_there(spawner: &Spawner, start: Box<dyn FnOnce() + Send>) {
     let _ = receiver.await;
 }
 
-async fn options_open(options: DiskOptions, expected: bool) -> Result<DiskStore, StoreError> {
-    DiskStore::open(&options, expected)
+/// Adds to an error about damage where the journals are kept as they were, and the way out where it has none.
+fn with_rescue(error: StoreError, rescue: Option<&JournalRescue>) -> StoreError {
+    let (StoreError::Damaged(text), Some(rescue)) = (&error, rescue) else { return error };
+    let store = rescue.store().display().to_string();
+    let mut text = text.replace("the journal is damaged", &format!("the journal in {store} is damaged"));
+    if !text.contains("Way out") {
+        text = format!("{text}. {}", way_out(rescue.store()));
+    }
+    text.push_str(&format!(
+        " (the journals as they were before this start are kept in {})",
+        rescue.path().display()
+    ));
+    StoreError::Damaged(text)
 }
 
 fn latest_generations(store: &dyn Store) -> Result<BTreeMap<(String, Partition), Generation>, StoreError> {

@@ -376,11 +376,17 @@ impl CommitMark {
 
     fn check(&self, number: u64) -> Result<(), StoreError> {
         match self.file.value() {
-            Some(marked) if self.boot_unchanged && number < marked => Err(StoreError::Damaged(format!(
-                "the store ends at commit {number}, but commit {marked} had been acknowledged ({}): \
-                 the end of its journal is damaged",
-                self.file.path().display()
-            ))),
+            Some(marked) if self.boot_unchanged && number < marked => {
+                let mark = self.file.path();
+                let data = mark.parent().unwrap_or(mark).display();
+                Err(StoreError::Damaged(format!(
+                    "the journal is damaged: the store ends at commit {number}, but commit {marked} was \
+                     acknowledged. Way out: restore {data} from a backup; or move it away and start the node \
+                     empty when other nodes hold replicas of its data; or go on without what was written after \
+                     the damage: remove {}",
+                    mark.display()
+                )))
+            }
             _ => Ok(()),
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod disk;
+pub mod rescue;
 
 #[cfg(test)]
 mod conformance;

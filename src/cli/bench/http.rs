@@ -1,14 +1,16 @@
-//! HTTP/1.1 as the load generator needs it: requests are bytes made beforehand, answers are read for status, length
-//! and, of a refusal, its code. It does not know what is asked, over what, nor when.
+//! HTTP/1.1 as the load generator needs it: requests are bytes made beforehand, answers are read for status,
+//! length and, of a refusal, its code. It does not know what is asked, over what, nor when.
 //!
-//! It is written by hand and does not use `awc`, which the other commands do: that client spends about as much CPU on
-//! a request as a node does, and on a machine of two cores the node would be measured with half of its machine gone.
+//! It is written by hand and does not use `awc`, which the other commands do: that client spends about as
+//! much CPU on a request as a node does, and on a machine of two cores the node would be measured with half
+//! of its machine gone.
 
 use serde_json::Value;
 
 /// Most bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Most bytes that an answer may announce. They are counted and thrown away, so this bounds time and not memory.
+/// Most bytes that an answer may announce. They are counted and thrown away, so this bounds time and not
+/// memory.
 const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of a refusal's body that are kept for its code.
 const KEPT_BYTES_MAX: usize = 4096;
@@ -303,9 +305,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_cuts_of_an_answer_give_the_same_result(
-            status in prop::sample::select(vec!["200 OK", "201", "204 No Content", "503 Busy", "103 Early", "9"]),
+            status in prop::sample::select(vec!["200 OK", "201", "204 No", "503 Busy", "103 Early", "9"]),
             headers in prop::collection::vec(prop::sample::select(vec![
-                "content-length: 17", "Content-Length:17", "connection: close", "x: y", "broken", "content-length: 3"]), 0..4),
+                "content-length: 17", "Content-Length:17", "connection: close", "x: y", "broken",
+                "content-length: 3"]), 0..4),
             body in prop::sample::select(vec![r#"{"code":"a bcde"}"#, "abc", "", "HTTP/1.1 200 OK\r\n\r\n"]),
             cuts in prop::collection::vec(0usize..120, 0..4),
         ) {

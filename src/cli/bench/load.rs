@@ -1,6 +1,6 @@
-//! The load itself: connections that send, wait and count, for one phase against one set of servers. It decides when
-//! a connection sends, when it gives up on an answer, and what counts as what. It does not know what a request says,
-//! nor what is made of the figures.
+//! The load itself: connections that send, wait and count, for one phase against one set of servers. It
+//! decides when a connection sends, when it gives up on an answer, and what counts as what. It does not know
+//! what a request says, nor what is made of the figures.
 
 use super::Monotonic;
 use super::http::ResponseParser;
@@ -148,13 +148,11 @@ pub(super) async fn measure(
 
     shared.stopped.set(true);
     drop(pacer);
-    let not_started = timetable.map_or(0, |timetable| {
-        let due = timetable.count_due(ended);
-        lanes.iter().map(|lane| lane.waiting(due)).sum()
-    });
+    // Permits are left only where no connection of the lane waits for one.
+    let not_started = lanes.iter().map(|lane| lane.due.available_permits() as u64).sum();
     lanes.iter().for_each(|lane| lane.due.close());
-    // Requests under way are waited for: those of a node that stalls at the end are the slowest of all, and leaving
-    // them out would hide just that.
+    // Requests under way are waited for: those of a node that stalls at the end are the slowest of all, and
+    // leaving them out would hide just that.
     let drain = load.answer_timeout.saturating_add(Duration::from_secs(1));
     let _ = tokio::time::timeout(drain, async { while tasks.join_next().await.is_some() {} }).await;
 
@@ -199,22 +197,18 @@ impl Connection {
     async fn run(mut self) {
         let mut back_off = BACK_OFF_MIN;
         while !self.shared.stopped.get() {
-            let mut stream = match connect(self.address).await {
-                Ok(stream) => stream,
+            let broken = match connect(self.address).await {
+                Ok(mut stream) => self.use_up(&mut stream, &mut back_off).await,
                 Err(reason) => {
                     self.shared.tally.borrow_mut().failed(&format!("cannot connect: {reason}"));
-                    // A phase that ends by number would wait for ever for a node that is gone.
-                    if self.shared.remaining.get().is_some() && !self.shared.may_begin() {
-                        return;
-                    }
-                    tokio::time::sleep(back_off).await;
-                    back_off = (back_off * 2).min(BACK_OFF_MAX);
-                    continue;
+                    Broken::Failed
                 }
             };
-            match self.use_up(&mut stream, &mut back_off).await {
+            match broken {
                 Broken::Stopped => return,
                 Broken::Idle | Broken::Announced => self.shared.tally.borrow_mut().reconnected(),
+                // A phase that ends by number and not by time would wait for ever for a node that is gone.
+                Broken::Failed if back_off == BACK_OFF_MAX && self.shared.remaining.get().is_some() => return,
                 Broken::Failed => {
                     tokio::time::sleep(back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF_MAX);
@@ -231,8 +225,8 @@ impl Connection {
             };
             let operation = self.maker.next();
             let clock = self.shared.load.clock;
-            // In an open loop the clock runs from when the request was due: had it to wait for a free connection,
-            // so would a user have had to. In a closed loop there is no such moment.
+            // In an open loop the clock runs from when the request was due: had it to wait for a free
+            // connection, so would a user have had to. In a closed loop there is no such moment.
             let began = scheduled.unwrap_or_else(|| clock.now());
             match tokio::time::timeout(self.shared.load.answer_timeout, self.exchange(stream)).await {
                 Ok(Ok(())) => {}
@@ -276,8 +270,8 @@ impl Connection {
                     }
                     Err(_) => return Err(Broken::Stopped),
                 },
-                // Nothing is to be read now but the end: a server closes connections that were idle for long, and
-                // noticing it only when sending would count its housekeeping as a failure.
+                // Nothing is to be read now but the end: a server closes connections that were idle for long,
+                // and noticing it only when sending would count its housekeeping as a failure.
                 _ = stream.readable() => match stream.try_read(&mut [0]) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     _ => return Err(Broken::Idle),
@@ -319,7 +313,8 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-/// The first address of `host` that takes a connection: a name may stand for several, and not all need to listen.
+/// The first address of `host` that takes a connection: a name may stand for several, and not all need to
+/// listen.
 pub(super) async fn reach(host: &str, port: u16) -> Result<SocketAddr, String> {
     let addresses = tokio::net::lookup_host((host, port)).await.map_err(|error| error.kind().to_string())?;
     let mut reason = "the name has no address".to_owned();

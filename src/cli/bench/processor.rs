@@ -1,12 +1,12 @@
-//! How much CPU time processes of this machine have used, out of `/proc`. It decides what is believed of those files,
-//! and what cannot be known. It does not know which process is a node: the node says its number.
+//! How much CPU time processes of this machine have used, out of `/proc`. It decides what is believed of
+//! those files, and what cannot be known. It does not know which process is a node: the node says its number.
 
 use crate::cli::client::{NodeClient, NodeUrl};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// The unit of the times in `/proc/<pid>/stat`. It is a constant of Linux's interface (USER_HZ) on all the machines
-/// that ringwork is built for, whatever the kernel's own tick is.
+/// The unit of the times in `/proc/<pid>/stat`. It is a constant of Linux's interface (USER_HZ) on all the
+/// machines that ringwork is built for, whatever the kernel's own tick is.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// CPU time in user and kernel mode of a process with all its threads, or why it is not known.
@@ -16,8 +16,8 @@ fn process_time(process: &str) -> Result<Duration, String> {
     parse_stat(&bytes).ok_or_else(|| format!("{path} is not written as expected"))
 }
 
-/// Reads utime and stime, the fields 14 and 15. The name in field 2 may hold blanks, parentheses and any other byte,
-/// so the fields are counted from the last closing parenthesis.
+/// Reads utime and stime, the fields 14 and 15. The name in field 2 may hold blanks, parentheses and any
+/// other byte, so the fields are counted from the last closing parenthesis.
 fn parse_stat(bytes: &[u8]) -> Option<Duration> {
     let name_end = bytes.iter().rposition(|byte| *byte == b')')?;
     let fields = std::str::from_utf8(bytes.get(name_end + 1..)?).ok()?;

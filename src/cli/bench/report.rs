@@ -1,5 +1,5 @@
-//! What is shown of the figures: a table for people, JSON for scripts. It decides the medians and the ratio, and says
-//! beside a figure what makes it doubtful. It does not know how the figures came about.
+//! What is shown of the figures: a table for people, JSON for scripts. It decides the medians and the ratio,
+//! and says beside a figure what makes it doubtful. It does not know how the figures came about.
 
 use super::load::Phase;
 use super::tally::Tally;
@@ -56,8 +56,8 @@ impl Round {
         let per_operation =
             |time: Duration| (phase.answered > 0).then(|| time.as_secs_f64() * 1e6 / phase.answered as f64);
         let (cpu, doubt) = match &phase.server_time {
-            // A thousand answers cannot cost nothing: the number is that of another process, say outside of the
-            // container that the node runs in.
+            // A thousand answers cannot cost nothing: the number is that of another process, say outside of
+            // the container that the node runs in.
             Ok(time) if time.is_zero() && phase.answered > 1000 => {
                 (None, Some("the process that it names used none; is it in a container?".to_owned()))
             }
@@ -215,11 +215,11 @@ impl Report {
         }
         line(match self.rate_per_second {
             Some(_) => {
-                "open loop: latency counts from when an operation was due, so waiting behind a slow answer is in it"
+                "open loop: latency counts from when an operation was due, waiting for a connection included"
             }
             None => {
-                "closed loop: a connection sends when its last answer is in, so a stall also stops the load; latencies \
-                 are as seen, not corrected for that. With --rate they are"
+                "closed loop: a connection sends when its last answer is in, so a stall also stops the load; \
+                 latencies are as seen, not corrected for that. With --rate they are"
             }
         })
     }
@@ -266,17 +266,16 @@ impl Series {
         }
         if self.not_started > 0 {
             let count = self.not_started;
-            remarks.push(format!("{name}: {count} operations not started: due, but no connection was free; they have no latency"));
+            let why = "due, but no connection was free; they have no latency";
+            remarks.push(format!("{name}: {count} operations not started: {why}"));
         }
         if let Some(reason) = &self.cpu_unavailable {
             remarks.push(format!("{name}: CPU time not available: {reason}"));
         }
         let shares = self.rounds.iter().filter_map(|round| round.generator_cpu_share).collect();
         if let Some(share) = median(shares).filter(|share| *share > GENERATOR_SHARE_MAX) {
-            let percent = share * 100.0;
-            remarks.push(format!(
-                "{name}: the load generator used {percent:.0} % of a core: rate and latency are its limits, not the server's"
-            ));
+            let (percent, what) = (share * 100.0, "rate and latency are its limits, not the server's");
+            remarks.push(format!("{name}: the load generator used {percent:.0} % of a core: {what}"));
         }
         if let Some(late) = &self.generator_lateness {
             let (p50, p99) = (shown(late.p50_us), shown(late.p99_us));

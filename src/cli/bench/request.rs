@@ -1,5 +1,5 @@
-//! The bytes of each request: to whom, what, and whether it reads or writes. It decides what is sent at random, so
-//! that every message is new and none compresses to nothing. It does not know where the bytes go.
+//! The bytes of each request: to whom, what, and whether it reads or writes. It decides what is sent at
+//! random, so that every message is new and none compresses to nothing. It does not know where the bytes go.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -117,7 +117,8 @@ impl RequestMaker {
         const BODY_FRAME_BYTES: usize = br#"{"text":""}"#.len();
         let length = sizes.value.max(UNIQUE_BYTES) + BODY_FRAME_BYTES;
         let send_tail = format!(
-            "HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{{\"text\":\""
+            "HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{{\"text\":\""
         );
         let get_tail = format!("/messages?limit={} HTTP/1.1\r\nhost: {authority}\r\n\r\n", sizes.limit);
         let (send_tail, get_tail) = (send_tail.into_bytes(), get_tail.into_bytes());

@@ -1,5 +1,5 @@
-//! What is counted while the load runs, and how phases add up. It decides which operations have a latency. It does
-//! not know how figures are shown.
+//! What is counted while the load runs, and how phases add up. It decides which operations have a latency. It
+//! does not know how figures are shown.
 
 use super::request::Operation;
 use crate::cli::client::{CliError, explanation};
@@ -68,8 +68,8 @@ impl Tally {
         *self.failures.entry(kind).or_default() += 1;
     }
 
-    /// What got no answer in time has one, of at least the time waited: leaving it out would cut off just the end
-    /// that the high percentiles are there to show.
+    /// What got no answer in time has one, of at least the time waited: leaving it out would cut off just the
+    /// end that the high percentiles are there to show.
     pub(super) fn timed_out(&mut self, operation: Operation, waited: Duration) {
         self.failed("timeout (unknown)");
         self.record(operation, waited);

@@ -226,3 +226,12 @@ async fn runs_that_mean_nothing_are_wrong_usage() {
     let (outcome, ..) = bench(&["--node", "http://127.0.0.1:1"]).await;
     assert!(outcome.unwrap_err().to_string().contains("connection refused"));
 }
+
+#[actix_rt::test]
+async fn filling_a_node_that_goes_away_ends() {
+    let url = scripted(|_| None).await;
+    let (outcome, ..) =
+        bench(&["--connections", "2", "--prefill", "1000", "--users", "1000", "--node", &url]).await;
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.contains("no message could be sent beforehand"), "{error}");
+}

@@ -1,5 +1,6 @@
-//! When the operations of an open loop are due, and who tells the connections. It decides the moments only from rate
-//! and number. It does not know what an operation is, nor whether the last one has ended: that is the point of it.
+//! When the operations of an open loop are due, and who tells the connections. It decides the moments only
+//! from rate and number. It does not know what an operation is, nor whether the last one has ended: that is
+//! the point of it.
 
 use super::Monotonic;
 use std::rc::Rc;
@@ -8,9 +9,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
-/// Nanoseconds of a second times a thousand, because rates are kept in thousandths of an operation per second.
+/// Nanoseconds of a second times a thousand, because rates are kept in thousandths of an operation per
+/// second.
 const SCALE: u128 = 1_000_000_000_000;
-/// Operations that are due closer together than this are released together, which bounds what the pacing costs.
+/// Operations that are due closer together than this are released together, which bounds what the pacing
+/// costs.
 const TICK_MIN: Duration = Duration::from_micros(100);
 
 /// A fixed rate, counted from a beginning.
@@ -23,7 +26,8 @@ pub(super) struct Timetable {
 impl Timetable {
     /// `rate` operations per second from `began` on, between one in a thousand seconds and a million.
     pub(super) fn new(began: Duration, rate: f64) -> Self {
-        // `as` saturates, and makes 0 of what is not a number. The upper end keeps `count_due` within 128 bits.
+        // `as` saturates, and makes 0 of what is not a number. The upper end keeps `count_due` within 128
+        // bits.
         let rate_thousandths = u128::from((rate * 1000.0).round() as u64).clamp(1, 1_000_000_000);
         Self { began, rate_thousandths }
     }
@@ -42,8 +46,8 @@ impl Timetable {
     }
 }
 
-/// The operations of one node that are due and not started: what the permits of the semaphore count. The backlog is
-/// a number, so it takes no memory however far the node falls behind.
+/// The operations of one node that are due and not started: what the permits of the semaphore count. The
+/// backlog is a number, so it takes no memory however far the node falls behind.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) due: Semaphore,
@@ -65,11 +69,6 @@ impl Lane {
         taken.saturating_mul(self.lanes).saturating_add(self.index)
     }
 
-    /// How many of the first `due` operations of all lanes are this one's, and nobody took.
-    pub(super) fn waiting(&self, due: u64) -> u64 {
-        self.share_of(due).saturating_sub(self.taken.get())
-    }
-
     /// How many of the first `released` operations of all lanes are this one's.
     fn share_of(&self, released: u64) -> u64 {
         released.saturating_sub(self.index).div_ceil(self.lanes)
@@ -78,10 +77,10 @@ impl Lane {
 
 /// Releases operations when they are due; stops when it is dropped.
 ///
-/// The runtime's own timer counts milliseconds, which is more than an answer takes: at 5 000 operations per second it
-/// would send five at once, and the millisecond that the first of them waited would be shown as the node's latency.
-/// Spinning until the moment would take a core from the node. So a thread waits, with the kernel's timer and its
-/// 50 microseconds, and wakes the runtime.
+/// The runtime's own timer counts milliseconds, which is more than an answer takes: at 5 000 operations per
+/// second it would send five at once, and the millisecond that the first of them waited would be shown as the
+/// node's latency. Spinning until the moment would take a core from the node. So a thread waits, with the
+/// kernel's timer and its 50 microseconds, and wakes the runtime.
 pub(super) struct Pacer {
     _stop: Sender<()>,
     task: tokio::task::JoinHandle<()>,

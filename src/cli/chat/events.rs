@@ -1,5 +1,6 @@
-//! Server-sent events out of bytes that arrive in any pieces (the rules are WHATWG HTML's, section 9.2.6). It decides
-//! where an event ends and how large one may be. It does not know what is in an event, nor how to reconnect.
+//! Server-sent events out of bytes that arrive in any pieces (the rules are WHATWG HTML's, section 9.2.6). It
+//! decides where an event ends and how large one may be. It does not know what is in an event, nor how to
+//! reconnect.
 
 /// Most bytes of one line, and of one event's data: far above the longest message, far below memory.
 const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn fields_comments_and_line_ends_are_understood() {
-        let bytes = b"\xef\xbb\xbf: hello\n\nid: 1\ndata: a\ndata:b\n\nevent: note\r\ndata\r\n\r\nid\rdata: c\r\rdata: cut";
+        let bytes = b"\xef\xbb\xbf: hi\n\nid: 1\ndata: a\ndata:b\n\nevent: note\r\ndata\r\n\r\nid\rdata: c\r\rdata: x";
         let expected = [event(Some("1"), "", "a\nb"), event(Some("1"), "note", ""), event(Some(""), "", "c")];
         assert_eq!(all(&[bytes]), expected);
     }

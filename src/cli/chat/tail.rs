@@ -1,5 +1,6 @@
-//! `ringwork chat tail`: shows every message once, over as many connections as it takes. It decides when to try again
-//! and when to give up. It does not know which node's replica feeds the stream; any node takes it up where it broke.
+//! `ringwork chat tail`: shows every message once, over as many connections as it takes. It decides when to
+//! try again and when to give up. It does not know which node's replica feeds the stream; any node takes it
+//! up where it broke.
 
 use super::events::{Event, EventParser};
 use super::{TailArguments, message_line, user_path};
@@ -9,12 +10,14 @@ use std::collections::{HashSet, VecDeque};
 use std::io::Write;
 use std::time::Duration;
 
-/// Back-off between two attempts: long enough not to load a node that struggles, short enough not to be noticed.
+/// Back-off between two attempts: long enough not to load a node that struggles, short enough not to be
+/// noticed.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// A node sends comments to keep a stream alive; one that says nothing at all for this long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Ids of the latest messages, kept because a node that takes the stream up may repeat some of the last seconds.
+/// Ids of the latest messages, kept because a node that takes the stream up may repeat some of the last
+/// seconds.
 const RECENT_MAX: usize = 4096;
 
 /// The ids seen last.
@@ -114,7 +117,8 @@ enum Ended {
 
 impl Tail<'_> {
     async fn follow(&mut self) -> Result<Ended, CliError> {
-        // The id goes into both: the header is what the standard asks for, the query also takes ids of any characters.
+        // The id goes into both: the header is what the standard asks for, the query also takes ids of any
+        // characters.
         let after: Vec<_> = self.last_id.clone().map(|id| ("after", id)).into_iter().collect();
         let mut headers = vec![("accept", "text/event-stream")];
         if let Some(id) = self.last_id.as_deref().filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()))
@@ -138,7 +142,8 @@ impl Tail<'_> {
     }
 
     fn show(&mut self, event: &Event) -> Result<(), CliError> {
-        // An empty id means "from the beginning" in the standard; we would rather resume after what we have shown.
+        // An empty id means "from the beginning" in the standard; we would rather resume after what we have
+        // shown.
         let id = event.last_id.as_deref().filter(|id| !id.is_empty());
         let is_new = match id {
             Some(id) => {

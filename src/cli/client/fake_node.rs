@@ -1,5 +1,5 @@
-//! A node small enough to see through, for the tests of the command line: it speaks the chat routes as a node does,
-//! keeps everything in memory, and fails when told to. It decides nothing about replicas.
+//! A node small enough to see through, for the tests of the command line: it speaks the chat routes as a node
+//! does, keeps everything in memory, and fails when told to. It decides nothing about replicas.
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -89,9 +89,12 @@ async fn answer(request: HttpRequest, body: Bytes, state: web::Data<Mutex<State>
         ("GET", ["admin", "status"]) => {
             state.probes += 1;
             let settled = state.probes > state.ready_after_probes;
-            HttpResponse::Ok().json(json!({"node": "node1", "id": "3f", "version": "0.1.0", "pid": std::process::id(),
-                "ready": true, "settled": settled, "ring_size": 64, "http_address": "127.0.0.1:8098",
-                "uptime_ms": 61_500, "vnodes_running": 64, "transfers": {"running": 2, "peers": ["n2", "n\u{1b}3"]}}))
+            let transfers = json!({"running": 2, "peers": ["n2", "n\u{1b}3"]});
+            HttpResponse::Ok().json(json!({
+                "node": "node1", "id": "3f", "version": "0.1.0", "pid": std::process::id(), "ready": true,
+                "settled": settled, "ring_size": 64, "http_address": "127.0.0.1:8098", "uptime_ms": 61_500,
+                "vnodes_running": 64, "transfers": transfers,
+            }))
         }
         ("POST", ["chat", "users", user, "messages"]) => send(&mut state, user, &body),
         ("GET", ["chat", "users", user, "messages"]) => page(&state, user, &query),

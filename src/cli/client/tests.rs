@@ -3,7 +3,8 @@ use super::*;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A server that answers every connection with the same bytes and closes it. None: it accepts and says nothing.
+/// A server that answers every connection with the same bytes and closes it. None: it accepts and says
+/// nothing.
 async fn canned(answer: Option<Vec<u8>>) -> NodeClient {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

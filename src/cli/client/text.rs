@@ -1,5 +1,6 @@
-//! Text on its way into a request and out to a terminal: what has to be encoded, and what must not be shown as it is,
-//! because a terminal obeys what it is sent. It does not know where the text comes from, and so trusts none.
+//! Text on its way into a request and out to a terminal: what has to be encoded, and what must not be shown
+//! as it is, because a terminal obeys what it is sent. It does not know where the text comes from, and so
+//! trusts none.
 
 use serde_json::Value;
 use std::borrow::Cow;
@@ -8,8 +9,8 @@ use std::fmt::Write as _;
 /// Most characters of somebody else's explanation that are passed on.
 const EXPLANATION_CHARS_MAX: usize = 400;
 
-/// `text` as one segment of a path or one value of a query: every byte but RFC 3986's unreserved is encoded. So is
-/// a segment of nothing but one or two dots, which proxies would take for "here" and "up".
+/// `text` as one segment of a path or one value of a query: every byte but RFC 3986's unreserved is encoded.
+/// So is a segment of nothing but one or two dots, which proxies would take for "here" and "up".
 pub fn percent_encode(text: &str) -> String {
     if matches!(text, "." | "..") {
         return "%2E".repeat(text.len());
@@ -40,8 +41,9 @@ pub fn query_string(parameters: &[(&str, String)]) -> String {
 /// Whether a terminal would act on `character`, or a reader be deceived by it: controls (C0, DEL, C1), line
 /// separators, and the marks that turn the direction of text or hide in it.
 fn is_treacherous(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    let hides = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let turns = matches!(character, '\u{2028}'..='\u{202e}');
+    character.is_control() || hides || turns
 }
 
 /// `text` on one line that moves no cursor: what a terminal would act upon is spelled out instead.
@@ -60,8 +62,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// `value` as one line of JSON. JSON leaves DEL and the C1 controls as they are, and some terminals obey those too,
-/// so they are escaped here; it stays the same JSON.
+/// `value` as one line of JSON. JSON leaves DEL and the C1 controls as they are, and some terminals obey
+/// those too, so they are escaped here; it stays the same JSON.
 pub fn json_line(value: &Value) -> String {
     let line = value.to_string();
     if !line.contains(is_treacherous) {

@@ -56,7 +56,9 @@ fn anything_can_be_a_status() {
         (json!([1, 2]), "status [1,2]"),
         (json!({"a": {"b": {"c": {"d": {"e": 1}}}}}), r#"a.b.c.d {"e":1}"#),
         (json!({"a": {}, "up_ms": -5}), "a {}|up ms -5"),
-        (json!({"a": [], "b": [{"c": 1}], "d": null}), r#"a none|b [{"c":1}]|d -"#),
+        (json!({"a": [], "b": [{"c": 1}], "d": null}), "a none|b c 1|d -"),
+        (json!({"b_c": [{"d_e": "\n", "f": {"g": 1}}, {}]}), r#"b c d e \n, f {"g":1}|b c "#),
+        (json!({"b": [{"c": 1}, 2]}), r#"b [{"c":1},2]"#),
         (json!({"wait_ms": u64::MAX}), "wait 584542046years 1month 8days 22h 54m 14s 551ms"),
     ] {
         let lines: Vec<String> =
@@ -96,6 +98,12 @@ async fn waiting_in_vain_says_what_stood_in_the_way() {
         error.to_string().contains("is not ready after 200ms")
             && error.to_string().contains("3 vnodes still start")
     );
+    node.state()
+        .refusals
+        .extend(vec![(503, "application/json", r#"{"why":"starting\u001b"}"#.to_owned()); 50]);
+    let (outcome, _) = wait_for(asks(&node, false), WaitFor::Ready, Duration::from_millis(200)).await;
+    assert!(outcome.unwrap_err().to_string().ends_with(r"it says that it is starting\u{1b}"));
+    node.state().refusals.clear();
     let (outcome, _) = wait_for(asks(&node, false), WaitFor::Settled, Duration::from_millis(200)).await;
     assert!(outcome.unwrap_err().to_string().contains("transfers are pending"));
     let nobody = NodeArguments { node: "http://127.0.0.1:1".to_owned(), json: false };

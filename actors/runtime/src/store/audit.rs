@@ -304,6 +304,10 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 /// Compares the files of the store in `directory` with its record. To be called before the engine opens it:
 /// the engine deletes what it takes for leftovers.
 pub(super) fn check(directory: &Path) -> Result<Checked, StoreError> {
+    check_within(directory, CHECKED_AT_START_BYTES_MAX)
+}
+
+fn check_within(directory: &Path, budget_bytes: u64) -> Result<Checked, StoreError> {
     let place = Place::new(directory);
     // Another process that works in there would move files under our eyes.
     let _lock = lock(directory)?;
@@ -318,7 +322,7 @@ pub(super) fn check(directory: &Path) -> Result<Checked, StoreError> {
     let mut checked = Checked { place, record, left: VecDeque::new() };
     if exists {
         checked.compare_layouts()?;
-        checked.compare_contents()?;
+        checked.compare_contents(budget_bytes)?;
     }
     checked.save_if_changed(&before)?;
     Ok(checked)
@@ -414,9 +418,9 @@ impl Checked {
         Ok(())
     }
 
-    fn compare_contents(&mut self) -> Result<(), StoreError> {
+    fn compare_contents(&mut self, budget_bytes: u64) -> Result<(), StoreError> {
         let never = AtomicBool::new(false);
-        let mut budget_bytes = CHECKED_AT_START_BYTES_MAX;
+        let mut budget_bytes = budget_bytes;
         while let Some((path, print)) = self.left.pop_front_if(|(_, print)| print.size_bytes <= budget_bytes)
         {
             budget_bytes -= print.size_bytes;
@@ -736,7 +740,81 @@ fn settled_layout(folder: &Path, before: Option<&KeyspacePrint>) -> Option<Layou
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::{DiskOptions, DiskStore};
     use super::*;
+    use bytes::Bytes;
+    use ringwork_core::store::{KeyspaceId, Store, Write};
+
+    /// A closed store with at least one table beside those of names, and the path of that table.
+    fn store_with_a_table(directory: &Path) -> (PathBuf, PathBuf) {
+        let options = DiskOptions { directory: directory.join("store"), cache_bytes: 1 << 20 };
+        let store = DiskStore::open(&options, false).unwrap();
+        let tree = store.open(&KeyspaceId::Node).unwrap().slot;
+        let tables = options.directory.join("keyspaces/1/tables");
+        let mut number = 0u32;
+        while fs::read_dir(&tables).unwrap().next().is_none() {
+            number += 1;
+            let key = Bytes::copy_from_slice(&number.to_be_bytes());
+            store.commit(&mut vec![Write { tree, key, value: Some(vec![7; 100_000].into()) }]).unwrap();
+        }
+        drop(store);
+        let table = fs::read_dir(&tables).unwrap().next().unwrap().unwrap().path();
+        (options.directory, table)
+    }
+
+    #[test]
+    fn damage_beyond_what_a_start_waits_for_is_found_while_the_store_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, table) = store_with_a_table(directory.path());
+        let whole = check_within(&store, 0).unwrap();
+        assert!(!whole.left.is_empty());
+        let (record, audit) = (whole.place.record.clone(), whole.start().unwrap());
+        audit.pass_now();
+        assert!(audit.fault().is_none());
+        drop(audit);
+        let before = fs::read(&record).unwrap();
+
+        let mut bytes = fs::read(&table).unwrap();
+        bytes[5] ^= 1;
+        fs::write(&table, bytes).unwrap();
+        let audit = check_within(&store, 0).unwrap().start().unwrap();
+        // The thread ends when it has found damage; until then nothing but its end is waited for.
+        let ended = audit.end.recv_timeout(Duration::from_secs(10));
+        assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
+        let message = audit.fault().unwrap().to_string();
+        assert!(message.contains(table.to_str().unwrap()) && message.contains("Way out"), "{message}");
+        drop(audit);
+        assert_eq!(fs::read(&record).unwrap(), before, "the damage has not become the record");
+    }
+
+    #[test]
+    fn what_no_version_lists_is_forgotten_before_the_engine_gives_its_number_to_a_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, table) = store_with_a_table(directory.path());
+        let place = Place::new(&store);
+        let whole = place.read_record().unwrap().unwrap();
+        let mut record = whole.clone();
+        let stale = Print { size_bytes: 3, crc32: 3 };
+        record.keyspaces.get_mut(&1).unwrap().tables.insert(999_999, stale);
+        record.dropping.insert(44);
+        place.write_record(&record).unwrap();
+        fs::write(table.with_file_name("999999"), b"half a table").unwrap();
+        check(&store).unwrap();
+        assert_eq!(place.read_record().unwrap().unwrap(), whole);
+    }
+
+    #[test]
+    fn a_step_back_to_an_older_version_is_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _) = store_with_a_table(directory.path());
+        let folder = store.join("keyspaces/1");
+        let version = Layout::read(&folder).ok().unwrap().version;
+        fs::copy(folder.join(format!("v{version}")), folder.join("v0")).unwrap();
+        fs::write(folder.join("current"), [0; CURRENT_BYTES]).unwrap();
+        let message = check(&store).err().unwrap().to_string();
+        let current = folder.join("current").display().to_string();
+        assert!(version > 0 && message.contains(&current) && message.contains("Way out"), "{message}");
+    }
 
     #[test]
     fn only_whole_version_files_are_read() {

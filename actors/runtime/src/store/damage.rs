@@ -45,6 +45,7 @@ fn filled(directory: &Path) {
     let store = open(directory, false).unwrap();
     fill(&store, 1..4, 200);
     store.sync().unwrap();
+    store.audit_now();
 }
 
 fn files_below(folder: &Path) -> BTreeSet<PathBuf> {
@@ -62,6 +63,12 @@ fn files_below(folder: &Path) -> BTreeSet<PathBuf> {
 
 fn name(path: &Path) -> &str {
     path.file_name().unwrap().to_str().unwrap()
+}
+
+/// Whether a version file is the one that `current` names.
+fn is_current(version: &Path) -> bool {
+    let current = fs::read(version.with_file_name("current")).unwrap();
+    name(version) == format!("v{}", u64::from_le_bytes(current[..8].try_into().unwrap()))
 }
 
 fn tables(directory: &Path) -> Vec<PathBuf> {
@@ -108,6 +115,8 @@ fn damage_of_any_file_stops_the_start_and_is_named() {
             name if name.ends_with(".jnl") => continue,
             "current" => "current",
             "version" => "version marker",
+            // Older ones are never read again; the engine deletes them at its next start.
+            name if name.starts_with('v') && !is_current(&path) => continue,
             name if name.starts_with('v') => "version",
             _ => "table",
         };
@@ -182,26 +191,11 @@ fn a_crash_leaves_a_record_that_is_behind_and_the_store_opens() {
     let store = open(&crashed, true).unwrap();
     let tree = store.open(&id(3)).unwrap().tree;
     assert_eq!(tree.get(&9u32.to_be_bytes()).unwrap(), Some(noise(9)));
-    drop(store);
+    drop((tree, store));
     // No record at all.
     fs::remove_file(crashed.join("store.audit")).unwrap();
     drop(open(&crashed, true).unwrap());
     assert!(crashed.join("store.audit").exists());
-}
-
-#[test]
-fn numbers_of_tables_that_were_never_listed_may_be_used_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let directory = directory.path();
-    filled(directory);
-    // What a crash between a table and the version that lists it leaves: the engine deletes it.
-    let orphan = directory.join("store/keyspaces/1/tables/999999");
-    fs::write(&orphan, b"half a table").unwrap();
-    let store = open(directory, true).unwrap();
-    assert!(!orphan.exists());
-    store.audit_now();
-    drop(store);
-    open(directory, true).unwrap();
 }
 
 #[test]

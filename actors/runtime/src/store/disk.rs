@@ -4,6 +4,7 @@
 //! node had one, flushes that stand still, and (by `audit`) files that have changed.
 
 use super::audit::{self, Audit};
+use super::rescue::journals;
 use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable};
 use ringwork_core::store::{
@@ -142,20 +143,8 @@ fn open_error(directory: &Path, error: &fjall::Error) -> StoreError {
     }
 }
 
-/// The journal files, oldest first.
-fn journals(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut numbered: Vec<(u64, PathBuf)> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "jnl"))
-        .filter_map(|path| Some((path.file_stem()?.to_str()?.parse().ok()?, path)))
-        .collect();
-    numbered.sort();
-    numbered.into_iter().map(|(_, path)| path).collect()
-}
-
-/// What an operator can do about a damaged store.
-pub(super) fn way_out(directory: &Path) -> String {
+/// What an operator can do about a damaged store in `directory`.
+pub(crate) fn way_out(directory: &Path) -> String {
     let data = directory.parent().unwrap_or(directory).display().to_string();
     format!(
         "Way out: restore {data} from a backup; or, when other nodes hold replicas of this node's data, move it \
