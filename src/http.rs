@@ -85,6 +85,5 @@ fn only_get(path: &str, route: actix_web::Route) -> actix_web::Resource {
 }
 
 async fn nowhere(request: HttpRequest) -> HttpResponse {
-    let path: String = request.path().chars().take(200).collect();
-    Problem::no_route(request.method().as_str(), &path).response()
+    Problem::no_route(request.method().as_str(), request.path()).response()
 }

@@ -2,7 +2,7 @@
 //! everything unknown, doubled or undecodable is refused with a sentence that says what would be right. It
 //! does not know what the parameters mean.
 
-use super::problem::Problem;
+use super::problem::{Problem, quoted};
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{Bytes, Payload};
@@ -149,7 +149,7 @@ pub(super) async fn body(payload: Payload, bytes_max: usize, patience: Duration)
     }
 }
 
-/// A JSON body.
+/// A JSON body, which is an object.
 pub(super) fn json<T: DeserializeOwned>(
     request: &HttpRequest,
     bytes: &[u8],
@@ -164,11 +164,14 @@ pub(super) fn json<T: DeserializeOwned>(
     if bytes.is_empty() {
         return Err(Problem::bad_request("bad-body", format!("the body is empty; send {example}")));
     }
+    // serde would also take a list of the fields' values.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::bad_request("bad-body", format!("the body is no JSON object; send {example}")));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
-        Problem::bad_request(
-            "bad-body",
-            format!("the body is not what is expected here ({error}); send {example}"),
-        )
+        let error = error.to_string();
+        let detail = format!("the body is not what is expected here ({}); send {example}", quoted(&error));
+        Problem::bad_request("bad-body", detail)
     })
 }
 

@@ -3,12 +3,19 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use ringwork_core::quorum::{ImpossibleQuorum, Refusal};
 use serde_json::{Map, Value, json};
 
 /// Seconds after which a refused client may come again: queues drain in far less.
 const RETRY_AFTER_SECONDS: u64 = 1;
+/// Characters of what a client sent that are said back to it.
+const QUOTED_CHARACTERS_MAX: usize = 200;
+
+/// As much of what a client sent as an answer says back.
+pub(super) fn quoted(text: &str) -> &str {
+    text.char_indices().nth(QUOTED_CHARACTERS_MAX).map_or(text, |(end, _)| &text[..end])
+}
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -18,12 +25,13 @@ pub struct Problem {
     title: &'static str,
     detail: String,
     retry: bool,
+    allow: Option<&'static str>,
     more: Map<String, Value>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, title, detail: detail.into(), retry: false, more: Map::new() }
+        Self { status, code, title, detail: detail.into(), retry: false, allow: None, more: Map::new() }
     }
 
     /// 400: the request is wrong; `detail` says what would be right.
@@ -33,14 +41,18 @@ impl Problem {
 
     /// 404: there is no such route.
     pub fn no_route(method: &str, path: &str) -> Self {
+        let (method, path) = (quoted(method), quoted(path));
         let detail = format!("there is no {method} {path} here; docs/operations.md lists the routes");
         Self::new(StatusCode::NOT_FOUND, "no-such-route", "No such route", detail)
     }
 
     /// 405: the path is there, the method is not.
-    pub fn method(method: &str, allowed: &str) -> Self {
-        let detail = format!("{method} does nothing here; allowed: {allowed}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
+    pub fn method(method: &str, allowed: &'static str) -> Self {
+        let detail = format!("{} does nothing here; allowed: {allowed}", quoted(method));
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let mut problem = Self::new(status, "method-not-allowed", "Method not allowed", detail);
+        problem.allow = Some(allowed);
+        problem
     }
 
     /// 408: the body did not come in time.
@@ -110,6 +122,9 @@ impl Problem {
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
         if self.retry {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
+        }
+        if let Some(allow) = self.allow {
+            response.insert_header((ALLOW, allow));
         }
         response.body(Value::Object(body).to_string())
     }

@@ -42,6 +42,10 @@ const IDENTITY_FILE_VERSION: u16 = 1;
 /// Message ids carry 24 bits of the boot number.
 const BOOTS_MAX: u32 = (1 << 24) - 1;
 
+/// How long a start may take for keyspaces that are not there yet. Enough for the 64 of a default ring on any
+/// disk; a first start of a large ring is not held up for longer.
+const CREATE_KEYSPACES_WITHIN: Duration = Duration::from_secs(2);
+
 /// Where a node keeps its data.
 #[derive(Clone)]
 pub enum Keep {
@@ -421,6 +425,9 @@ impl NodeBuilder {
             requests: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
         });
+        for (name, _, _) in &services {
+            create_keyspaces(&core, name)?;
+        }
         let mut started = BTreeMap::new();
         let mut hosted = Vec::new();
         for (_, type_id, starter) in services {
@@ -466,6 +473,22 @@ fn with_rescue(error: StoreError, rescue: Option<&JournalRescue>) -> StoreError 
         rescue.path().display()
     ));
     StoreError::Damaged(text)
+}
+
+/// Creates the keyspaces of a service that a node is going to need, before it serves: creating one takes several
+/// syncs, during which an engine may let nobody write. What does not fit into the time is created when its vnode
+/// is first asked.
+fn create_keyspaces(core: &NodeCore, service: &str) -> Result<(), StoreError> {
+    let begun = core.clock.moment();
+    for partition in core.ring.load().ring.owned_by(core.id) {
+        if core.clock.moment() - begun > CREATE_KEYSPACES_WITHIN {
+            tracing::info!(service, "the other keyspaces are created when they are needed");
+            break;
+        }
+        let generation = core.generation_of(service, partition);
+        core.store.open(&KeyspaceId::Vnode { service: service.to_owned(), partition, generation })?;
+    }
+    Ok(())
 }
 
 fn latest_generations(store: &dyn Store) -> Result<BTreeMap<(String, Partition), Generation>, StoreError> {

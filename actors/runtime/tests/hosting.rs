@@ -1,6 +1,7 @@
 //! Whole nodes with a module of the tests' own: turns, panics, overload, durability, stopping. The module keeps
 //! the largest number it has seen under each key, which is about the smallest thing that merges.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 #![allow(clippy::disallowed_methods)] // a slow store sleeps, and the tests' own threads are not the node's
 
 use ringwork_core::ids::Partition;

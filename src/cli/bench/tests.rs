@@ -1,3 +1,6 @@
+//! Whole runs of the load tool, against a fake node and against servers that misbehave as scripted. How fast
+//! they are is not tested; that what happened is counted is.
+
 use super::*;
 use crate::cli::client::fake_node::FakeNode;
 use clap::Parser;

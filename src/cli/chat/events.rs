@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn fields_comments_and_line_ends_are_understood() {
-        let bytes = b"\xef\xbb\xbf: hi\n\nid: 1\ndata: a\ndata:b\n\nevent: note\r\ndata\r\n\r\nid\rdata: c\r\rdata: x";
+        let bytes =
+            b"\xef\xbb\xbf: hi\n\nid: 1\ndata: a\ndata:b\n\nevent: note\r\ndata\r\n\r\nid\rdata: c\r\rdata: x";
         let expected = [event(Some("1"), "", "a\nb"), event(Some("1"), "note", ""), event(Some(""), "", "c")];
         assert_eq!(all(&[bytes]), expected);
     }

@@ -1,3 +1,6 @@
+//! The chat verbs against a fake node: what is asked, what is shown, what is said beside it. Nothing here
+//! knows how a node stores messages.
+
 use super::*;
 use crate::cli::client::fake_node::FakeNode;
 use clap::Parser;

@@ -1,3 +1,5 @@
+//! What the client makes of answers, good, bad and hostile. It knows no command.
+
 use super::fake_node::FakeNode;
 use super::*;
 use proptest::prelude::*;

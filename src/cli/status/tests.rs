@@ -1,3 +1,5 @@
+//! The status screen and the wait against a fake node. Nothing here knows why a node is ready.
+
 use super::*;
 use crate::cli::client::fake_node::FakeNode;
 
