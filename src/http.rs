@@ -10,6 +10,7 @@ mod input;
 mod operate;
 mod problem;
 mod stream;
+mod unread;
 
 pub use admission::{Door, admit};
 pub use problem::Problem;

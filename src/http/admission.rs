@@ -3,7 +3,8 @@
 
 use super::AppState;
 use super::problem::Problem;
-use actix_web::body::MessageBody;
+use super::unread::Unread;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
@@ -55,9 +56,9 @@ fn always_open(path: &str) -> bool {
 /// Lets a request in, or refuses it; names it, and logs how it went.
 pub async fn admit(
     state: web::Data<AppState>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = state.core.next_request();
     let open = always_open(request.path());
     let place = state.door.enter();
@@ -67,13 +68,17 @@ pub async fn admit(
         () if place.is_none() => Some(Refusal::Overloaded),
         () => None,
     };
+    let unread = Unread::hold(&mut request);
     let mut response = match refusal {
         Some(refusal) => {
             state.core.telemetry.requests_overloaded.increment();
-            request.into_response(Problem::refused(&refusal).response()).map_into_right_body()
+            request.into_response(Problem::refused(&refusal).response())
         }
-        None => next.call(request).await?.map_into_left_body(),
+        None => next.call(request).await?.map_into_boxed_body(),
     };
+    if let Some(unread) = unread {
+        response = response.map_body(|_, body| unread.until_sent(body));
+    }
     drop(place);
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, value);

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 /// Beyond this nothing here may take; far more than anything needs, so that a slow machine is no failure.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The names of the threads that have panicked.
+/// The panics on threads of nodes; each begins with the thread's name.
 static PANICKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Who measures the whole process must be alone in it.
@@ -141,8 +141,11 @@ fn note_panics() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let name = std::thread::current().name().unwrap_or_default().to_owned();
-            PANICKED.lock().unwrap_or_else(PoisonError::into_inner).push(name);
-            before(info);
+            if name.starts_with("actix-rt") || name.starts_with("ringwork") {
+                PANICKED.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{name}: {info}"));
+            } else {
+                before(info);
+            }
         }));
     });
 }

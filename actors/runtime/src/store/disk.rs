@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 const WORKER_THREADS: usize = 2;
 /// Journals may take this much before memtables are flushed to free them. Replayed at start, at about 170 000
 /// writes per second, so it bounds the time of a start.
-const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A keyspace's memtable is flushed at a size between these. The sizes differ from keyspace to keyspace:
 /// with equal ones all fill and flush at the same moment (measured: stalls of 400 ms, three times the memory).
 const MEMTABLE_BYTES_MIN: u64 = 1024 * 1024;
