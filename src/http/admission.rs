@@ -37,9 +37,9 @@ impl Door {
     }
 
     fn enter(self: &Arc<Self>) -> Option<Place> {
-        let place = Place(self.clone());
-        let before = self.inside.fetch_add(1, Ordering::Relaxed);
-        (before < self.max).then_some(place)
+        let more = |inside| (inside < self.max).then_some(inside + 1);
+        self.inside.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Place(self.clone()))
     }
 
     /// How many are inside.

@@ -204,7 +204,7 @@ section! {
         /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, or such words for parts of the
         /// program: `info,ringwork_runtime=debug`. `debug` writes lines for single requests and costs speed;
         /// keep `info` unless looking for something.
-        level: String = "info".to_owned(), Kind::LogFilter;
+        level: String = "info,actix_server=warn".to_owned(), Kind::LogFilter;
         /// `pretty` for people, `json` with one object a line for machines, `auto` for `pretty` on a terminal
         /// and `json` elsewhere.
         format: LogFormat = LogFormat::Auto, Kind::Choice(&["auto", "pretty", "json"]);

@@ -4,6 +4,7 @@ use crate::server::within;
 use serde_json::{Value, json};
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -96,7 +97,8 @@ impl Connection {
 
     /// Reads the next answer to what was written before.
     pub(crate) async fn answer(&mut self) -> Result<Answer> {
-        read_answer(&mut self.reader, &mut self.came, false).await
+        let head = self.head().await?;
+        self.body(head).await
     }
 
     /// Reads the head of an answer and leaves its body.
@@ -104,16 +106,33 @@ impl Connection {
         read_head(&mut self.reader, &mut self.came).await
     }
 
+    /// Reads the body to a head.
+    pub(crate) async fn body(&mut self, head: Answer) -> Result<Answer> {
+        read_body(&mut self.reader, &mut self.came, head).await
+    }
+
     /// Reads the next chunk of a chunked body; none at its proper end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Vec<u8>>> {
         read_chunk(&mut self.reader, &mut self.came).await
     }
 
-    /// Waits until the node has closed the connection, in whichever way.
-    pub(crate) async fn closed(&mut self) {
-        while more(&mut self.reader, &mut self.came).await.is_ok() {
-            self.came.clear();
+    /// Sends these bytes again and again, one of them now and then, until the node has closed the connection, in
+    /// whichever way. No bytes are sent when there are none. Returns the status of the node's answer, if any.
+    pub(crate) async fn trickle(&mut self, bytes: &[u8], every: Duration) -> Option<u16> {
+        let Self { reader, writer, came } = self;
+        let write = async {
+            for byte in bytes.iter().cycle() {
+                let _ = writer.write_all(&[*byte]).await;
+                tokio::time::sleep(every).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let read = async { while more(reader, came).await.is_ok() {} };
+        tokio::select! {
+            () = write => {}
+            () = read => {}
         }
+        self.head().await.ok().map(|answer| answer.status)
     }
 }
 
@@ -178,8 +197,16 @@ async fn read_chunk(reader: &mut OwnedReadHalf, came: &mut Vec<u8>) -> Result<Op
 }
 
 async fn read_answer(reader: &mut OwnedReadHalf, came: &mut Vec<u8>, bodiless: bool) -> Result<Answer> {
-    let mut answer = read_head(reader, came).await?;
-    if bodiless || answer.status == 204 {
+    let head = read_head(reader, came).await?;
+    if bodiless { Ok(head) } else { read_body(reader, came, head).await }
+}
+
+async fn read_body(
+    reader: &mut OwnedReadHalf,
+    came: &mut Vec<u8>,
+    mut answer: Answer,
+) -> Result<Answer> {
+    if answer.status == 204 {
         return Ok(answer);
     }
     if answer.header("transfer-encoding").is_some() {

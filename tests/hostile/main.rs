@@ -9,7 +9,11 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests, which may fail like tests")]
 
 mod client;
+mod noise;
+mod overload;
 mod rows;
 mod server;
 mod slow;
+mod stopping;
+mod stream;
 mod table;

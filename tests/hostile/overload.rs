@@ -1,0 +1,182 @@
+//! Far more requests than there is room for. The excess is told so at once, memory keeps its bounds, nothing that
+//! was acknowledged is lost, and nothing that was refused is there.
+
+use crate::client::{Answer, Connection, send};
+use crate::server::{SlowStore, TestServer, run, settings, within};
+use ringwork::settings::Span;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+const CLIENTS: usize = 10_000;
+const CLIENTS_MIN: usize = 2_000;
+const USERS: usize = 50;
+const INSIDE_MAX: u64 = 256;
+const QUEUE_WRITES_MAX: u64 = 512;
+/// The queue's bound is asked before a turn and may be exceeded by one turn of each shard; a send writes one row.
+const QUEUE_WRITES_OVER_MAX: u64 = 8;
+/// What a client that waits may cost, on both sides, which are in this process. The node has buffers of 8 KiB for
+/// each direction and the connection's own state; on our side there is a socket and no buffer.
+const CLIENT_BYTES_MAX: usize = 32 * 1024;
+/// What the work may cost beyond that, however many ask: 256 requests inside with bodies of up to 64 KiB and three
+/// copies of a text of up to 16 KiB make 28 MiB. Our own side adds a request, an answer and a task for each
+/// client, about 2 KiB, so 20 MiB for all. If each request was taken in, this would be ten times as much.
+const WORK_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Each client is a socket here and one at the node; some files more are open anyway.
+fn clients() -> usize {
+    let wanted = 2 * CLIENTS as u64 + 600;
+    // Who may raise the hard limit raises it as well; nobody else needs to.
+    let _ = rlimit::Resource::NOFILE.set(wanted, wanted);
+    let files = rlimit::increase_nofile_limit(wanted).expect("the limit on open files can be read");
+    let clients = CLIENTS.min(files.saturating_sub(600) as usize / 2);
+    assert!(clients >= CLIENTS_MIN, "{files} open files are too few: raise the limit (ulimit -n)");
+    if clients < CLIENTS {
+        // Past the test harness, which would keep it for itself.
+        let note = format!("overload: ONLY {clients} CLIENTS INSTEAD OF {CLIENTS}: {files} files may be open");
+        let _ = writeln!(std::io::stderr(), "{note}");
+    }
+    clients
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux says how much memory is in use");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
+}
+
+/// The largest values seen while the load was on.
+#[derive(Default, Debug)]
+struct Peaks {
+    inside: u64,
+    queue: u64,
+    resident: usize,
+    looks: usize,
+}
+
+impl Peaks {
+    async fn look(&mut self, watcher: &mut Connection) {
+        let status = watcher.get("/admin/status").await.json();
+        let number = |name: &str| status[name].as_u64().expect("a number");
+        self.inside = self.inside.max(number("http_requests_inside"));
+        self.queue = self.queue.max(number("storage_queue_writes"));
+        self.resident = self.resident.max(resident_bytes());
+        self.looks += 1;
+    }
+}
+
+async fn connect_all(server: &TestServer, clients: usize) -> Vec<Connection> {
+    let address = server.address;
+    let mut connected = Vec::with_capacity(clients);
+    let mut connecting = JoinSet::new();
+    for _ in 0..clients {
+        if connecting.len() >= 500 {
+            connected.extend(connecting.join_next().await.expect("somebody connects"));
+        }
+        connecting.spawn(Connection::open(address));
+    }
+    connected.extend(connecting.join_all().await);
+    connected
+}
+
+fn check_answer(text: &str, answer: &Answer) {
+    let code = answer.text("code");
+    match answer.status {
+        201 => {}
+        503 => {
+            assert_eq!((code.as_str(), answer.header("retry-after")), ("overloaded", Some("1")), "{text}");
+        }
+        504 => assert_eq!(code, "unknown", "{text}"),
+        other => panic!("{text}: {other} {code}"),
+    }
+}
+
+/// How often each text is in the logs.
+async fn log(client: &mut Connection) -> BTreeMap<String, usize> {
+    let mut log = BTreeMap::new();
+    for user in 0..USERS {
+        let mut after = String::new();
+        loop {
+            let page = client.get(&format!("/chat/users/user{user}/messages?limit=1000{after}")).await;
+            assert_eq!(page.status, 200);
+            for text in page.texts() {
+                *log.entry(text).or_default() += 1;
+            }
+            match page.text("next") {
+                next if next.is_empty() => break,
+                next => after = format!("&after={next}"),
+            }
+        }
+    }
+    log
+}
+
+#[test]
+fn an_excess_is_refused_and_what_was_acknowledged_is_there_once() {
+    let clients = clients();
+    run(async {
+        let store = SlowStore::new(20);
+        let mut settings = settings();
+        settings.http.requests_in_flight_max = INSIDE_MAX as usize;
+        settings.store.queue_writes_max = QUEUE_WRITES_MAX as usize;
+        settings.http.workers = 2;
+        // All connect before anybody sends.
+        settings.http.head_timeout = Span::from_secs(60);
+        let server = TestServer::start_alone_over(settings, Arc::new(store.clone()));
+        let mut watcher = Connection::open(server.address).await;
+        for user in 0..USERS {
+            assert_eq!(watcher.send(&format!("user{user}"), "first").await.status, 201);
+        }
+        let idle = resident_bytes();
+        let connections = within("all connect", connect_all(&server, clients)).await;
+        let connected = resident_bytes();
+
+        let mut sends = JoinSet::new();
+        for (number, mut connection) in connections.into_iter().enumerate() {
+            sends.spawn(async move {
+                let text = number.to_string();
+                let request = send(&format!("user{}", number % USERS), &text);
+                let answer = connection.exchange(&request, false).await.expect("nobody is just dropped");
+                check_answer(&text, &answer);
+                (text, answer.status)
+            });
+        }
+        let mut peaks = Peaks::default();
+        let mut outcomes = BTreeMap::<u16, Vec<String>>::new();
+        within("everybody is answered", async {
+            while !sends.is_empty() {
+                peaks.look(&mut watcher).await;
+                while let Some(sent) = sends.try_join_next() {
+                    let (text, status) = sent.expect("the answer is one of those allowed");
+                    outcomes.entry(status).or_default().push(text);
+                }
+            }
+        })
+        .await;
+        let count = |status: u16| outcomes.get(&status).map_or(0, Vec::len);
+        let seen = format!("{peaks:?}, 201: {}, 503: {}, 504: {}", count(201), count(503), count(504));
+        assert!(count(201) > 0 && count(503) > 0 && peaks.looks > 5, "this was no overload: {seen}");
+        assert!(peaks.inside <= INSIDE_MAX, "{seen}");
+        assert!(peaks.queue <= QUEUE_WRITES_MAX + QUEUE_WRITES_OVER_MAX, "{seen}");
+        let (per_client, work) = ((connected - idle) / clients, peaks.resident.saturating_sub(connected));
+        assert!(per_client <= CLIENT_BYTES_MAX, "{per_client} bytes for each client, {seen}");
+        assert!(work <= WORK_BYTES_MAX, "{work} bytes beyond the {connected} of the connections, {seen}");
+
+        store.take_from_now_on(0);
+        assert_eq!(watcher.send("user0", "afterwards").await.status, 201, "all is well again");
+        let log = log(&mut watcher).await;
+        let times = |text: &String| log.get(text).copied().unwrap_or_default();
+        for text in outcomes.get(&201).into_iter().flatten() {
+            assert_eq!(times(text), 1, "{text} was acknowledged");
+        }
+        for text in outcomes.get(&503).into_iter().flatten() {
+            assert_eq!(times(text), 0, "{text} was refused, which says that nothing was written");
+        }
+        for text in outcomes.get(&504).into_iter().flatten() {
+            assert!(times(text) <= 1, "{text} may be there, but once");
+        }
+        assert_eq!((times(&"afterwards".into()), times(&"first".into())), (1, USERS));
+        server.assert_unharmed().await;
+        assert_eq!(server.status().await["http_requests_inside"], 1);
+    });
+}
