@@ -2,7 +2,7 @@
 //! between HTTP and the typed call site of the runtime, and decides nothing about data.
 //!
 //! Reading order: `input` (what comes from clients), `problem` (what they are told), `admission` (who comes
-//! in), then one file per family of routes.
+//! in) and `unread` (what becomes of a body that is left), then one file per family of routes.
 
 mod admission;
 mod chat;

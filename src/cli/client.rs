@@ -437,7 +437,7 @@ impl NodeClient {
         let after = answer.retry_after.as_deref().and_then(|after| after.parse::<u16>().ok());
         let again = after.map_or("try again later".to_owned(), |seconds| format!("try again in {seconds} s"));
         let way_out = match status {
-            429 | 503 if answer.reading => format!("; {again}"),
+            429 | 503 if answer.reading || said.contains("nothing was written") => format!("; {again}"),
             429 | 503 => format!("; nothing was written, {again}"),
             504 if !answer.reading => {
                 "; it may still take effect, repeating it with the same key is safe".to_owned()

@@ -149,7 +149,7 @@ async fn obstacle_to(client: &NodeClient, what: WaitFor) -> Option<String> {
         WaitFor::Settled => match client.get("/admin/status").await {
             Ok(status) => match status.get("settled") {
                 Some(Value::Bool(true)) => None,
-                Some(_) => Some("transfers are pending; `ringwork handoff status` shows them".to_owned()),
+                Some(_) => Some("transfers are pending; `ringwork status` shows the node".to_owned()),
                 None => {
                     Some("its status does not say whether it is settled; is this a ringwork node?".to_owned())
                 }

@@ -150,6 +150,15 @@ async fn send_with_id(
     content: Content,
     bounds: Bounds,
 ) -> Result<HttpResponse, Problem> {
+    // A join keeps one of two contents under one id, and not always the first. So whoever uses an id twice is
+    // found out before anything is written; only two such sends at the same moment still meet in the join.
+    let (after, before) = (id.previous(), id.next());
+    let own = PageQuery { user: user.to_owned(), after, before, limit: 1, backward: false, exact: true };
+    let stored = read_page(state, own, bounds).await?;
+    if stored.items.iter().any(|item| item.id() == id && item.content() != Some(&content)) {
+        state.core.telemetry.merge_conflicts.increment();
+        return Err(reused_key(id));
+    }
     let item = ChatItem::Message { user: user.to_owned(), id, content };
     let written = merge(state, user, item, bounds).await?;
     answer_send(state, user, id, written)
@@ -166,7 +175,10 @@ async fn send_keyed(
     let command = ChatCommand::SendKeyed { user: user.to_owned(), key, content };
     let written = state.chat.key(user.as_bytes()).quorum(quorum).within(within).run(command).await?;
     match written.reply {
-        Some(ChatReply::Sent { conflicting: true, id, .. }) => Err(reused_key(id)),
+        Some(ChatReply::Sent { conflicting: true, id, .. }) => {
+            state.core.telemetry.merge_conflicts.increment();
+            Err(reused_key(id))
+        }
         Some(ChatReply::Sent { id, .. }) => answer_send(state, user, id, written),
         _ => Err(failed_send(&written.verdict, None)),
     }
@@ -197,18 +209,15 @@ fn answer_send<R>(
     let text = id.to_string();
     // The name of every node is known here as long as there is one; members bring theirs.
     let nodes = written.nodes.iter().map(|_| state.core.name.as_str()).collect();
-    let location = format!("/chat/users/{}/messages?after={}&limit=1", encode_segment(user), before(id));
+    // After the id just below, a page begins with this one; below the smallest there is none.
+    let after = id.previous().map(|below| format!("after={below}&")).unwrap_or_default();
+    let location = format!("/chat/users/{}/messages?{after}limit=1", encode_segment(user));
     let sent = Sent { id: text, user, acks: written.acks, nodes };
     let mut response = HttpResponse::Created();
     if let Ok(value) = HeaderValue::from_str(&location) {
         response.insert_header((LOCATION, value));
     }
     Ok(response.json(sent))
-}
-
-/// The id just below, so that `after=` it begins with this one.
-fn before(id: MessageId) -> MessageId {
-    id.previous().unwrap_or(id)
 }
 
 fn failed_send(verdict: &Verdict, id: Option<MessageId>) -> Problem {
@@ -218,9 +227,10 @@ fn failed_send(verdict: &Verdict, id: Option<MessageId>) -> Problem {
     match id {
         Some(id) => Problem::unknown(
             "too few replicas confirmed in time; the message may still appear. To make sure, send it again \
-             with the header 'Idempotency-Key' set to this answer's id: it will be stored once",
+             with the header 'Idempotency-Key' set to this answer's idempotency_key: it will be stored once",
         )
-        .with("id", id.to_string()),
+        .with("id", id.to_string())
+        .with("idempotency_key", IdempotencyKey::text_for(id)),
         None => Problem::unknown(
             "too few replicas confirmed in time; the message may still appear. To make sure, send it again \
              with the same Idempotency-Key: it will be stored once",

@@ -38,6 +38,9 @@ struct Stream {
     reading: Option<MessageId>,
     ready: VecDeque<ChatItem>,
     shown: BTreeSet<MessageId>,
+    /// The same ids in the order of showing: the oldest showing is forgotten first, not the smallest id, which
+    /// may be a late one that two more replicas are about to tell.
+    shown_in_order: VecDeque<MessageId>,
     failures: u32,
     greeted: bool,
 }
@@ -60,6 +63,7 @@ pub(super) async fn stream(state: web::Data<AppState>, request: HttpRequest) -> 
         reading: start,
         ready: VecDeque::new(),
         shown: BTreeSet::new(),
+        shown_in_order: VecDeque::new(),
         failures: 0,
         greeted: false,
     };
@@ -133,8 +137,10 @@ impl Stream {
     /// A place before everything that may have been missed.
     fn look_back(&self) -> MessageId {
         let floor = self.start.unwrap_or(MessageId::SMALLEST);
-        let newest = self.shown.last().map_or(self.state.core.clock.wall_ms(), MessageId::time_ms);
-        MessageId::at_ms(newest.saturating_sub(LOOK_BACK_MS)).max(floor)
+        // A client's own id may lie minutes ahead; what is sent now lies below it.
+        let now_ms = self.state.core.clock.wall_ms();
+        let newest_ms = self.shown.last().map_or(now_ms, MessageId::time_ms).min(now_ms);
+        MessageId::at_ms(newest_ms.saturating_sub(LOOK_BACK_MS)).max(floor)
     }
 
     fn event(&mut self, item: ChatItem) -> Option<String> {
@@ -143,8 +149,11 @@ impl Stream {
         if self.start.is_some_and(|start| id <= start) || !self.shown.insert(id) {
             return None;
         }
-        if self.shown.len() > SHOWN_IDS_MAX {
-            self.shown.pop_first();
+        self.shown_in_order.push_back(id);
+        if self.shown_in_order.len() > SHOWN_IDS_MAX
+            && let Some(oldest) = self.shown_in_order.pop_front()
+        {
+            self.shown.remove(&oldest);
         }
         let data = serde_json::to_string(&message).ok()?;
         Some(format!("id: {}\ndata: {data}\n\n", message.id))

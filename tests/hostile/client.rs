@@ -201,11 +201,7 @@ async fn read_answer(reader: &mut OwnedReadHalf, came: &mut Vec<u8>, bodiless: b
     if bodiless { Ok(head) } else { read_body(reader, came, head).await }
 }
 
-async fn read_body(
-    reader: &mut OwnedReadHalf,
-    came: &mut Vec<u8>,
-    mut answer: Answer,
-) -> Result<Answer> {
+async fn read_body(reader: &mut OwnedReadHalf, came: &mut Vec<u8>, mut answer: Answer) -> Result<Answer> {
     if answer.status == 204 {
         return Ok(answer);
     }

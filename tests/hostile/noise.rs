@@ -76,7 +76,8 @@ impl Damage {
 fn damage() -> impl Strategy<Value = Damage> {
     let telling = || select(b"\r\n\0 :%&=?/{}[]\"\\,0159aZ-+\x80\xff".to_vec());
     prop_oneof![
-        (any::<Index>(), prop_oneof![telling(), any::<u8>()]).prop_map(|(at, byte)| Damage::Replace(at, byte)),
+        (any::<Index>(), prop_oneof![telling(), any::<u8>()])
+            .prop_map(|(at, byte)| Damage::Replace(at, byte)),
         (any::<Index>(), vec(prop_oneof![telling(), any::<u8>()], 1..9))
             .prop_map(|(at, more)| Damage::Insert(at, more)),
         (any::<Index>(), 1..20_usize).prop_map(|(at, count)| Damage::Remove(at, count)),
@@ -118,7 +119,8 @@ fn noise_is_never_answered_with_a_5xx() {
     let mut seen = std::collections::BTreeMap::<u16, usize>::new();
     let result = runner(4000).run(&noise(), |bytes| {
         let statuses = run(async {
-            within("the end of the connection", statuses(Connection::open(server.address).await, &bytes)).await
+            within("the end of the connection", statuses(Connection::open(server.address).await, &bytes))
+                .await
         });
         for status in statuses {
             prop_assert!(status < 500, "{status} to {}", bytes.escape_ascii());
@@ -155,7 +157,8 @@ fn every_text_is_refused_or_comes_back_as_it_was() {
         let body = json!({ "text": text, "from": from }).to_string();
         run(async {
             let mut client = Connection::open(server.address).await;
-            let sent = client.exchange(&request("POST", &target, &[JSON], body.as_bytes()), false).await.unwrap();
+            let sent =
+                client.exchange(&request("POST", &target, &[JSON], body.as_bytes()), false).await.unwrap();
             prop_assert_eq!(sent.status, if lawful { 201 } else { 400 });
             if lawful {
                 let page = client.get(&format!("{target}?before=end&limit=1")).await.json();

@@ -2,7 +2,8 @@
 //! was acknowledged is lost, and nothing that was refused is there.
 
 use crate::client::{Answer, Connection, send};
-use crate::server::{SlowStore, TestServer, run, settings, within};
+use crate::rows::keyed;
+use crate::server::{SlowStore, TestServer, open_files_max, run, settings, within};
 use ringwork::settings::Span;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -26,15 +27,13 @@ const WORK_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Each client is a socket here and one at the node; some files more are open anyway.
 fn clients() -> usize {
-    let wanted = 2 * CLIENTS as u64 + 600;
-    // Who may raise the hard limit raises it as well; nobody else needs to.
-    let _ = rlimit::Resource::NOFILE.set(wanted, wanted);
-    let files = rlimit::increase_nofile_limit(wanted).expect("the limit on open files can be read");
+    let files = open_files_max();
     let clients = CLIENTS.min(files.saturating_sub(600) as usize / 2);
     assert!(clients >= CLIENTS_MIN, "{files} open files are too few: raise the limit (ulimit -n)");
     if clients < CLIENTS {
         // Past the test harness, which would keep it for itself.
-        let note = format!("overload: ONLY {clients} CLIENTS INSTEAD OF {CLIENTS}: {files} files may be open");
+        let note =
+            format!("overload: ONLY {clients} CLIENTS INSTEAD OF {CLIENTS}: {files} files may be open");
         let _ = writeln!(std::io::stderr(), "{note}");
     }
     clients
@@ -86,9 +85,17 @@ fn check_answer(text: &str, answer: &Answer) {
         503 => {
             assert_eq!((code.as_str(), answer.header("retry-after")), ("overloaded", Some("1")), "{text}");
         }
-        504 => assert_eq!(code, "unknown", "{text}"),
+        504 => {
+            assert_eq!(code, "unknown", "{text}");
+            assert!(!answer.text("id").is_empty() && !answer.text("idempotency_key").is_empty(), "{text}");
+        }
         other => panic!("{text}: {other} {code}"),
     }
+}
+
+/// To whom a text is sent.
+fn user_of(text: &str) -> String {
+    format!("user{}", text.parse::<usize>().expect("a number") % USERS)
 }
 
 /// How often each text is in the logs.
@@ -135,20 +142,20 @@ fn an_excess_is_refused_and_what_was_acknowledged_is_there_once() {
         for (number, mut connection) in connections.into_iter().enumerate() {
             sends.spawn(async move {
                 let text = number.to_string();
-                let request = send(&format!("user{}", number % USERS), &text);
-                let answer = connection.exchange(&request, false).await.expect("nobody is just dropped");
+                let answer = connection.exchange(&send(&user_of(&text), &text), false).await;
+                let answer = answer.expect("nobody is just dropped");
                 check_answer(&text, &answer);
-                (text, answer.status)
+                (text, answer)
             });
         }
         let mut peaks = Peaks::default();
-        let mut outcomes = BTreeMap::<u16, Vec<String>>::new();
+        let mut outcomes = BTreeMap::<u16, Vec<(String, Answer)>>::new();
         within("everybody is answered", async {
             while !sends.is_empty() {
                 peaks.look(&mut watcher).await;
                 while let Some(sent) = sends.try_join_next() {
-                    let (text, status) = sent.expect("the answer is one of those allowed");
-                    outcomes.entry(status).or_default().push(text);
+                    let (text, answer) = sent.expect("the answer is one of those allowed");
+                    outcomes.entry(answer.status).or_default().push((text, answer));
                 }
             }
         })
@@ -164,18 +171,23 @@ fn an_excess_is_refused_and_what_was_acknowledged_is_there_once() {
 
         store.take_from_now_on(0);
         assert_eq!(watcher.send("user0", "afterwards").await.status, 201, "all is well again");
+        let of = |status: u16| outcomes.get(&status).into_iter().flatten();
+        let before = log(&mut watcher).await;
+        for (text, _) in of(503) {
+            assert!(!before.contains_key(text), "{text} was refused, which says that nothing was written");
+        }
+        for (text, unknown) in of(504) {
+            assert!(before.get(text).is_none_or(|times| *times == 1), "{text} may be there, but once");
+            let again = keyed(&user_of(text), &unknown.text("idempotency_key"), text);
+            let again = watcher.exchange(&again, false).await.unwrap();
+            assert_eq!((again.status, again.text("id")), (201, unknown.text("id")), "{text} is sent again");
+        }
         let log = log(&mut watcher).await;
-        let times = |text: &String| log.get(text).copied().unwrap_or_default();
-        for text in outcomes.get(&201).into_iter().flatten() {
+        let times = |text: &str| log.get(text).copied().unwrap_or_default();
+        for (text, _) in of(201).chain(of(504)) {
             assert_eq!(times(text), 1, "{text} was acknowledged");
         }
-        for text in outcomes.get(&503).into_iter().flatten() {
-            assert_eq!(times(text), 0, "{text} was refused, which says that nothing was written");
-        }
-        for text in outcomes.get(&504).into_iter().flatten() {
-            assert!(times(text) <= 1, "{text} may be there, but once");
-        }
-        assert_eq!((times(&"afterwards".into()), times(&"first".into())), (1, USERS));
+        assert_eq!((times("afterwards"), times("first")), (1, USERS));
         server.assert_unharmed().await;
         assert_eq!(server.status().await["http_requests_inside"], 1);
     });

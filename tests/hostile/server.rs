@@ -10,13 +10,16 @@ use serde_json::Value;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Beyond this nothing here may take; far more than anything needs, so that a slow machine is no failure.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Ten thousand clients, the node's ends of their connections, and what else is open.
+const OPEN_FILES: u64 = 20_600;
 
 /// The panics on threads of nodes; each begins with the thread's name.
 static PANICKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -67,6 +70,7 @@ impl TestServer {
 
     fn start_with(settings: Settings, store: Option<Arc<dyn Store>>, alone: bool) -> Self {
         note_panics();
+        open_files_max();
         let turn = match alone {
             true => Turn::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner)),
             false => Turn::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)),
@@ -133,6 +137,21 @@ impl Drop for TestServer {
         let ended = self.thread.take().map_or(Ok(()), JoinHandle::join);
         assert!(ended.is_ok() || std::thread::panicking(), "the node ended in a panic");
     }
+}
+
+/// Raises the limit on open files as far as these tests have use for it, or as far as the machine allows, and
+/// says where it is.
+pub(crate) fn open_files_max() -> u64 {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let files = rlimit::Resource::NOFILE;
+        let (soft, hard) = files.get().expect("the limit on open files can be read");
+        // Who may raise the hard limit raises it as well; nobody else needs to.
+        if soft < OPEN_FILES && files.set(OPEN_FILES, hard.max(OPEN_FILES)).is_err() {
+            return rlimit::increase_nofile_limit(OPEN_FILES).expect("anybody may go up to the hard limit");
+        }
+        soft.max(OPEN_FILES)
+    })
 }
 
 fn note_panics() {

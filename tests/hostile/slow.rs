@@ -7,6 +7,9 @@ use ringwork::settings::{Settings, Span};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
+/// A name, how many there are, what is sent at once, what follows byte by byte, and the status of the answer.
+type Kind = (&'static str, usize, Vec<u8>, &'static [u8], u16);
+
 const EVERY: Duration = Duration::from_millis(100);
 
 fn impatient() -> Settings {
@@ -28,9 +31,8 @@ fn half_a_body() -> Vec<u8> {
 
 #[test]
 fn slow_clients_are_closed_by_their_deadlines_and_the_others_are_served_meanwhile() {
-    // What is sent at once, what follows byte by byte, and what that is answered. An answer may get lost on the
-    // way, for who goes on sending to a closed connection is told that it is closed, and nothing else.
-    let kinds: [(&str, usize, Vec<u8>, &[u8], u16); 6] = [
+    // An answer may get lost: who goes on sending to a closed connection is told that it is closed, no more.
+    let kinds: [Kind; 6] = [
         ("silence", 50, Vec::new(), b"", 408),
         ("a head that never ends", 200, b"GET /ping HTTP/1.1\r\nX: ".into(), b"x", 408),
         ("half a body", 200, half_a_body(), b"", 408),

@@ -37,7 +37,9 @@ fn a_stopping_node_finishes_what_it_has_and_refuses_what_comes() {
         let mut sends = JoinSet::new();
         for user in 0..INSIDE {
             let mut client = Connection::open(address).await;
-            sends.spawn(async move { client.send(&format!("user{user}"), &format!("inside {user}")).await.status });
+            sends.spawn(async move {
+                client.send(&format!("user{user}"), &format!("inside {user}")).await.status
+            });
         }
         eventually("all are inside", async || {
             server.status().await["http_requests_inside"].as_u64() > Some(INSIDE as u64)

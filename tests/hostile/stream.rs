@@ -2,6 +2,7 @@
 
 use crate::client::{Connection, request};
 use crate::server::{TestServer, eventually, run, settings, within};
+use ringwork::runtime::node::NodeLimits;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -37,6 +38,10 @@ impl Events {
 
     /// The next event; none at the stream's proper end.
     async fn next(&mut self) -> Option<Event> {
+        within("an event", self.next_whenever()).await
+    }
+
+    async fn next_whenever(&mut self) -> Option<Event> {
         loop {
             while let Some(end) = self.text.find("\n\n") {
                 let block: String = self.text.drain(..end + 2).collect();
@@ -44,7 +49,7 @@ impl Events {
                     return Some(event);
                 }
             }
-            let chunk = within("an event", self.connection.chunk()).await.expect("the stream is whole")?;
+            let chunk = self.connection.chunk().await.expect("the stream is whole")?;
             self.text.push_str(std::str::from_utf8(&chunk).expect("each chunk is whole events"));
         }
     }
@@ -217,5 +222,26 @@ fn a_stream_ends_when_the_node_stops() {
             assert!(stream.next().await.is_none(), "the stream ends as a body ends, not in its middle");
         }
         eventually("the node has ended", async || server.has_ended()).await;
+    });
+}
+
+#[test]
+fn more_streams_than_there_may_be_are_refused_and_the_others_go_on() {
+    run(async {
+        let server = TestServer::start(settings());
+        let mut streams = Vec::new();
+        for _ in 0..NodeLimits::default().watchers_max {
+            streams.push(Events::open(server.address, "crowded", None).await);
+        }
+        let one_more = request("GET", "/chat/users/crowded/stream", &[], b"");
+        let refused = Connection::open(server.address).await.exchange(&one_more, false).await.unwrap();
+        assert_eq!((refused.status, refused.text("code").as_str()), (503, "overloaded"));
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        let mut client = Connection::open(server.address).await;
+        assert_eq!(client.send("crowded", "hello").await.status, 201);
+        for stream in &mut streams {
+            assert_eq!(stream.next().await.expect("an event").text(), "hello");
+        }
+        server.assert_unharmed().await;
     });
 }

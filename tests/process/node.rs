@@ -45,6 +45,14 @@ fn start_command(data: &Path, address: SocketAddr, more: &[&str]) -> Command {
 impl RunningNode {
     /// Starts a node over `data` with `--set` for each of `settings`, and waits until it serves.
     pub(crate) fn start(data: &Path, settings: &[&str]) -> Self {
+        match Self::attempt(data, settings) {
+            Ok(node) => node,
+            Err((code, said)) => panic!("no start: {code:?}\n{said}"),
+        }
+    }
+
+    /// A node that serves, or the exit code and last words of one that did not come up.
+    pub(crate) fn attempt(data: &Path, settings: &[&str]) -> Result<Self, (Option<i32>, String)> {
         let address = free_address();
         let log = data.with_extension(format!("{}.log", address.port()));
         let errors = std::fs::File::create(&log).unwrap();
@@ -53,24 +61,21 @@ impl RunningNode {
         let mut node = Self { child, address, log };
         let begun = Instant::now();
         while ask(address, "GET", "/health/ready", &[], "").is_none_or(|answer| answer.status != 200) {
-            let ended = node.child.try_wait().unwrap();
-            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "no start: {ended:?}\n{}", node.log());
+            if let Some(status) = node.child.try_wait().unwrap() {
+                return Err((status.code(), node.log()));
+            }
+            assert!(begun.elapsed() < PATIENCE, "neither up nor down: {}", node.log());
             std::thread::sleep(Duration::from_millis(10));
         }
-        node
+        Ok(node)
     }
 
     /// Tries to start a node that must not start: its exit code and what it said.
     pub(crate) fn refused(data: &Path, settings: &[&str]) -> (Option<i32>, String) {
-        let mut child = start_command(data, free_address(), settings)
-            .stderr(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let status = wait_for_end(&mut child).expect("a node that must not start has started");
-        let mut said = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (status.code(), said)
+        match Self::attempt(data, settings) {
+            Ok(node) => panic!("a node that must not start has started: {}", node.log()),
+            Err(end) => end,
+        }
     }
 
     pub(crate) fn log(&self) -> String {

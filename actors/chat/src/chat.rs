@@ -313,6 +313,10 @@ impl Vnode for Chat {
         Ok(())
     }
 
+    fn starts_early(config: &ChatConfig) -> bool {
+        config.retention_age.is_some() || config.retention_count.is_some()
+    }
+
     fn resolve(command: &ChatCommand, replies: &[ChatReply]) -> Option<Resolution<Self>> {
         match command {
             ChatCommand::Page(query) => {

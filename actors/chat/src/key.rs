@@ -6,12 +6,16 @@
 //! message would land at a place of the log that nobody reads any more. It follows that a retry under such a
 //! key has five minutes; a later one is refused although the first attempt may be stored. A client that
 //! retries for longer uses any other text, which is good for ever.
+//!
+//! A client whose send without a key ended *unknown* was told the id; `id:` and that id is a key, too, and means
+//! the very same message at any time.
 
 use crate::id::MessageId;
 use crate::limits::{KEY_BYTES_MAX, control_at};
 use ringwork_core::limits::CLOCK_AHEAD_MS_MAX;
 
 const UUID_CHARACTERS: usize = 36;
+const ID_PREFIX: &str = "id:";
 
 /// A key, understood.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,6 +60,11 @@ pub enum KeyError {
 }
 
 impl IdempotencyKey {
+    /// The key under which a send that got `id` is repeated harmlessly.
+    pub fn text_for(id: MessageId) -> String {
+        format!("{ID_PREFIX}{id}")
+    }
+
     /// Understands a key at the time `now_ms`. A UUIDv7 is read in its hyphenated form, a ULID in its 26
     /// characters, both in either case. A key of 26 such characters that was not meant as a ULID is read as
     /// one all the same, and in all likelihood refused for its time.
@@ -67,6 +76,13 @@ impl IdempotencyKey {
         }
         if let Some(at) = control_at(text) {
             return Err(KeyError::ControlCharacter { at });
+        }
+        if let Some(id) = text.strip_prefix(ID_PREFIX).and_then(|id| id.parse::<MessageId>().ok()) {
+            let off_ms = id.time_ms().saturating_sub(now_ms);
+            if off_ms > CLOCK_AHEAD_MS_MAX {
+                return Err(KeyError::TooFarOff { off_ms, ahead: true });
+            }
+            return Ok(Self::Id(id));
         }
         let Some(id) = id_of(text) else { return Ok(Self::Text(text.to_owned())) };
         let off_ms = id.time_ms().abs_diff(now_ms);
@@ -94,6 +110,19 @@ mod tests {
     const UUID_MS: u64 = 0x017f_22e2_79b0;
     const ULID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
     const ULID_MS: u64 = 1_469_922_850_259;
+
+    #[test]
+    fn the_id_of_an_unknown_send_is_a_key_for_ever_but_not_before_its_time() {
+        let id = MessageId::from_ulid_text(ULID).unwrap();
+        let key = IdempotencyKey::text_for(id);
+        for now_ms in [ULID_MS, ULID_MS + 10 * CLOCK_AHEAD_MS_MAX] {
+            assert_eq!(IdempotencyKey::parse(&key, now_ms), Ok(IdempotencyKey::Id(id)));
+        }
+        let early = IdempotencyKey::parse(&key, ULID_MS - 2 * CLOCK_AHEAD_MS_MAX);
+        assert!(matches!(early, Err(KeyError::TooFarOff { ahead: true, .. })));
+        let other = "id:of-an-order";
+        assert_eq!(IdempotencyKey::parse(other, 0), Ok(IdempotencyKey::Text(other.to_owned())));
+    }
 
     #[test]
     fn a_time_ordered_key_is_the_id_in_either_case() {

@@ -203,6 +203,9 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a keyspace with all it holds. Its slot is dead afterwards; writes to it are ignored.
     fn drop_keyspace(&self, keyspace: &KeyspaceId) -> Result<(), StoreError>;
 
+    /// The store is about to be closed in peace: whatever the engine wants to note down, it does now.
+    fn prepare_to_close(&self) {}
+
     /// Work that the engine does behind the scenes and whether it still advances; `Broken` when it stands
     /// still. Called every second or so with the caller's monotonic milliseconds.
     fn check_progress(&self, now_ms: u64) -> Result<(), StoreError> {

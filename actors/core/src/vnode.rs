@@ -131,6 +131,12 @@ pub trait Vnode: Sized + Send + Unpin + 'static {
         Ok(())
     }
 
+    /// Whether the vnodes of a node have work of their own (expiry) and so are to run without being asked.
+    fn starts_early(config: &Self::Config) -> bool {
+        let _ = config;
+        false
+    }
+
     /// Joins the replicas' answers to a read. `replies` is never empty. The default takes the first answer,
     /// which is right only for commands that no two replicas can answer differently.
     fn resolve(command: &Self::Command, replies: &[Self::Reply]) -> Option<Resolution<Self>> {

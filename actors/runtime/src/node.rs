@@ -17,13 +17,14 @@ use crate::time::{Clock, HybridClock};
 use crate::vnode_master::{MasterMessage, Routes, VnodeMaster};
 use crate::watch::Watchers;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use ringwork_core::clock::hybrid::{HybridTime, Stamp};
 use ringwork_core::ids::{Boot, ClusterId, Generation, NodeId, Partition, RequestId};
 use ringwork_core::limits::SERVICE_NAME_BYTES_MAX;
 use ringwork_core::quorum::QuorumDefaults;
 use ringwork_core::ring::{RingSize, RingView};
 use ringwork_core::store::memory::MemoryStore;
-use ringwork_core::store::{KeyspaceId, Store, StoreError};
+use ringwork_core::store::{KeyspaceId, Store, StoreError, Write};
 use ringwork_core::vnode::{Item, Vnode};
 use ringwork_core::wire::Kind;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 const IDENTITY_FILE_VERSION: u16 = 1;
+/// The node keyspace's key under which the number of the last boot lies.
+const BOOT_KEY: &[u8] = b"boot";
 /// Message ids carry 24 bits of the boot number.
 const BOOTS_MAX: u32 = (1 << 24) - 1;
 
@@ -114,7 +117,7 @@ impl Default for NodeLimits {
             master_in_flight_max: 10_000,
             pool_threads: 2,
             pool_queue_max: 256,
-            watchers_max: 10_000,
+            watchers_max: 1024,
         }
     }
 }
@@ -145,6 +148,10 @@ pub enum StartError {
         /// Where.
         file: Option<PathBuf>,
     },
+    /// A file that this directory had is gone.
+    #[error("{} is missing, although this node has kept data beside it. Way out: restore it from a backup of this \
+             very directory; without it the data cannot be served", .0.display())]
+    Missing(PathBuf),
     /// Too many starts.
     #[error("{} has been started {BOOTS_MAX} times; message ids have no room for more: begin a new data directory", .0.display())]
     Boots(PathBuf),
@@ -169,6 +176,8 @@ struct Identity {
     /// The machine's boot id at the last start: tells whether unsynced writes may be lost.
     machine_boot: String,
     stopped_in_peace: bool,
+    /// Whether every acknowledged write of this life was synced.
+    synced: bool,
 }
 
 /// What all parts of a node share.
@@ -358,26 +367,38 @@ impl NodeBuilder {
             Keep::Nowhere => None,
         };
         let lock = directory.as_deref().map(lock).transpose()?;
-        let (identity, before) = identify(directory.as_deref(), &options.randomness)?;
+        let synced = options.durability == Durability::Sync;
+        let (mut identity, before) = identify(directory.as_deref(), &options.randomness, synced)?;
+        // Boot 0 is a birth that was cut short: nothing that a node keeps need be there yet.
+        let born = before.as_ref().is_some_and(|b| b.boot.0 > 0);
         let machine_went_on = before.as_ref().is_some_and(|b| b.machine_boot == identity.machine_boot);
-        let unclean = before.as_ref().is_some_and(|b| !b.stopped_in_peace) && !machine_went_on;
+        let may_have_lost =
+            before.as_ref().is_some_and(|b| !b.stopped_in_peace && !b.synced) && !machine_went_on;
         // The engine may cut journals when it opens them; until it is known that it was right, they are kept.
         let rescue = match &options.keep {
-            Keep::Directory { path, .. } if before.is_some() => {
-                Some(JournalRescue::begin(&path.join("store"))?)
-            }
+            Keep::Directory { path, .. } if born => match JournalRescue::begin(&path.join("store")) {
+                Ok(rescue) => Some(rescue),
+                Err(error) => {
+                    // A full disk must not keep a healthy node from starting.
+                    tracing::warn!(%error, "the journals could not be set aside before the store is opened");
+                    None
+                }
+            },
             _ => None,
         };
         let store: Arc<dyn Store> = match &options.keep {
             Keep::Directory { path, cache_bytes } => {
                 let disk = DiskOptions { directory: path.join("store"), cache_bytes: *cache_bytes };
-                let opened = DiskStore::open(&disk, before.is_some());
+                let opened = DiskStore::open(&disk, born);
                 Arc::new(opened.map_err(|error| with_rescue(error, rescue.as_ref()))?)
             }
-            Keep::Nowhere => Arc::new(MemoryStore::new()),
+            Keep::Nowhere => Arc::new(MemoryStore::without_crashes()),
             Keep::Given { store, .. } => store.clone(),
         };
         let file = |name: &str| directory.as_ref().map(|d| d.join(name));
+        if let Some(ring) = file("ring").filter(|ring| born && !ring.exists()) {
+            return Err(StartError::Missing(ring));
+        }
         let random = || options.randomness.bytes().map(ClusterId::from_random);
         let ring = ring_manager::load_or_create(&file("ring"), options.ring_size, identity.node, random)?;
         let view = Arc::new(ArcSwap::from_pointee(RingView { me: identity.node, ring }));
@@ -389,6 +410,7 @@ impl NodeBuilder {
             Some(path) => Some(CommitMark::new(NumberFile::open(&path)?, machine_went_on)),
             None => None,
         };
+        identity.boot = Boot(identity.boot.0.max(count_boot(&*store, identity.boot)?.0));
         let storage = Storage::start(
             store.clone(),
             options.durability,
@@ -420,7 +442,7 @@ impl NodeBuilder {
             telemetry,
             limits: options.limits,
             quorum: options.quorum,
-            renew_actors: unclean && options.durability != Durability::Sync,
+            renew_actors: may_have_lost,
             generations,
             requests: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
@@ -513,15 +535,42 @@ fn lock(directory: &Path) -> Result<File, StartError> {
     }
 }
 
+/// Counts this boot in the store as well, and says which it is. An identity file that was put back from before
+/// would otherwise give a boot number, and with it message ids, a second time.
+fn count_boot(store: &dyn Store, boot: Boot) -> Result<Boot, StoreError> {
+    let own = store.open(&KeyspaceId::Node)?;
+    let kept = own.tree.get(BOOT_KEY)?;
+    let kept = kept.and_then(|bytes| <[u8; 4]>::try_from(bytes.as_ref()).ok()).map_or(0, u32::from_be_bytes);
+    let boot = Boot(boot.0.max(kept.saturating_add(1)));
+    let value = Some(Bytes::copy_from_slice(&boot.0.to_be_bytes()));
+    store.commit(&mut vec![Write { tree: own.slot, key: Bytes::from_static(BOOT_KEY), value }])?;
+    Ok(boot)
+}
+
 /// The identity of this life, not kept yet, and that of the life before.
 fn identify(
     directory: Option<&Path>,
     randomness: &Randomness,
+    synced: bool,
 ) -> Result<(Identity, Option<Identity>), StartError> {
     let machine_boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let before: Option<Identity> = match directory {
         Some(d) => files::read_whole(&d.join("identity"), Kind::Identity, IDENTITY_FILE_VERSION)?,
         None => None,
+    };
+    let before = match (before, directory) {
+        (None, Some(directory)) => {
+            if ["ring", "store", "commit-mark"].iter().any(|name| directory.join(name).exists()) {
+                return Err(StartError::Missing(directory.join("identity")));
+            }
+            let node = NodeId::from_random(randomness.bytes().map_err(StartError::Randomness)?);
+            let machine_boot = machine_boot.clone();
+            // The first file of a directory: from now on whatever else is missing is missed.
+            let birth = Identity { node, boot: Boot(0), machine_boot, stopped_in_peace: true, synced };
+            birth.keep(directory)?;
+            Some(birth)
+        }
+        (before, _) => before,
     };
     let node = match &before {
         Some(before) => before.node,
@@ -531,7 +580,7 @@ fn identify(
     if boot.0 > BOOTS_MAX {
         return Err(StartError::Boots(directory.unwrap_or(Path::new("memory")).to_owned()));
     }
-    Ok((Identity { node, boot, machine_boot, stopped_in_peace: false }, before))
+    Ok((Identity { node, boot, machine_boot, stopped_in_peace: false, synced }, before))
 }
 
 impl Identity {
@@ -597,6 +646,7 @@ impl Node {
             tracing::warn!("some vnodes did not stop in {patience:?}");
         }
         self.core.storage.stop().await?;
+        self.core.store.prepare_to_close();
         if let Some(directory) = &self.directory {
             self.identity.stopped_in_peace = true;
             self.identity.keep(directory)?;

@@ -115,6 +115,11 @@ impl<A: Actor> Postbox<A> {
         self.address.do_send(posted);
     }
 
+    /// Whether the actor lives.
+    pub fn lives(&self) -> bool {
+        self.address.connected()
+    }
+
     /// Messages on their way.
     pub fn depth(&self) -> usize {
         self.permits.used()

@@ -14,6 +14,7 @@ use crate::time::{Clock, Moment};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use ringwork_core::store::{KeyspaceId, OpenTree, Store, StoreError, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -300,7 +301,14 @@ impl Committer {
         self.shared.waiting.writes.fetch_sub(count, Ordering::Relaxed);
         self.shared.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
         for done in done.into_iter().flatten() {
-            done(result.clone());
+            // It may run a module's code (an item's routing key); a panic there must not end all commits.
+            let told = catch_unwind(AssertUnwindSafe(|| done(result.clone())));
+            if told.is_err() {
+                self.telemetry.vnode_panics.increment();
+                tracing::error!(
+                    "telling a vnode of its commit panicked; whoever waits for it is told 'unknown'"
+                );
+            }
         }
     }
 

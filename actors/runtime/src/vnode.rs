@@ -77,6 +77,16 @@ struct Continue<V: Vnode> {
     command: V::Command,
     reply: ReplyTo<V>,
     sync: bool,
+    reads: bool,
+}
+
+/// A turn whose answer is worked out on the pool.
+struct Offloaded<V: Vnode> {
+    work: Work<V>,
+    touched: Vec<V::Item>,
+    reply: ReplyTo<V>,
+    sync: bool,
+    reads: bool,
 }
 
 struct TurnHost<'a> {
@@ -303,7 +313,7 @@ impl<V: Vnode> VnodeActor<V> {
                     drop(reply);
                 });
             }
-            Outcome::Offload(work) => self.offload(work, sealed, reply, sync, reads),
+            Outcome::Offload(work) => self.offload(Offloaded { work, touched, reply, sync, reads }, sealed),
         }
     }
 
@@ -343,15 +353,18 @@ impl<V: Vnode> VnodeActor<V> {
         }
     }
 
-    fn offload(&mut self, work: Work<V>, sealed: Sealed, reply: ReplyTo<V>, sync: bool, reads: bool) {
+    fn offload(&mut self, offloaded: Offloaded<V>, sealed: Sealed) {
+        let Offloaded { work, touched, reply, sync, reads } = offloaded;
         let (Some(state), Some(me)) = (&self.state, self.me.clone()) else { return };
+        let service = self.service.clone();
         let snapshot = state.host.snapshot();
         let spawner = self.service.node.spawner.clone();
         let telemetry = self.service.node.telemetry.clone();
-        self.after_commit(sealed, sync, move |result| {
+        self.tell_watchers_and(sealed, sync, touched, move |result, touched| {
             if let Err(error) = result {
                 return reply.answer(VnodeAnswer::Failed(error.to_string()));
             }
+            ServiceCore::replicate(&service, touched);
             let holder = Arc::new(std::sync::Mutex::new(Some(reply)));
             let inner = holder.clone();
             let queued = spawner.on_pool(move || {
@@ -361,7 +374,9 @@ impl<V: Vnode> VnodeActor<V> {
                     Ok(Ok(After::Reply(answer))) => {
                         reply.answer(VnodeAnswer::Ran { reply: answer, touched: Vec::new(), durable: false });
                     }
-                    Ok(Ok(After::Command(command))) => me.post_control(Continue { command, reply, sync }),
+                    Ok(Ok(After::Command(command))) => {
+                        me.post_control(Continue { command, reply, sync, reads });
+                    }
                     Ok(Err(error)) => {
                         reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(error.to_string())));
                     }
@@ -442,8 +457,8 @@ impl<V: Vnode> Handler<Posted<Continue<V>>> for VnodeActor<V> {
     type Result = ();
 
     fn handle(&mut self, posted: Posted<Continue<V>>, ctx: &mut Self::Context) {
-        let Continue { command, reply, sync } = posted.message;
-        self.run(command, reply, sync, false, ctx);
+        let Continue { command, reply, sync, reads } = posted.message;
+        self.run(command, reply, sync, reads, ctx);
     }
 }
 

@@ -27,6 +27,8 @@ const WAITING_REQUESTS_MAX: usize = 1024;
 const RESTART_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between restarts.
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Between one vnode's start and the next where all are started without being asked: requests come first.
+const EARLY_START_PAUSE: Duration = Duration::from_millis(5);
 /// A vnode that has lived this long has recovered: its next panic counts as the first.
 const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 
@@ -46,7 +48,8 @@ impl<V: Vnode> Routes<V> {
         with: impl FnOnce(Option<&Postbox<VnodeActor<V>>>) -> T,
     ) -> T {
         match self.0.get(partition.0 as usize).map(ArcSwapOption::load) {
-            Some(guard) => with(guard.as_deref()),
+            // An actor whose thread has ended without a word is as good as none.
+            Some(guard) => with(guard.as_deref().filter(|postbox| postbox.lives())),
             None => with(None),
         }
     }
@@ -80,6 +83,8 @@ pub enum MasterMessage<V: Vnode> {
     StartFailed(Partition, String),
     /// The vnode ended in a panic.
     Panicked(Partition),
+    /// Start a vnode that nobody has asked for yet.
+    Ensure(Partition),
     /// Stop every vnode and say so when the last has ended.
     StopAll(oneshot::Sender<()>),
 }
@@ -124,7 +129,17 @@ impl<V: Vnode> VnodeMaster<V> {
         }
         let now = self.service.node.clock.moment();
         match self.lives.get_mut(&partition) {
-            Some(Life::Running { .. }) => return self.pass_on(partition, request),
+            Some(Life::Running { .. }) if self.service.routes.find(partition, |found| found.is_some()) => {
+                return self.pass_on(partition, request);
+            }
+            Some(Life::Running { .. }) => {
+                tracing::error!(
+                    service = V::SERVICE,
+                    partition = partition.0,
+                    "a vnode has ended with its thread; it is started again on another"
+                );
+                self.service.node.telemetry.vnode_restarts.increment();
+            }
             Some(Life::Starting { waiting }) => {
                 if waiting.len() < WAITING_REQUESTS_MAX {
                     waiting.push(request);
@@ -143,6 +158,13 @@ impl<V: Vnode> VnodeMaster<V> {
         }
         self.lives.insert(partition, Life::Starting { waiting: vec![request] });
         self.open(partition, ctx);
+    }
+
+    fn ensure(&mut self, partition: Partition, ctx: &mut Context<Self>) {
+        if !self.stopping && !self.lives.contains_key(&partition) {
+            self.lives.insert(partition, Life::Starting { waiting: Vec::new() });
+            self.open(partition, ctx);
+        }
     }
 
     fn pass_on(&self, partition: Partition, request: Request<V>) {
@@ -312,6 +334,22 @@ fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Open
 
 impl<V: Vnode> Actor for VnodeMaster<V> {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let (Some(me), true) = (self.me.clone(), V::starts_early(&self.service.config)) else { return };
+        let node = self.service.node.clone();
+        let one_by_one = async move {
+            while !node.spawner.complete() && !node.is_stopping() {
+                tokio::time::sleep(EARLY_START_PAUSE).await;
+            }
+            let owned: Vec<Partition> = node.ring.load().ring.owned_by(node.id).collect();
+            for partition in owned {
+                me.post_control(MasterMessage::Ensure(partition));
+                tokio::time::sleep(EARLY_START_PAUSE).await;
+            }
+        };
+        ctx.spawn(one_by_one.into_actor(self));
+    }
 }
 
 impl<V: Vnode> Handler<Posted<MasterMessage<V>>> for VnodeMaster<V> {
@@ -320,6 +358,7 @@ impl<V: Vnode> Handler<Posted<MasterMessage<V>>> for VnodeMaster<V> {
     fn handle(&mut self, posted: Posted<MasterMessage<V>>, ctx: &mut Self::Context) {
         match posted.message {
             MasterMessage::Wanted(partition, request) => self.wanted(partition, request, ctx),
+            MasterMessage::Ensure(partition) => self.ensure(partition, ctx),
             MasterMessage::Started(partition) => self.started(partition),
             MasterMessage::StartFailed(partition, reason) => self.start_failed(partition, reason),
             MasterMessage::Panicked(partition) => {

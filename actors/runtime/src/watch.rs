@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 /// Items that may wait for one listener.
-const FEED_ITEMS_MAX: usize = 256;
+const FEED_ITEMS_MAX: usize = 32;
 
 /// The listeners of one service on this node.
 pub struct Watchers<V: Vnode> {

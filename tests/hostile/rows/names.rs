@@ -2,6 +2,7 @@
 
 use super::{Expected, Given, NotHttp, Problem, Row, Sent, keyed, row, ulid, uuid_v7};
 use crate::client::{JSON, message, request, send};
+use ringwork::chat::MessageId;
 use serde_json::json;
 
 /// What is refused in the path, and what is nothing but a strange name.
@@ -112,6 +113,15 @@ pub(super) fn keys(given: &Given) -> Vec<Row> {
         ),
         ("a ULID of too many bits is a text", "8".repeat(26), fine()),
         ("a UUIDv4 is a text", "9b2b1f0e-1111-4222-8333-123456789abc".into(), fine()),
+        ("an id after id:", format!("id:{}", given.id), fine()),
+        (
+            "an id after id:, ten minutes ahead",
+            format!("id:{}", MessageId::at_ms(now + 10 * minutes)),
+            wrong("ahead"),
+        ),
+        ("the largest id after id:", format!("id:{}", MessageId::LARGEST), wrong("ahead")),
+        ("the smallest id after id:", format!("id:{}", MessageId::SMALLEST), fine()),
+        ("no id after id:", "id:garbage".into(), fine()),
         ("a key that is a path", "../../etc/passwd".into(), fine()),
     ];
     let mut rows: Vec<_> = cases

@@ -579,14 +579,18 @@ impl Audit {
         self.shared.save(&mut state).map_err(|error| StoreError::Broken(error.to_string()))
     }
 
-    /// Makes a pass at once and waits for its end.
-    #[cfg(test)]
+    /// Makes a pass at once and waits for its end, for a while.
     pub(super) fn pass_now(&self) {
         let (reply, replied) = bounded(1);
-        self.commands.as_ref().unwrap().send(reply).unwrap();
-        replied.recv().unwrap();
+        let asked = self.commands.as_ref().is_some_and(|commands| commands.send(reply).is_ok());
+        if asked {
+            let _ = replied.recv_timeout(PASS_PATIENCE);
+        }
     }
 }
+
+/// How long a stop waits for the last pass. What it does not get to is noted down after the next start.
+const PASS_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Drop for Audit {
     fn drop(&mut self) {
