@@ -5,6 +5,7 @@
 //! in) and `unread` (what becomes of a body that is left), then one file per family of routes.
 
 mod admission;
+mod budget;
 mod chat;
 mod input;
 mod operate;
@@ -13,6 +14,7 @@ mod stream;
 mod unread;
 
 pub use admission::{Door, admit};
+pub use budget::AnswerBudget;
 pub use problem::Problem;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -35,6 +37,8 @@ pub struct AppState {
     pub census: Box<dyn Fn() -> Vec<ServiceCensus> + Send + Sync>,
     /// Requests inside.
     pub door: Arc<Door>,
+    /// Room for large answers.
+    pub answers: Arc<AnswerBudget>,
     /// Set once every shard is there.
     pub ready: AtomicBool,
     /// Turns true when the node stops: streams end.

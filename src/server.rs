@@ -94,6 +94,7 @@ async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeErro
         chat,
         census: Box::new(node.census()),
         door: Door::new(settings.http.requests_in_flight_max),
+        answers: Arc::default(),
         ready: AtomicBool::new(false),
         closing: closes,
         address,

@@ -6,6 +6,7 @@ use super::problem::Problem;
 use super::unread::Unread;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
@@ -84,8 +85,9 @@ pub async fn admit(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let (status, head) = (response.status(), response.request());
-    if status.is_server_error() && tracing::enabled!(tracing::Level::WARN) {
-        let (method, path) = (head.method().as_str(), head.path());
+    // A refusal is counted; a line for each would let an overload fill the log.
+    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+        let (method, path): (_, String) = (head.method().as_str(), head.path().chars().take(200).collect());
         tracing::warn!(request = %id, method, path, status = status.as_u16(), "request not served");
     } else {
         tracing::debug!(

@@ -14,7 +14,7 @@ use ringwork_chat::{
 };
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::limits::CLOCK_AHEAD_MS_MAX;
-use ringwork_core::quorum::{QuorumOptions, Verdict};
+use ringwork_core::quorum::{QuorumOptions, Refusal, Verdict};
 use ringwork_core::vnode::Merged;
 use ringwork_runtime::coordinator::{ReadFailure, Written};
 use serde::{Deserialize, Serialize};
@@ -358,7 +358,7 @@ async fn page_forward(
     let cursor = Cursor::Forward(step.position).to_string();
     let next = step.more.then(|| cursor.clone());
     let resume = before.is_none().then_some(cursor);
-    Ok(show(user, step.items, next, resume))
+    show(state, user, step.items, next, resume)
 }
 
 async fn page_backward(
@@ -381,12 +381,21 @@ async fn page_backward(
     };
     let page = read_page(state, query, bounds).await?;
     let next = page.next_before().map(|before| Cursor::Backward { before }.to_string());
-    Ok(show(user, page.items, next, None))
+    show(state, user, page.items, next, None)
 }
 
-fn show(user: &str, items: Vec<ChatItem>, next: Option<String>, resume: Option<String>) -> HttpResponse {
+fn show(
+    state: &AppState,
+    user: &str,
+    items: Vec<ChatItem>,
+    next: Option<String>,
+    resume: Option<String>,
+) -> Result<HttpResponse, Problem> {
     let messages = items.into_iter().filter_map(ShownMessage::of).collect();
-    HttpResponse::Ok().json(ShownPage { user, messages, next, resume })
+    let page = serde_json::to_vec(&ShownPage { user, messages, next, resume })
+        .map_err(|error| Problem::unknown(format!("the page cannot be shown: {error}")))?;
+    let body = state.answers.hold(page).ok_or_else(|| Problem::refused(&Refusal::Overloaded))?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(body))
 }
 
 pub(super) async fn delete(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {

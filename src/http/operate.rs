@@ -26,12 +26,15 @@ pub(super) async fn metrics(state: web::Data<AppState>) -> HttpResponse {
     let mut text = state.core.telemetry.prometheus();
     let (writes, bytes) = state.core.storage.waiting();
     let census = (state.census)();
+    let unreadable = ringwork_chat::unreadable_rows() as usize;
     let vnodes: usize = census.iter().map(|c| c.vnodes_running).sum();
     let waiting: usize = census.iter().map(|c| c.requests_waiting).sum();
     for (name, help, value) in [
         ("storage_queue_writes", "Writes that wait for the storage thread.", writes),
         ("storage_queue_bytes", "Bytes that wait for the storage thread.", bytes),
         ("http_requests_inside", "HTTP requests under way.", state.door.inside()),
+        ("http_answer_bytes", "Bytes of large answers under way.", state.answers.held()),
+        ("chat_rows_unreadable", "Stored rows skipped because they could not be read.", unreadable),
         ("vnodes_running", "Vnodes that run on this node.", vnodes),
         ("vnode_requests_waiting", "Requests on their way to vnodes.", waiting),
     ] {

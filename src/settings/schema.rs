@@ -69,8 +69,7 @@ section! {
         head_timeout: Span = Span::from_secs(5),
             Kind::Span { min: Span::from_millis(100), max: Span::from_secs(60) };
         /// How long a request without `?timeout=` may take. Then it is answered 504: its outcome is unknown,
-        /// a write may still appear. The default outlasts a replica that is declared down meanwhile; below
-        /// about 100ms a busy disk already ends requests.
+        /// a write may still appear. Below about 100ms a busy disk already ends requests.
         request_timeout: Span = Span::from_secs(10),
             Kind::Span { min: Span::from_millis(10), max: Span::from_secs(600) };
         /// How long a connection without requests stays open. Longer than the 60s for which common proxies
@@ -107,9 +106,8 @@ section! {
         /// What a write waits for before this node calls it done. `sync`: the disk has it; survives power
         /// loss, and costs the time of a flush. `interval`: the operating system has it, flushed every
         /// `store.sync_interval`; a crash of the node loses nothing, power loss up to one interval of this
-        /// node's copy. `os`: flushed when the operating system pleases, often after half a minute. The
-        /// default relies on the other replicas not losing power in the same second; take `sync` if they
-        /// share a socket.
+        /// node's copy. `os`: flushed when the operating system pleases, often after half a minute. Take
+        /// `sync` where the last second must not be lost either: all copies of a node alone share its plug.
         durability: Durability = Durability::Interval, Kind::Choice(&["sync", "interval", "os"]);
         /// How often written data is flushed to the disk when `store.durability` is `interval`; without
         /// meaning otherwise. It is the most that power loss takes away. Below about 100ms `sync` costs
@@ -139,9 +137,9 @@ section! {
     /// How many copies there are of everything, and how many of them a request waits for. A request may ask
     /// for other numbers.
     QuorumSettings at "quorum" {
-        /// On how many nodes everything is kept. The same on all nodes. With 3 a copy is left when a node is
-        /// lost while another one is being repaired; 1 keeps no second copy; each further one costs its share
-        /// of disk, network and time. Not more than `cluster.ring_size`.
+        /// In how many vnodes everything is kept, on as many nodes where there are that many; a node alone keeps
+        /// them all. 1 keeps no second copy; each further one costs its share of disk and time. Not more than
+        /// `cluster.ring_size`.
         n_val: usize = limits::N_VAL_DEFAULT, Kind::Count { min: 1, max: limits::N_VAL_MAX as u64 };
         /// How many copies a read waits for: a number up to `quorum.n_val`, or `one`, `quorum` (more than
         /// half) or `all`. When `quorum.r` and `quorum.w` together exceed `quorum.n_val`, a read sees what

@@ -39,7 +39,8 @@ fn a_second_signal_ends_a_node_at_once() {
     let mut node = RunningNode::start(&data, &["http.request_timeout=60s", "http.shutdown_timeout=60s"]);
     send(&node, "ann", "before");
     let slow = TcpStream::connect(node.address).unwrap();
-    let head = "POST /chat/users/ann/messages HTTP/1.1\r\nhost: n\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{";
+    let head = "POST /chat/users/ann/messages HTTP/1.1\r\nhost: n\r\ncontent-type: application/json\r\n\
+                content-length: 90\r\n\r\n{";
     (&slow).write_all(head.as_bytes()).unwrap();
     let inside =
         |node: &RunningNode| node.ask("GET", "/admin/status", "").json()["http_requests_inside"].as_u64();

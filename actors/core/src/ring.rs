@@ -337,7 +337,8 @@ mod tests {
         #[test]
         fn indices_rise_with_partitions(exponent in 3u32..=16, a: u16, b: u16) {
             let size = RingSize::try_from(1 << exponent).unwrap();
-            let (a, b) = (Partition((u32::from(a) % size.count() as u32) as u16), Partition((u32::from(b) % size.count() as u32) as u16));
+            let within = |p: u16| Partition((u32::from(p) % size.count() as u32) as u16);
+            let (a, b) = (within(a), within(b));
             prop_assert_eq!(a.cmp(&b), size.index_of(a).cmp(&size.index_of(b)));
         }
     }

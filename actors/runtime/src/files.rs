@@ -37,7 +37,10 @@ pub enum FileError {
         reason: WireError,
     },
     /// It was written by a release that knows more.
-    #[error("{} has version {version}, which this release of ringwork does not know: start a newer one", path.display())]
+    #[error(
+        "{} has version {version}, which this release of ringwork does not know: start a newer one",
+        path.display()
+    )]
     Newer {
         /// Which file.
         path: PathBuf,

@@ -11,6 +11,7 @@
 
 pub mod coordinator;
 pub mod files;
+mod identity;
 pub mod messages;
 pub mod node;
 pub mod post;

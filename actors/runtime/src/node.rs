@@ -3,7 +3,8 @@
 //! any module.
 
 use crate::coordinator::Service;
-use crate::files::{self, FileError, NumberFile};
+use crate::files::{FileError, NumberFile};
+use crate::identity::{BOOTS_MAX, Identity, count_boot, identify, lock};
 use crate::messages::Request;
 use crate::post::{Full, Postbox};
 use crate::randomness::Randomness;
@@ -17,20 +18,18 @@ use crate::time::{Clock, HybridClock};
 use crate::vnode_master::{MasterMessage, Routes, VnodeMaster};
 use crate::watch::Watchers;
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use ringwork_core::clock::hybrid::{HybridTime, Stamp};
 use ringwork_core::ids::{Boot, ClusterId, Generation, NodeId, Partition, RequestId};
 use ringwork_core::limits::SERVICE_NAME_BYTES_MAX;
 use ringwork_core::quorum::QuorumDefaults;
 use ringwork_core::ring::{RingSize, RingView};
 use ringwork_core::store::memory::MemoryStore;
-use ringwork_core::store::{KeyspaceId, Store, StoreError, Write};
+use ringwork_core::store::{KeyspaceId, Store, StoreError};
 use ringwork_core::vnode::{Item, Vnode};
-use ringwork_core::wire::Kind;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::File;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -38,12 +37,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
-
-const IDENTITY_FILE_VERSION: u16 = 1;
-/// The node keyspace's key under which the number of the last boot lies.
-const BOOT_KEY: &[u8] = b"boot";
-/// Message ids carry 24 bits of the boot number.
-const BOOTS_MAX: u32 = (1 << 24) - 1;
 
 /// How long a start may take for keyspaces that are not there yet. Enough for the 64 of a default ring on any
 /// disk; a first start of a large ring is not held up for longer.
@@ -133,7 +126,10 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The directory belongs to a running node.
-    #[error("{} is in use by another process: is this node running already? Stop it, or choose another node.data_dir", .0.display())]
+    #[error(
+        "{} is in use by another process: is this node running already? Stop it, or choose another \
+         node.data_dir", .0.display()
+    )]
     InUse(PathBuf),
     /// The ring has another size than configured.
     #[error(
@@ -153,7 +149,10 @@ pub enum StartError {
              very directory; without it the data cannot be served", .0.display())]
     Missing(PathBuf),
     /// Too many starts.
-    #[error("{} has been started {BOOTS_MAX} times; message ids have no room for more: begin a new data directory", .0.display())]
+    #[error(
+        "{} has been started {BOOTS_MAX} times; message ids have no room for more: begin a new data directory",
+        .0.display()
+    )]
     Boots(PathBuf),
     /// No random bytes.
     #[error("the operating system gives no random bytes: {0}")]
@@ -166,18 +165,6 @@ pub enum StartError {
         "service name {0:?} is not 1 to {SERVICE_NAME_BYTES_MAX} lower-case letters and digits, or is taken"
     )]
     ServiceName(&'static str),
-}
-
-/// Who this data directory is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Identity {
-    node: NodeId,
-    boot: Boot,
-    /// The machine's boot id at the last start: tells whether unsynced writes may be lost.
-    machine_boot: String,
-    stopped_in_peace: bool,
-    /// Whether every acknowledged write of this life was synced.
-    synced: bool,
 }
 
 /// What all parts of a node share.
@@ -522,71 +509,6 @@ fn latest_generations(store: &dyn Store) -> Result<BTreeMap<(String, Partition),
         }
     }
     Ok(latest)
-}
-
-fn lock(directory: &Path) -> Result<File, StartError> {
-    fs::create_dir_all(directory).map_err(files::io_error(directory))?;
-    let path = directory.join("lock");
-    let file = File::create(&path).map_err(files::io_error(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse(directory.to_owned())),
-        Err(TryLockError::Error(source)) => Err(FileError::Io { path, source }.into()),
-    }
-}
-
-/// Counts this boot in the store as well, and says which it is. An identity file that was put back from before
-/// would otherwise give a boot number, and with it message ids, a second time.
-fn count_boot(store: &dyn Store, boot: Boot) -> Result<Boot, StoreError> {
-    let own = store.open(&KeyspaceId::Node)?;
-    let kept = own.tree.get(BOOT_KEY)?;
-    let kept = kept.and_then(|bytes| <[u8; 4]>::try_from(bytes.as_ref()).ok()).map_or(0, u32::from_be_bytes);
-    let boot = Boot(boot.0.max(kept.saturating_add(1)));
-    let value = Some(Bytes::copy_from_slice(&boot.0.to_be_bytes()));
-    store.commit(&mut vec![Write { tree: own.slot, key: Bytes::from_static(BOOT_KEY), value }])?;
-    Ok(boot)
-}
-
-/// The identity of this life, not kept yet, and that of the life before.
-fn identify(
-    directory: Option<&Path>,
-    randomness: &Randomness,
-    synced: bool,
-) -> Result<(Identity, Option<Identity>), StartError> {
-    let machine_boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let before: Option<Identity> = match directory {
-        Some(d) => files::read_whole(&d.join("identity"), Kind::Identity, IDENTITY_FILE_VERSION)?,
-        None => None,
-    };
-    let before = match (before, directory) {
-        (None, Some(directory)) => {
-            if ["ring", "store", "commit-mark"].iter().any(|name| directory.join(name).exists()) {
-                return Err(StartError::Missing(directory.join("identity")));
-            }
-            let node = NodeId::from_random(randomness.bytes().map_err(StartError::Randomness)?);
-            let machine_boot = machine_boot.clone();
-            // The first file of a directory: from now on whatever else is missing is missed.
-            let birth = Identity { node, boot: Boot(0), machine_boot, stopped_in_peace: true, synced };
-            birth.keep(directory)?;
-            Some(birth)
-        }
-        (before, _) => before,
-    };
-    let node = match &before {
-        Some(before) => before.node,
-        None => NodeId::from_random(randomness.bytes().map_err(StartError::Randomness)?),
-    };
-    let boot = Boot(before.as_ref().map_or(0, |b| b.boot.0) + 1);
-    if boot.0 > BOOTS_MAX {
-        return Err(StartError::Boots(directory.unwrap_or(Path::new("memory")).to_owned()));
-    }
-    Ok((Identity { node, boot, machine_boot, stopped_in_peace: false, synced }, before))
-}
-
-impl Identity {
-    fn keep(&self, directory: &Path) -> Result<(), FileError> {
-        files::write_whole(&directory.join("identity"), Kind::Identity, IDENTITY_FILE_VERSION, self)
-    }
 }
 
 /// A node that runs.

@@ -190,7 +190,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn both_engines_hold_what_a_plain_map_would(batches in prop::collection::vec(prop::collection::vec(step(), 1..6), 1..12)) {
+    fn both_engines_hold_what_a_plain_map_would(
+        batches in prop::collection::vec(prop::collection::vec(step(), 1..6), 1..12)
+    ) {
         let (disk, _directory) = disk();
         let memory = MemoryStore::new();
         let mut model: BTreeMap<u8, BTreeMap<Vec<u8>, Vec<u8>>> = BTreeMap::new();
@@ -224,7 +226,8 @@ proptest! {
                 prop_assert_eq!(&scan(&*open.tree, &KeyRange::all(), Direction::Ascending), &expected);
                 let (low, high) = (vec![2u8], vec![6u8]);
                 let within: Pairs = expected.iter().filter(|(k, _)| *k >= low && *k < high).rev().cloned().collect();
-                let range = KeyRange { start: Bound::Included(low.clone().into()), end: Bound::Excluded(high.clone().into()) };
+                let (start, end) = (Bound::Included(low.clone().into()), Bound::Excluded(high.clone().into()));
+                let range = KeyRange { start, end };
                 prop_assert_eq!(&scan(&*open.tree, &range, Direction::Descending), &within);
             }
         }
