@@ -238,3 +238,46 @@ fn a_page_that_was_wasted_below_another_replicas_mark_goes_on_above_it() {
     let last = read_all(&beds, &before).0;
     assert_eq!((last.items, last.more), (Vec::new(), false));
 }
+
+/// A reader that counts the rows it is shown.
+struct CountingRows<'a> {
+    inner: &'a dyn Read,
+    rows: std::cell::Cell<usize>,
+}
+
+impl Read for CountingRows<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<bytes::Bytes>, ringwork_core::store::StoreError> {
+        self.rows.set(self.rows.get() + 1);
+        self.inner.get(key)
+    }
+
+    fn scan(
+        &self,
+        range: &ringwork_core::store::KeyRange,
+        direction: ringwork_core::store::Direction,
+        visit: ringwork_core::store::Visit<'_>,
+    ) -> Result<(), ringwork_core::store::StoreError> {
+        self.inner.scan(range, direction, &mut |key, value| {
+            self.rows.set(self.rows.get() + 1);
+            visit(key, value)
+        })
+    }
+}
+
+#[test]
+fn a_page_reads_its_own_rows_whatever_the_length_of_the_log() {
+    for length in [300u64, 3_000, 30_000] {
+        let mut bed = Bed::new();
+        for ms in 1..=length {
+            bed.merge(message(USER, id_at(ms), "x"));
+        }
+        for backward in [false, true] {
+            let (after, before) = (Some(id_at(length / 3)), Some(id_at(length / 3 * 2)));
+            let query = PageQuery { user: USER.into(), after, before, limit: 100, backward, exact: true };
+            let reader = CountingRows { inner: &bed.chat.store, rows: std::cell::Cell::new(0) };
+            let page = read_page(&reader, &query, PageBounds::default()).unwrap();
+            assert_eq!(page.items.len(), 100.min(length as usize / 3 - 1));
+            assert!(reader.rows.get() <= page.items.len() + 8, "{} rows read of {length}", reader.rows.get());
+        }
+    }
+}
