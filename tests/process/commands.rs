@@ -104,6 +104,20 @@ fn bench_measures_a_node_and_its_cpu_time() {
     node.stop();
 }
 
+/// Who waits to be asked expires nothing.
+#[test]
+fn with_retention_every_vnode_runs_without_being_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = RunningNode::start(&directory.path().join("data"), &["chat.retention.count=5"]);
+    let running = || node.ask("GET", "/admin/status", "").json()["vnodes_running"].as_u64();
+    let begun = std::time::Instant::now();
+    while running() != Some(64) {
+        assert!(begun.elapsed() < crate::node::PATIENCE, "{:?} of 64 run", running());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    node.stop();
+}
+
 #[test]
 fn every_command_explains_itself_with_an_example() {
     for command in [

@@ -1,6 +1,7 @@
 //! What is recorded, what is compared, and how the audit ends.
 
 use super::super::disk::{DiskOptions, DiskStore};
+use super::layout::listed_tables;
 use super::*;
 use bytes::Bytes;
 use ringwork_core::store::{KeyspaceId, Store, Write};

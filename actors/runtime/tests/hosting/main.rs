@@ -4,241 +4,28 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 #![allow(clippy::disallowed_methods)] // a slow store sleeps, and the tests' own threads are not the node's
 
-use ringwork_core::ids::Partition;
-use ringwork_core::keyspace::{Keyspace, Snapshot};
+mod stores;
+mod summit;
+
 use ringwork_core::quorum::{Count, QuorumDefaults, QuorumOptions, Refusal, Verdict};
 use ringwork_core::ring::RingSize;
+use ringwork_core::store::Store;
 use ringwork_core::store::memory::MemoryStore;
-use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, OpenTree, Store, StoreError, Write};
 use ringwork_core::testing::check_laws;
-use ringwork_core::vnode::{After, Item, Merged, Outcome, Resolution, Turn, Vnode};
-use ringwork_core::wire::Wire;
 use ringwork_runtime::coordinator::{ReadFailure, Service};
+use ringwork_runtime::messages::{ReplyTo, Sink, VnodeAnswer};
 use ringwork_runtime::node::{Keep, Node, NodeLimits, NodeOptions, StartError};
 use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::Placement;
 use ringwork_runtime::storage::{Durability, QueueLimits};
 use ringwork_runtime::time::Clock;
 use ringwork_runtime::watch::Heard;
-use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Highest {
-    name: String,
-    number: u64,
-}
-
-impl Wire for Highest {
-    const VERSION: u16 = 1;
-}
-
-impl Item for Highest {
-    fn routing_key(&self) -> &[u8] {
-        self.name.as_bytes()
-    }
-    fn key(&self) -> Vec<u8> {
-        self.name.clone().into_bytes()
-    }
-    fn join(self, other: Self) -> Self {
-        Self { number: self.number.max(other.number), name: self.name }
-    }
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Ask {
-    Get(String),
-    GetOnThePool(String),
-    /// Adds one, under a dot.
-    Raise(String),
-    /// Adds one at every tick until the number is reached.
-    RaiseTo(String, u64),
-    Panic,
-    PanicAfterWriting(String),
-    PanicOnThePool,
-}
-
-impl Wire for Ask {
-    const VERSION: u16 = 1;
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-enum Told {
-    Number(u64),
-    Dot(u64, u64),
-}
-
-impl Wire for Told {
-    const VERSION: u16 = 1;
-}
-
-struct Summit {
-    store: Keyspace,
-}
-
-fn number(bytes: Option<bytes::Bytes>) -> u64 {
-    bytes.and_then(|b| <[u8; 8]>::try_from(b.as_ref()).ok()).map_or(0, u64::from_be_bytes)
-}
-
-impl Summit {
-    fn raise(&mut self, name: &str) -> Result<Highest, StoreError> {
-        let next = number(self.store.get(name.as_bytes())?) + 1;
-        self.store.put(name.as_bytes().to_vec(), next.to_be_bytes().to_vec());
-        Ok(Highest { name: name.to_owned(), number: next })
-    }
-}
-
-impl Vnode for Summit {
-    const SERVICE: &'static str = "summit";
-    type Config = ();
-    type Command = Ask;
-    type Reply = Told;
-    type Item = Highest;
-    type Error = StoreError;
-
-    fn init(_: Partition, _: &(), store: Keyspace) -> Result<Self, StoreError> {
-        Ok(Self { store })
-    }
-
-    fn handle_command(
-        &mut self,
-        command: Ask,
-        turn: &mut Turn<'_, Self>,
-    ) -> Result<Outcome<Self>, StoreError> {
-        match command {
-            Ask::Get(name) => Ok(Outcome::Reply(Told::Number(number(self.store.get(name.as_bytes())?)))),
-            Ask::GetOnThePool(name) => Ok(Outcome::Offload(Box::new(move |snapshot| {
-                Ok(After::Reply(Told::Number(number(snapshot.get(name.as_bytes())?))))
-            }))),
-            Ask::Raise(name) => {
-                let item = self.raise(&name)?;
-                let dot = turn.dot();
-                assert!(turn.touched(item));
-                Ok(Outcome::Reply(Told::Dot(dot.actor.0, dot.counter)))
-            }
-            Ask::RaiseTo(name, goal) => {
-                let item = self.raise(&name)?;
-                if item.number < goal {
-                    turn.later(Duration::from_millis(1), Ask::RaiseTo(name, goal));
-                }
-                assert!(turn.touched(item));
-                Ok(Outcome::Nothing)
-            }
-            Ask::Panic => panic!("planted"),
-            Ask::PanicAfterWriting(name) => {
-                self.store.put(name.into_bytes(), u64::MAX.to_be_bytes().to_vec());
-                panic!("planted after a write")
-            }
-            Ask::PanicOnThePool => Ok(Outcome::Offload(Box::new(|_| panic!("planted on the pool")))),
-        }
-    }
-
-    fn merge(&mut self, item: Highest) -> Result<Merged, StoreError> {
-        if number(self.store.get(item.name.as_bytes())?) >= item.number {
-            return Ok(Merged::Unchanged);
-        }
-        self.store.put(item.name.into_bytes(), item.number.to_be_bytes().to_vec());
-        Ok(Merged::Changed)
-    }
-
-    fn fold(
-        snapshot: &Snapshot,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(Highest) -> Flow,
-    ) -> Result<(), StoreError> {
-        snapshot.scan(range, Direction::Ascending, &mut |key, value| {
-            let name = String::from_utf8_lossy(key).into_owned();
-            visit(Highest { name, number: number(Some(bytes::Bytes::copy_from_slice(value))) })
-        })
-    }
-
-    fn is_empty(&self) -> Result<bool, StoreError> {
-        let mut empty = true;
-        self.store.scan(&KeyRange::all(), Direction::Ascending, &mut |_, _| {
-            empty = false;
-            Flow::Break(())
-        })?;
-        Ok(empty)
-    }
-
-    fn delete(&mut self) -> Result<(), StoreError> {
-        let mut keys = Vec::new();
-        self.store.scan(&KeyRange::all(), Direction::Ascending, &mut |key, _| {
-            keys.push(key.to_vec());
-            Flow::Continue(())
-        })?;
-        keys.into_iter().for_each(|key| self.store.remove(key));
-        Ok(())
-    }
-
-    fn resolve(command: &Ask, replies: &[Told]) -> Option<Resolution<Self>> {
-        let (Ask::Get(name) | Ask::GetOnThePool(name)) = command else { return None };
-        let of = |told: &Told| if let Told::Number(number) = told { *number } else { 0 };
-        let best = replies.iter().map(of).max()?;
-        let lacking = replies.iter().enumerate().filter(|(_, told)| of(told) < best);
-        let item = || Highest { name: name.clone(), number: best };
-        Some(Resolution {
-            reply: Told::Number(best),
-            repairs: lacking.map(|(place, _)| (place, item())).collect(),
-        })
-    }
-}
-
-/// Memory that takes its time, as a disk under load does.
-struct SlowStore {
-    inner: MemoryStore,
-    commit_ms: Arc<AtomicU64>,
-}
-
-impl Store for SlowStore {
-    fn open(&self, keyspace: &KeyspaceId) -> Result<OpenTree, StoreError> {
-        self.inner.open(keyspace)
-    }
-    fn keyspaces(&self) -> Result<Vec<KeyspaceId>, StoreError> {
-        self.inner.keyspaces()
-    }
-    fn commit(&self, writes: &mut Vec<Write>) -> Result<(), StoreError> {
-        std::thread::sleep(Duration::from_millis(self.commit_ms.load(Ordering::Relaxed)));
-        self.inner.commit(writes)
-    }
-    fn sync(&self) -> Result<(), StoreError> {
-        self.inner.sync()
-    }
-    fn drop_keyspace(&self, keyspace: &KeyspaceId) -> Result<(), StoreError> {
-        self.inner.drop_keyspace(keyspace)
-    }
-}
-
-/// A store whose commits fail from some point on.
-struct FailingStore {
-    inner: MemoryStore,
-    commits_left: AtomicU64,
-}
-
-impl Store for FailingStore {
-    fn open(&self, keyspace: &KeyspaceId) -> Result<OpenTree, StoreError> {
-        self.inner.open(keyspace)
-    }
-    fn keyspaces(&self) -> Result<Vec<KeyspaceId>, StoreError> {
-        self.inner.keyspaces()
-    }
-    fn commit(&self, writes: &mut Vec<Write>) -> Result<(), StoreError> {
-        if self.commits_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_err()
-        {
-            return Err(StoreError::Broken("no space left on the test's device".into()));
-        }
-        self.inner.commit(writes)
-    }
-    fn sync(&self) -> Result<(), StoreError> {
-        self.inner.sync()
-    }
-    fn drop_keyspace(&self, keyspace: &KeyspaceId) -> Result<(), StoreError> {
-        self.inner.drop_keyspace(keyspace)
-    }
-}
+use stores::{FailingStore, SlowStore};
+use summit::{Ask, Highest, Summit, Told};
 
 fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
     NodeOptions {
@@ -380,6 +167,53 @@ fn a_panic_costs_one_vnode_and_the_next_request_is_served_from_the_store() {
         assert_eq!(node.core().telemetry.vnode_restarts.value(), 2);
         stop(node).await;
     });
+}
+
+/// What the dead vnode had handed over is in the store before its successor looks.
+#[test]
+fn a_restarted_vnode_sees_the_writes_that_were_under_way_when_it_died() {
+    run(async {
+        let commit_ms = Arc::new(AtomicU64::new(0));
+        let slow = SlowStore { inner: MemoryStore::new(), commit_ms: commit_ms.clone() };
+        let (node, summit) = start(options(Placement::Own(1), Arc::new(slow))).await;
+        let one = QuorumOptions { n_val: Some(1), ..QuorumOptions::default() };
+        summit.key(b"k2").quorum(one).merge(item("k2", 1)).await.unwrap();
+        commit_ms.store(200, Ordering::Relaxed);
+        let writing = actix_rt::spawn({
+            let summit = summit.clone();
+            async move { summit.key(b"k2").quorum(one).merge(item("k2", 7)).await.unwrap().verdict }
+        });
+        eventually("a write waits", async || node.core().storage.waiting().0 > 0).await;
+        let _ = summit.key(b"k2").quorum(one).run(Ask::Panic).await.unwrap();
+        let read = summit.key(b"k2").quorum(one).read(Ask::Get("k2".into())).await.unwrap();
+        assert_eq!(read, Ok(Told::Number(7)));
+        assert_eq!(writing.await.unwrap(), Verdict::Done);
+        commit_ms.store(0, Ordering::Relaxed);
+        stop(node).await;
+    });
+}
+
+#[derive(Default)]
+struct Answers(std::sync::Mutex<Vec<&'static str>>);
+
+impl Sink<Summit> for Answers {
+    fn answer(&self, _: usize, answer: VnodeAnswer<Summit>) {
+        self.0.lock().unwrap().push(match answer {
+            VnodeAnswer::Refused(_) => "refused",
+            VnodeAnswer::Failed(_) => "unknown",
+            _ => "something else",
+        });
+    }
+}
+
+#[test]
+fn a_reply_that_is_lost_says_refused_before_its_turn_and_unknown_after() {
+    let heard = Arc::new(Answers::default());
+    drop(ReplyTo::new(heard.clone(), 0));
+    let mut begun = ReplyTo::new(heard.clone(), 0);
+    begun.begin();
+    drop(begun);
+    assert_eq!(*heard.0.lock().unwrap(), ["refused", "unknown"]);
 }
 
 #[test]

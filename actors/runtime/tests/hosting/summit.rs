@@ -1,0 +1,171 @@
+//! A module of the tests' own: it keeps the largest number it has seen under each name, which is about the smallest
+//! thing that merges. Some of its commands panic on purpose.
+
+use ringwork_core::ids::Partition;
+use ringwork_core::keyspace::{Keyspace, Snapshot};
+use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
+use ringwork_core::vnode::{After, Item, Merged, Outcome, Resolution, Turn, Vnode};
+use ringwork_core::wire::Wire;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Highest {
+    pub(crate) name: String,
+    pub(crate) number: u64,
+}
+
+impl Wire for Highest {
+    const VERSION: u16 = 1;
+}
+
+impl Item for Highest {
+    fn routing_key(&self) -> &[u8] {
+        self.name.as_bytes()
+    }
+    fn key(&self) -> Vec<u8> {
+        self.name.clone().into_bytes()
+    }
+    fn join(self, other: Self) -> Self {
+        Self { number: self.number.max(other.number), name: self.name }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    Get(String),
+    GetOnThePool(String),
+    /// Adds one, under a dot.
+    Raise(String),
+    /// Adds one at every tick until the number is reached.
+    RaiseTo(String, u64),
+    Panic,
+    PanicAfterWriting(String),
+    PanicOnThePool,
+}
+
+impl Wire for Ask {
+    const VERSION: u16 = 1;
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) enum Told {
+    Number(u64),
+    Dot(u64, u64),
+}
+
+impl Wire for Told {
+    const VERSION: u16 = 1;
+}
+
+pub(crate) struct Summit {
+    store: Keyspace,
+}
+
+fn number(bytes: Option<bytes::Bytes>) -> u64 {
+    bytes.and_then(|b| <[u8; 8]>::try_from(b.as_ref()).ok()).map_or(0, u64::from_be_bytes)
+}
+
+impl Summit {
+    fn raise(&mut self, name: &str) -> Result<Highest, StoreError> {
+        let next = number(self.store.get(name.as_bytes())?) + 1;
+        self.store.put(name.as_bytes().to_vec(), next.to_be_bytes().to_vec());
+        Ok(Highest { name: name.to_owned(), number: next })
+    }
+}
+
+impl Vnode for Summit {
+    const SERVICE: &'static str = "summit";
+    type Config = ();
+    type Command = Ask;
+    type Reply = Told;
+    type Item = Highest;
+    type Error = StoreError;
+
+    fn init(_: Partition, _: &(), store: Keyspace) -> Result<Self, StoreError> {
+        Ok(Self { store })
+    }
+
+    fn handle_command(
+        &mut self,
+        command: Ask,
+        turn: &mut Turn<'_, Self>,
+    ) -> Result<Outcome<Self>, StoreError> {
+        match command {
+            Ask::Get(name) => Ok(Outcome::Reply(Told::Number(number(self.store.get(name.as_bytes())?)))),
+            Ask::GetOnThePool(name) => Ok(Outcome::Offload(Box::new(move |snapshot| {
+                Ok(After::Reply(Told::Number(number(snapshot.get(name.as_bytes())?))))
+            }))),
+            Ask::Raise(name) => {
+                let item = self.raise(&name)?;
+                let dot = turn.dot();
+                assert!(turn.touched(item));
+                Ok(Outcome::Reply(Told::Dot(dot.actor.0, dot.counter)))
+            }
+            Ask::RaiseTo(name, goal) => {
+                let item = self.raise(&name)?;
+                if item.number < goal {
+                    turn.later(Duration::from_millis(1), Ask::RaiseTo(name, goal));
+                }
+                assert!(turn.touched(item));
+                Ok(Outcome::Nothing)
+            }
+            Ask::Panic => panic!("planted"),
+            Ask::PanicAfterWriting(name) => {
+                self.store.put(name.into_bytes(), u64::MAX.to_be_bytes().to_vec());
+                panic!("planted after a write")
+            }
+            Ask::PanicOnThePool => Ok(Outcome::Offload(Box::new(|_| panic!("planted on the pool")))),
+        }
+    }
+
+    fn merge(&mut self, item: Highest) -> Result<Merged, StoreError> {
+        if number(self.store.get(item.name.as_bytes())?) >= item.number {
+            return Ok(Merged::Unchanged);
+        }
+        self.store.put(item.name.into_bytes(), item.number.to_be_bytes().to_vec());
+        Ok(Merged::Changed)
+    }
+
+    fn fold(
+        snapshot: &Snapshot,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(Highest) -> Flow,
+    ) -> Result<(), StoreError> {
+        snapshot.scan(range, Direction::Ascending, &mut |key, value| {
+            let name = String::from_utf8_lossy(key).into_owned();
+            visit(Highest { name, number: number(Some(bytes::Bytes::copy_from_slice(value))) })
+        })
+    }
+
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        let mut empty = true;
+        self.store.scan(&KeyRange::all(), Direction::Ascending, &mut |_, _| {
+            empty = false;
+            Flow::Break(())
+        })?;
+        Ok(empty)
+    }
+
+    fn delete(&mut self) -> Result<(), StoreError> {
+        let mut keys = Vec::new();
+        self.store.scan(&KeyRange::all(), Direction::Ascending, &mut |key, _| {
+            keys.push(key.to_vec());
+            Flow::Continue(())
+        })?;
+        keys.into_iter().for_each(|key| self.store.remove(key));
+        Ok(())
+    }
+
+    fn resolve(command: &Ask, replies: &[Told]) -> Option<Resolution<Self>> {
+        let (Ask::Get(name) | Ask::GetOnThePool(name)) = command else { return None };
+        let of = |told: &Told| if let Told::Number(number) = told { *number } else { 0 };
+        let best = replies.iter().map(of).max()?;
+        let lacking = replies.iter().enumerate().filter(|(_, told)| of(told) < best);
+        let item = || Highest { name: name.clone(), number: best };
+        Some(Resolution {
+            reply: Told::Number(best),
+            repairs: lacking.map(|(place, _)| (place, item())).collect(),
+        })
+    }
+}
