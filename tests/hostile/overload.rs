@@ -3,10 +3,12 @@
 
 use crate::client::{Answer, Connection, send};
 use crate::rows::keyed;
-use crate::server::{SlowStore, TestServer, open_files_max, run, settings, within};
+use crate::server::{DEADLINE, SlowStore, TestServer, Turn, open_files_max, run, settings, within};
 use ringwork::settings::Span;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -17,18 +19,22 @@ const INSIDE_MAX: u64 = 256;
 const QUEUE_WRITES_MAX: u64 = 512;
 /// The queue's bound is asked before a turn and may be exceeded by one turn of each shard; a send writes one row.
 const QUEUE_WRITES_OVER_MAX: u64 = 8;
-/// What a client that waits may cost, on both sides, which are in this process. The node has buffers of 8 KiB for
-/// each direction and the connection's own state; on our side there is a socket and no buffer.
+/// What a client that waits may cost the node: buffers of 8 KiB for each direction and the connection's own state.
 const CLIENT_BYTES_MAX: usize = 32 * 1024;
 /// What the work may cost beyond that, however many ask: 256 requests inside with bodies of up to 64 KiB and three
-/// copies of a text of up to 16 KiB make 28 MiB. Our own side adds a request, an answer and a task for each
-/// client, about 2 KiB, so 20 MiB for all. If each request was taken in, this would be ten times as much.
+/// copies of a text of up to 16 KiB make 28 MiB, and as much again for answers and the allocator's own pages. If
+/// each request was taken in, this would be ten times as much.
 const WORK_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Each client is a socket here and one at the node; some files more are open anyway.
+/// Says to this very program that it is to be the node.
+const NODE_VARIABLE: &str = "RINGWORK_TEST_OVERLOADED_NODE";
+const NODE_TEST: &str = "overload::the_node_that_is_overloaded";
+const ADDRESS_WORD: &str = "the node listens on ";
+
+/// Each client is a socket here, and one at the node; some files more are open anyway.
 fn clients() -> usize {
     let files = open_files_max();
-    let clients = CLIENTS.min(files.saturating_sub(600) as usize / 2);
+    let clients = CLIENTS.min(files.saturating_sub(600) as usize);
     assert!(clients >= CLIENTS_MIN, "{files} open files are too few: raise the limit (ulimit -n)");
     if clients < CLIENTS {
         // Past the test harness, which would keep it for itself.
@@ -39,8 +45,84 @@ fn clients() -> usize {
     clients
 }
 
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux says how much memory is in use");
+/// The node in a process of its own: ten thousand sockets for each side, and memory that is the node's alone.
+struct NodeProcess {
+    child: Child,
+    address: SocketAddr,
+    _turn: Turn,
+}
+
+impl NodeProcess {
+    fn start() -> Self {
+        let turn = Turn::alone();
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", NODE_TEST, "--nocapture"])
+            .env(NODE_VARIABLE, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program runs once more");
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut said = lines.map_while(Result::ok);
+        let address = said.find_map(|line| line.split_once(ADDRESS_WORD)?.1.parse().ok());
+        // Whatever else it says must not fill the pipe.
+        std::thread::spawn(move || said.for_each(drop));
+        Self { child, address: address.expect("the node listens"), _turn: turn }
+    }
+
+    fn make_the_store_fast(&mut self) {
+        writeln!(self.child.stdin.as_mut().expect("its input"), "fast").expect("the node is there");
+    }
+
+    /// Ends it; it looks itself whether it has come to harm.
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < DEADLINE {
+            if let Some(status) = self.child.try_wait().expect("the node's end") {
+                return assert!(status.success(), "the node came to harm: {status}");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("the node does not end");
+    }
+
+    fn resident_bytes(&self) -> usize {
+        resident_bytes(self.child.id())
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The other half of the test below, in a process of its own; by itself it only shows that such a node stops.
+#[test]
+fn the_node_that_is_overloaded() {
+    let store = SlowStore::new(20);
+    let mut settings = settings();
+    settings.http.requests_in_flight_max = INSIDE_MAX as usize;
+    settings.store.queue_writes_max = QUEUE_WRITES_MAX as usize;
+    settings.http.workers = 2;
+    // All connect before anybody sends.
+    settings.http.head_timeout = Span::from_secs(60);
+    let server = TestServer::start_alone_over(settings, Arc::new(store.clone()));
+    if std::env::var_os(NODE_VARIABLE).is_some() {
+        let _ = writeln!(std::io::stdout(), "{ADDRESS_WORD}{}", server.address);
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            assert_eq!(line, "fast");
+            store.take_from_now_on(0);
+        }
+    }
+    run(server.assert_unharmed());
+}
+
+fn resident_bytes(pid: u32) -> usize {
+    let path = format!("/proc/{pid}/statm");
+    let statm = std::fs::read_to_string(path).expect("Linux says how much memory is in use");
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
 }
 
@@ -54,18 +136,17 @@ struct Peaks {
 }
 
 impl Peaks {
-    async fn look(&mut self, watcher: &mut Connection) {
+    async fn look(&mut self, watcher: &mut Connection, node: &NodeProcess) {
         let status = watcher.get("/admin/status").await.json();
         let number = |name: &str| status[name].as_u64().expect("a number");
         self.inside = self.inside.max(number("http_requests_inside"));
         self.queue = self.queue.max(number("storage_queue_writes"));
-        self.resident = self.resident.max(resident_bytes());
+        self.resident = self.resident.max(node.resident_bytes());
         self.looks += 1;
     }
 }
 
-async fn connect_all(server: &TestServer, clients: usize) -> Vec<Connection> {
-    let address = server.address;
+async fn connect_all(address: SocketAddr, clients: usize) -> Vec<Connection> {
     let mut connected = Vec::with_capacity(clients);
     let mut connecting = JoinSet::new();
     for _ in 0..clients {
@@ -122,21 +203,14 @@ async fn log(client: &mut Connection) -> BTreeMap<String, usize> {
 fn an_excess_is_refused_and_what_was_acknowledged_is_there_once() {
     let clients = clients();
     run(async {
-        let store = SlowStore::new(20);
-        let mut settings = settings();
-        settings.http.requests_in_flight_max = INSIDE_MAX as usize;
-        settings.store.queue_writes_max = QUEUE_WRITES_MAX as usize;
-        settings.http.workers = 2;
-        // All connect before anybody sends.
-        settings.http.head_timeout = Span::from_secs(60);
-        let server = TestServer::start_alone_over(settings, Arc::new(store.clone()));
-        let mut watcher = Connection::open(server.address).await;
+        let mut node = NodeProcess::start();
+        let mut watcher = Connection::open(node.address).await;
         for user in 0..USERS {
             assert_eq!(watcher.send(&format!("user{user}"), "first").await.status, 201);
         }
-        let idle = resident_bytes();
-        let connections = within("all connect", connect_all(&server, clients)).await;
-        let connected = resident_bytes();
+        let idle = node.resident_bytes();
+        let connections = within("all connect", connect_all(node.address, clients)).await;
+        let connected = node.resident_bytes();
 
         let mut sends = JoinSet::new();
         for (number, mut connection) in connections.into_iter().enumerate() {
@@ -152,7 +226,7 @@ fn an_excess_is_refused_and_what_was_acknowledged_is_there_once() {
         let mut outcomes = BTreeMap::<u16, Vec<(String, Answer)>>::new();
         within("everybody is answered", async {
             while !sends.is_empty() {
-                peaks.look(&mut watcher).await;
+                peaks.look(&mut watcher, &node).await;
                 while let Some(sent) = sends.try_join_next() {
                     let (text, answer) = sent.expect("the answer is one of those allowed");
                     outcomes.entry(answer.status).or_default().push((text, answer));
@@ -169,7 +243,7 @@ fn an_excess_is_refused_and_what_was_acknowledged_is_there_once() {
         assert!(per_client <= CLIENT_BYTES_MAX, "{per_client} bytes for each client, {seen}");
         assert!(work <= WORK_BYTES_MAX, "{work} bytes beyond the {connected} of the connections, {seen}");
 
-        store.take_from_now_on(0);
+        node.make_the_store_fast();
         assert_eq!(watcher.send("user0", "afterwards").await.status, 201, "all is well again");
         let of = |status: u16| outcomes.get(&status).into_iter().flatten();
         let before = log(&mut watcher).await;
@@ -188,7 +262,8 @@ fn an_excess_is_refused_and_what_was_acknowledged_is_there_once() {
             assert_eq!(times(text), 1, "{text} was acknowledged");
         }
         assert_eq!((times("afterwards"), times("first")), (1, USERS));
-        server.assert_unharmed().await;
-        assert_eq!(server.status().await["http_requests_inside"], 1);
+        assert_eq!(watcher.get("/admin/status").await.json()["http_requests_inside"], 1);
+        drop(watcher);
+        node.end();
     });
 }

@@ -27,11 +27,19 @@ static PANICKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// Who measures the whole process must be alone in it.
 static TURNS: RwLock<()> = RwLock::new(());
 
-enum Turn {
+/// Leave to run while held, alone or beside others.
+pub(crate) enum Turn {
     #[expect(dead_code, reason = "held, not read")]
     Shared(RwLockReadGuard<'static, ()>),
     #[expect(dead_code, reason = "held, not read")]
     Alone(RwLockWriteGuard<'static, ()>),
+}
+
+impl Turn {
+    /// While no other test of this process runs.
+    pub(crate) fn alone() -> Self {
+        Self::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A node that listens. Dropped, it is stopped in peace.
@@ -72,7 +80,7 @@ impl TestServer {
         note_panics();
         open_files_max();
         let turn = match alone {
-            true => Turn::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner)),
+            true => Turn::alone(),
             false => Turn::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)),
         };
         let (stop, stopped) = oneshot::channel();
