@@ -21,6 +21,8 @@ pub const N_VAL_MAX: usize = 16;
 pub const N_VAL_DEFAULT: usize = 3;
 /// Bytes of a service's name: it names keyspaces on disk.
 pub const SERVICE_NAME_BYTES_MAX: usize = 32;
+/// How often a data directory may be started: message ids carry 24 bits of the boot number.
+pub const BOOTS_MAX: u32 = (1 << 24) - 1;
 /// How far ahead of the local clock a time from outside may lie before it is not believed.
 pub const CLOCK_AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
 /// Items that one turn may touch: a turn is microseconds of work, and its effects wait in memory.

@@ -2,10 +2,11 @@
 //! and a later one (nothing), and that no boot number is given twice. It does not know what is kept beside it.
 
 use crate::files::{self, FileError};
-use crate::node::StartError;
 use crate::randomness::Randomness;
+use crate::start_error::StartError;
 use bytes::Bytes;
 use ringwork_core::ids::{Boot, NodeId};
+use ringwork_core::limits::BOOTS_MAX;
 use ringwork_core::store::{KeyspaceId, Store, StoreError, Write};
 use ringwork_core::wire::Kind;
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,6 @@ use std::path::Path;
 const IDENTITY_FILE_VERSION: u16 = 1;
 /// The node keyspace's key under which the number of the last boot lies.
 const BOOT_KEY: &[u8] = b"boot";
-/// Message ids carry 24 bits of the boot number.
-pub(crate) const BOOTS_MAX: u32 = (1 << 24) - 1;
 
 /// Who this data directory is.
 #[derive(Clone, Debug, Serialize, Deserialize)]

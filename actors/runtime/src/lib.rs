@@ -18,6 +18,7 @@ pub mod post;
 pub mod randomness;
 pub mod ring_manager;
 pub mod spawner;
+pub mod start_error;
 pub mod storage;
 pub mod store;
 pub mod telemetry;

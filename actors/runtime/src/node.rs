@@ -3,13 +3,14 @@
 //! any module.
 
 use crate::coordinator::Service;
-use crate::files::{FileError, NumberFile};
-use crate::identity::{BOOTS_MAX, Identity, count_boot, identify, lock};
+use crate::files::NumberFile;
+use crate::identity::{Identity, count_boot, identify, lock};
 use crate::messages::Request;
 use crate::post::{Full, Postbox};
 use crate::randomness::Randomness;
 use crate::ring_manager::{self, RingManager};
 use crate::spawner::{Placement, Spawner};
+pub use crate::start_error::StartError;
 use crate::storage::{CommitMark, Durability, QueueLimits, Storage};
 use crate::store::disk::{DiskOptions, DiskStore, way_out};
 use crate::store::rescue::JournalRescue;
@@ -31,7 +32,7 @@ use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -113,58 +114,6 @@ impl Default for NodeLimits {
             watchers_max: 1024,
         }
     }
-}
-
-/// Why a node did not start. Nothing of it runs.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// One of its own files.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The directory belongs to a running node.
-    #[error(
-        "{} is in use by another process: is this node running already? Stop it, or choose another \
-         node.data_dir", .0.display()
-    )]
-    InUse(PathBuf),
-    /// The ring has another size than configured.
-    #[error(
-        "cluster.ring_size is {configured}, but the ring in {} was born with {kept} partitions, and a ring's size \
-         does not change: set cluster.ring_size = {kept}", file.as_deref().unwrap_or(Path::new("memory")).display()
-    )]
-    RingSize {
-        /// What the settings say.
-        configured: RingSize,
-        /// What is kept.
-        kept: RingSize,
-        /// Where.
-        file: Option<PathBuf>,
-    },
-    /// A file that this directory had is gone.
-    #[error("{} is missing, although this node has kept data beside it. Way out: restore it from a backup of this \
-             very directory; without it the data cannot be served", .0.display())]
-    Missing(PathBuf),
-    /// Too many starts.
-    #[error(
-        "{} has been started {BOOTS_MAX} times; message ids have no room for more: begin a new data directory",
-        .0.display()
-    )]
-    Boots(PathBuf),
-    /// No random bytes.
-    #[error("the operating system gives no random bytes: {0}")]
-    Randomness(std::io::Error),
-    /// No thread.
-    #[error("a thread cannot be started: {0}")]
-    Thread(std::io::Error),
-    /// A service's name cannot be used.
-    #[error(
-        "service name {0:?} is not 1 to {SERVICE_NAME_BYTES_MAX} lower-case letters and digits, or is taken"
-    )]
-    ServiceName(&'static str),
 }
 
 /// What all parts of a node share.

@@ -3,7 +3,7 @@
 //! the birth of a ring; membership will send it further ones.
 
 use crate::files::{self, FileError};
-use crate::node::StartError;
+use crate::start_error::StartError;
 use actix::{Actor, Context, Handler};
 use arc_swap::ArcSwap;
 use ringwork_core::ids::{ClusterId, NodeId};
