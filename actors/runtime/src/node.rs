@@ -11,7 +11,7 @@ use crate::randomness::Randomness;
 use crate::ring_manager::{self, RingManager};
 use crate::spawner::{Placement, Spawner};
 pub use crate::start_error::StartError;
-use crate::storage::{CommitMark, Durability, QueueLimits, Storage};
+use crate::storage::{CommitMark, Durability, QueueLimits, Storage, last_commit_ms};
 use crate::store::disk::{DiskOptions, DiskStore, way_out};
 use crate::store::rescue::JournalRescue;
 use crate::telemetry::Telemetry;
@@ -126,7 +126,7 @@ pub struct NodeCore {
     pub boot: Boot,
     /// Time.
     pub clock: Clock,
-    hybrid: HybridClock,
+    hybrid: Arc<HybridClock>,
     /// Random bytes.
     pub randomness: Randomness,
     /// Who owns what.
@@ -347,12 +347,21 @@ impl NodeBuilder {
             None => None,
         };
         identity.boot = Boot(identity.boot.0.max(count_boot(&*store, identity.boot)?.0));
+        let hybrid = Arc::new(HybridClock::new(options.clock.clone()));
+        // The wall clock may have been set back since: what is minted now must still sort above what is there.
+        if let Err(error) = hybrid.observe(HybridTime::at_ms(last_commit_ms(&*store)? + 1)) {
+            tracing::warn!(
+                %error,
+                "the clock has been set back since the last commit; new messages sort below older ones until it \
+                 has caught up"
+            );
+        }
         let storage = Storage::start(
             store.clone(),
             options.durability,
             options.queue,
             options.placement,
-            options.clock.clone(),
+            (options.clock.clone(), hybrid.clone()),
             telemetry.clone(),
             mark,
         )
@@ -368,7 +377,7 @@ impl NodeBuilder {
             id: identity.node,
             name: options.name,
             boot: identity.boot,
-            hybrid: HybridClock::new(options.clock.clone()),
+            hybrid,
             clock: options.clock,
             randomness: options.randomness,
             ring: view.clone(),

@@ -10,7 +10,7 @@
 
 use crate::spawner::{Placement, start_thread};
 use crate::telemetry::Telemetry;
-use crate::time::{Clock, Moment};
+use crate::time::{Clock, HybridClock, Moment};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use ringwork_core::store::{KeyspaceId, OpenTree, Store, StoreError, Write};
@@ -46,7 +46,8 @@ const BATCH_WRITES_MAX: usize = 4096;
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often the committer looks at the engine's own progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// The node keyspace's key under which the number of the last commit lies.
+/// The node keyspace's key under which lie, 8 bytes each, the number of the last commit and the latest time of
+/// the hybrid clock at any, in milliseconds.
 pub const COMMIT_NUMBER_KEY: &[u8] = b"commit-number";
 
 /// What became of a turn's writes.
@@ -93,12 +94,12 @@ impl Storage {
         durability: Durability,
         limits: QueueLimits,
         placement: Placement,
-        clock: Clock,
+        (clock, hybrid): (Clock, Arc<HybridClock>),
         telemetry: Arc<Telemetry>,
         mark: Option<CommitMark>,
     ) -> Result<Self, StoreError> {
         let node = store.open(&KeyspaceId::Node)?;
-        let number = read_commit_number(&node)?;
+        let (number, latest_ms) = read_last_commit(&node)?;
         if let Some(mark) = &mark {
             mark.check(number)?;
         }
@@ -117,6 +118,8 @@ impl Storage {
             store,
             node,
             number,
+            latest_ms,
+            hybrid,
             durability,
             clock: clock.clone(),
             telemetry,
@@ -204,12 +207,23 @@ fn stopped() -> StoreError {
     StoreError::Broken("the storage thread has ended".into())
 }
 
-fn read_commit_number(node: &OpenTree) -> Result<u64, StoreError> {
+/// The latest hybrid time of a commit in `store`, milliseconds since 1970; 0 when there is none. What was minted
+/// and committed lies at or below it.
+pub fn last_commit_ms(store: &dyn Store) -> Result<u64, StoreError> {
+    read_last_commit(&store.open(&KeyspaceId::Node)?).map(|(_, wall_ms)| wall_ms)
+}
+
+fn read_last_commit(node: &OpenTree) -> Result<(u64, u64), StoreError> {
     match node.tree.get(COMMIT_NUMBER_KEY)? {
-        None => Ok(0),
-        Some(bytes) => <[u8; 8]>::try_from(bytes.as_ref()).map(u64::from_be_bytes).map_err(|_| {
-            StoreError::Damaged("the store's own record of its last commit cannot be read".to_owned())
-        }),
+        None => Ok((0, 0)),
+        Some(bytes) => match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            (Some(number), Some(wall_ms)) if bytes.len() == 16 => {
+                Ok((u64::from_be_bytes(*number), u64::from_be_bytes(*wall_ms)))
+            }
+            _ => Err(StoreError::Damaged(
+                "the store's own record of its last commit cannot be read".to_owned(),
+            )),
+        },
     }
 }
 
@@ -217,6 +231,9 @@ struct Committer {
     store: Arc<dyn Store>,
     node: OpenTree,
     number: u64,
+    /// The latest hybrid time at which anything was committed; does not go back when the wall clock does.
+    latest_ms: u64,
+    hybrid: Arc<HybridClock>,
     durability: Durability,
     clock: Clock,
     telemetry: Arc<Telemetry>,
@@ -320,10 +337,11 @@ impl Committer {
             self.telemetry.storage_commits.increment();
             self.telemetry.storage_writes.add(writes.len() as u64);
             let number = self.number + 1;
+            self.latest_ms = self.latest_ms.max(self.hybrid.latest().milliseconds());
             writes.push(Write {
                 tree: self.node.slot,
                 key: Bytes::from_static(COMMIT_NUMBER_KEY),
-                value: Some(Bytes::copy_from_slice(&number.to_be_bytes())),
+                value: Some([number.to_be_bytes(), self.latest_ms.to_be_bytes()].concat().into()),
             });
             if let Err(error) = self.store.commit(writes) {
                 return Err(self.fail(error));

@@ -91,6 +91,11 @@ impl HybridClock {
         }
     }
 
+    /// The latest time given or seen.
+    pub fn latest(&self) -> HybridTime {
+        HybridTime(self.last.load(Ordering::Relaxed))
+    }
+
     /// Takes note of a time from elsewhere, unless it lies too far ahead.
     pub fn observe(&self, time: HybridTime) -> Result<(), TooFarAhead> {
         HybridTime::default().observe(time, self.clock.wall_ms())?;

@@ -7,6 +7,7 @@
 mod stores;
 mod summit;
 
+use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::quorum::{Count, QuorumDefaults, QuorumOptions, Refusal, Verdict};
 use ringwork_core::ring::RingSize;
 use ringwork_core::store::Store;
@@ -18,7 +19,7 @@ use ringwork_runtime::node::{Keep, Node, NodeLimits, NodeOptions, StartError};
 use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::Placement;
 use ringwork_runtime::storage::{Durability, QueueLimits};
-use ringwork_runtime::time::Clock;
+use ringwork_runtime::time::{Clock, TimeSource};
 use ringwork_runtime::watch::Heard;
 use std::future::Future;
 use std::sync::Arc;
@@ -428,6 +429,38 @@ fn a_stopping_node_finishes_what_it_has_and_refuses_what_comes() {
         let read = summit.key(b"k2").quorum(three).read(Ask::Get("k2".into())).await.unwrap();
         assert_eq!((read, node.core().telemetry.read_repairs.value()), (Ok(Told::Number(7)), 0));
         stop(node).await;
+    });
+}
+
+/// A clock that somebody sets.
+struct SetClock(AtomicU64);
+
+impl TimeSource for SetClock {
+    fn wall_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+    fn moment(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn times_rise_over_a_restart_with_the_clock_set_back() {
+    run(async {
+        let store = MemoryStore::new();
+        let mut last = HybridTime::default();
+        for wall_ms in [10_000_000, 9_940_000, 9_900_000] {
+            let clock = Clock::of(Arc::new(SetClock(AtomicU64::new(wall_ms))));
+            let set = NodeOptions { clock, ..options(Placement::Here, Arc::new(store.clone())) };
+            let (node, summit) = start(set).await;
+            let stamp = node.core().stamp_above(HybridTime::default());
+            assert!(stamp.time > last, "at {wall_ms}");
+            last = stamp.time;
+            // What was minted is remembered with what was committed after it.
+            let all = QuorumOptions { w: Some(Count::All), ..QuorumOptions::default() };
+            summit.key(b"k2").quorum(all).merge(item("k2", last.0)).await.unwrap();
+            stop(node).await;
+        }
     });
 }
 
