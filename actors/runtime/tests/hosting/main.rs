@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 #![allow(clippy::disallowed_methods)] // a slow store sleeps, and the tests' own threads are not the node's
 
+mod log;
 mod stores;
 mod summit;
 
@@ -143,6 +144,7 @@ fn the_interval_sync_comes_by_itself() {
 
 #[test]
 fn a_panic_costs_one_vnode_and_the_next_request_is_served_from_the_store() {
+    log::listen();
     on_each_placement(async |placement| {
         let (node, summit) = start(options(placement, Arc::new(MemoryStore::new()))).await;
         let all = QuorumOptions { w: Some(Count::All), ..QuorumOptions::default() };
@@ -166,6 +168,9 @@ fn a_panic_costs_one_vnode_and_the_next_request_is_served_from_the_store() {
             assert_eq!(node.census()()[0].vnodes_running, before, "only that vnode had ended");
         }
         assert_eq!(node.core().telemetry.vnode_restarts.value(), 2);
+        let words =
+            ["a vnode panicked", "service=\"summit\"", "partition=", "panic=\"planted after a write\""];
+        assert!(log::says(&words), "the log says which vnode, and why");
         stop(node).await;
     });
 }
