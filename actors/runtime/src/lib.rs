@@ -9,6 +9,7 @@
 //! to an actor's mailbox; [`spawner::Spawner`] decides on which thread an actor starts; [`time`] and
 //! [`randomness`] are the only sources of either.
 
+pub mod administration;
 pub mod coordinator;
 pub mod files;
 mod identity;

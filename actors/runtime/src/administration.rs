@@ -1,0 +1,292 @@
+//! What an operator can ask of a cluster, and what is shown: plain values, by names and not by ids, in the form in
+//! which the command line and HTTP pass them on. It decides the names of fields, which scripts rely on; who
+//! carries a request out (the ring manager, or the claimant's) it does not know.
+
+use serde::{Deserialize, Serialize};
+use std::future::Future;
+use std::pin::Pin;
+
+/// Something an operator asks for that is not done, and nothing was changed. The text says why and the way out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{detail}")]
+pub struct AdministrationRefusal {
+    /// Stable, for programs: `not-a-member`, `nothing-staged`, `no-plan`, `plan-changed`, `claimant-unreachable`,
+    /// `seed-unreachable`, `seed-is-self`, `not-a-cluster-port`, `different-ring-size`, `name-taken`,
+    /// `already-a-member`, `node-holds-data`, `only-member`, `already-leaving`, `node-is-up`, `unknown-node`,
+    /// `bad-location`, `stopping`, `store-failed`, `deadline`.
+    pub code: String,
+    /// Why, and what to do.
+    pub detail: String,
+}
+
+impl AdministrationRefusal {
+    /// A refusal.
+    pub fn new(code: &str, detail: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), detail: detail.into() }
+    }
+}
+
+/// How well a member can be reached, as the asked node sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Availability {
+    /// It answers.
+    Up,
+    /// It was late; it is still used.
+    Suspect,
+    /// It does not answer; others stand in for it.
+    Down,
+}
+
+/// One member of the cluster.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Where other nodes reach it, host:port of its cluster port.
+    pub address: String,
+    /// `joining`, `valid`, `leaving`, `exiting` or `down` (marked so by an operator).
+    pub status: String,
+    /// As the asked node sees it.
+    pub available: Availability,
+    /// Part of the ring that it holds now, 0 to 1.
+    pub share: f64,
+    /// Part of the ring that it is to hold, 0 to 1.
+    pub pending_share: f64,
+    /// Partitions it holds now.
+    pub partitions: usize,
+    /// Partitions it is to hold.
+    pub pending_partitions: usize,
+    /// Its location.
+    pub location: Option<String>,
+    /// The services that are up on it.
+    pub services: Vec<String>,
+}
+
+/// One change that waits for a plan and a commit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StagedChange {
+    /// `join`, `leave`, `location` or `rebalance`.
+    pub kind: String,
+    /// The member's name; empty for `rebalance`.
+    pub node: String,
+    /// The new location, where that is the change (none: to have no location).
+    pub location: Option<String>,
+}
+
+/// The cluster, as one node sees it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster's id.
+    pub cluster: String,
+    /// The node that was asked.
+    pub node: String,
+    /// The member that alone may change the target; none when every member is marked down.
+    pub claimant: Option<String>,
+    /// Whether every member that counts has seen the state that this node has.
+    pub ring_ready: bool,
+    /// Names of those that have not.
+    pub waiting_for: Vec<String>,
+    /// Whether every partition is where it is to be and no node holds data for another.
+    pub settled: bool,
+    /// How often a plan was committed.
+    pub epoch: u64,
+    /// Partitions of the ring.
+    pub ring_size: usize,
+    /// Every member, by name.
+    pub members: Vec<MemberStatus>,
+    /// What waits for plan and commit.
+    pub staged: Vec<StagedChange>,
+}
+
+/// One partition.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// Its number.
+    pub partition: u16,
+    /// Its 160-bit index in decimal.
+    pub index: String,
+    /// Who holds it.
+    pub holder: String,
+    /// Who is to hold it.
+    pub target: String,
+    /// How often possession was forced to another node.
+    pub fence: u32,
+    /// How often the holder has passed it on since.
+    pub hop: u32,
+}
+
+/// Data that a node holds for somebody else.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StrayStatus {
+    /// Who has it.
+    pub node: String,
+    /// Of which partition.
+    pub partition: u16,
+    /// Whose it is.
+    pub holder: String,
+}
+
+/// The ring in a few lines.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RingStatus {
+    /// Partitions.
+    pub ring_size: usize,
+    /// How often a plan was committed.
+    pub epoch: u64,
+    /// The claimant's name.
+    pub claimant: Option<String>,
+    /// Whether every member that counts has seen the state that this node has.
+    pub ring_ready: bool,
+    /// Names of those that have not.
+    pub waiting_for: Vec<String>,
+    /// See [`ClusterStatus::settled`].
+    pub settled: bool,
+    /// Partitions that are to move; they wait for handoff when they have data.
+    pub pending: Vec<PartitionStatus>,
+    /// Data in the wrong place.
+    pub strays: Vec<StrayStatus>,
+    /// Windows of n consecutive partitions (n = 2, 3, …) with a node twice, as held now.
+    pub node_violations: Vec<usize>,
+    /// The same for locations; empty when there are fewer than two.
+    pub location_violations: Vec<usize>,
+    /// What of the asked node's own partitions does not answer for everything yet: it waits for members' word
+    /// that they hold nothing for it.
+    pub incomplete: Vec<u16>,
+}
+
+/// One place of a preference list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PreflistPlace {
+    /// Its partition.
+    pub partition: u16,
+    /// Who is asked.
+    pub node: String,
+    /// That node's cluster address.
+    pub address: String,
+    /// `primary` or `fallback`.
+    pub role: String,
+    /// The holder that a fallback stands in for.
+    pub stands_in_for: Option<String>,
+    /// As the asked node sees it.
+    pub available: Availability,
+}
+
+/// Who answers for a key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PreflistStatus {
+    /// The service.
+    pub service: String,
+    /// The key.
+    pub key: String,
+    /// The places in order.
+    pub places: Vec<PreflistPlace>,
+}
+
+/// What one member has before and after a plan.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PlannedShare {
+    /// Its name.
+    pub node: String,
+    /// Its status after the commit.
+    pub status: String,
+    /// Partitions that are its target now.
+    pub before: usize,
+    /// Partitions that will be.
+    pub after: usize,
+}
+
+/// Partitions that go from one node to another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PlannedMove {
+    /// From whom.
+    pub from: String,
+    /// To whom.
+    pub to: String,
+    /// Which.
+    pub partitions: Vec<u16>,
+}
+
+/// What a commit would do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PlanStatus {
+    /// Stands for the content: a commit does just this plan or refuses.
+    pub digest: String,
+    /// The epoch it would begin.
+    pub epoch: u64,
+    /// What was staged.
+    pub changes: Vec<StagedChange>,
+    /// Every member that has or gets something.
+    pub shares: Vec<PlannedShare>,
+    /// What would move.
+    pub moves: Vec<PlannedMove>,
+    /// Partitions that would move.
+    pub moved: usize,
+    /// Fewest that could, whatever the algorithm.
+    pub moved_bound: usize,
+    /// Windows of n consecutive partitions (n = 2, 3, …) with a node twice, afterwards.
+    pub node_violations: Vec<usize>,
+    /// The same for locations; empty when there are fewer than two.
+    pub location_violations: Vec<usize>,
+    /// What an operator should know before committing.
+    pub warnings: Vec<String>,
+}
+
+/// What an operator changes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Change {
+    /// The asked node joins the cluster that a seed (host:port of a cluster port) is a member of.
+    Join {
+        /// Where to ask.
+        seed: String,
+    },
+    /// A member gives away what it has and ends.
+    Leave {
+        /// Its name or id; none: the asked node.
+        node: Option<String>,
+    },
+    /// A member is at another location.
+    Location {
+        /// Its name or id; none: the asked node.
+        node: Option<String>,
+        /// The location; none: it has none.
+        location: Option<String>,
+    },
+    /// Partitions are to be claimed anew.
+    Rebalance,
+}
+
+/// An answer that comes later.
+pub type Answering<T> = Pin<Box<dyn Future<Output = Result<T, AdministrationRefusal>>>>;
+
+/// What a node offers its operators. Any node can be asked; what only the claimant may do is passed on to it.
+/// Every call ends within its own deadline.
+pub trait Administration: Send + Sync {
+    /// The cluster as this node sees it.
+    fn cluster_status(&self) -> ClusterStatus;
+    /// The ring as this node sees it.
+    fn ring_status(&self) -> RingStatus;
+    /// Every partition, or those that the member named `of` (or with that id) holds or is to hold.
+    fn partitions(&self, of: Option<&str>) -> Result<Vec<PartitionStatus>, AdministrationRefusal>;
+    /// Who answers for a key of a service; `n`: the service's number of replicas when none.
+    fn preflist(
+        &self,
+        service: &str,
+        key: &[u8],
+        n: Option<usize>,
+    ) -> Result<PreflistStatus, AdministrationRefusal>;
+    /// Stages a change; what is staged afterwards.
+    fn stage(&self, change: Change) -> Answering<Vec<StagedChange>>;
+    /// Marks a member that is not up as down: it is no longer waited for. At once, without plan and commit.
+    fn mark_down(&self, node: &str) -> Answering<()>;
+    /// Works out what a commit would do, and keeps its digest for the commit.
+    fn plan(&self) -> Answering<PlanStatus>;
+    /// The plan that was last shown, if it is still what a commit would do.
+    fn shown_plan(&self) -> Answering<PlanStatus>;
+    /// Does what the last plan showed, or refuses with the reason.
+    fn commit(&self) -> Answering<PlanStatus>;
+    /// Forgets what is staged.
+    fn clear(&self) -> Answering<()>;
+}
