@@ -25,6 +25,17 @@ pub const SERVICE_NAME_BYTES_MAX: usize = 32;
 pub const BOOTS_MAX: u32 = (1 << 24) - 1;
 /// How far ahead of the local clock a time from outside may lie before it is not believed.
 pub const CLOCK_AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
+/// Members that a cluster has ever had, removed ones included: bounds what a peer can make us keep.
+pub const MEMBERS_MAX: usize = 8192;
+/// Bytes of a node's name.
+pub const NODE_NAME_BYTES_MAX: usize = 256;
+/// Bytes of a node's address: a DNS name of 253 bytes and a port.
+pub const ADDRESS_BYTES_MAX: usize = 260;
+/// Bytes of a location's name.
+pub const LOCATION_BYTES_MAX: usize = 128;
+/// How many consecutive partitions are to be on distinct nodes: one more than the usual three replicas, so
+/// that a fallback is a fourth node and not one of the three.
+pub const TARGET_N: usize = 4;
 /// Items that one turn may touch: a turn is microseconds of work, and its effects wait in memory.
 pub const TURN_ITEMS_MAX: usize = 4096;
 

@@ -8,7 +8,8 @@
 
 use crate::ids::NodeId;
 use crate::limits::N_VAL_MAX;
-use crate::ring::{Preflist, Role};
+use crate::preflist::{Preflist, Role};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::fmt;
 use std::str::FromStr;
@@ -154,7 +155,7 @@ impl QuorumOptions {
 }
 
 /// Why a replica, or a whole request, did nothing.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Refusal {
     /// Its queue is full. Come again later.
     Overloaded,
@@ -367,27 +368,50 @@ impl WriteQuorum {
 pub enum ReadStep {
     /// Ask this replica, by its place in the preference list.
     Ask(usize),
+    /// Fewer than r complete replicas can answer: ask everybody who may have something as well, and say with
+    /// [`ReadQuorum::strays_asked`] how many these are. Said once.
+    AskStrays,
     /// Wait for those that were asked.
     Wait,
     /// Enough have answered.
-    Done,
+    Done {
+        /// Fewer than r of them were complete: something may be missing in the answer.
+        degraded: bool,
+    },
     /// It can no longer succeed.
     Ended(Refusal),
 }
 
-/// A read under way: r replicas are asked, a further one whenever one fails or is late.
+/// What a replica said to a read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReadAnswer {
+    /// It answered, and what it did not tell it does not have for good reason.
+    Complete,
+    /// It answered, but others may hold something for it that it lacks.
+    Incomplete,
+    /// It did not.
+    Refused(Refusal),
+}
+
+/// A read under way: r replicas are asked, a further one whenever one fails or is late. Only complete replicas
+/// count toward r; with fewer than r of these, everybody who may have something is asked.
 #[derive(Clone, Debug)]
 pub struct ReadQuorum {
     rules: Rules,
     places: SmallVec<[Place; 5]>,
+    /// Places in the order in which they are asked: this node, then other primaries, then stand-ins.
+    order: SmallVec<[usize; 5]>,
     asked: SmallVec<[bool; 5]>,
-    answers: SmallVec<[Option<bool>; 5]>,
+    answers: SmallVec<[Option<ReadAnswer>; 5]>,
+    /// Strays that were asked, once they were.
+    strays: Option<usize>,
+    strays_answered: usize,
     last_refusal: Option<Refusal>,
 }
 
 impl ReadQuorum {
-    /// A read at the replicas of `preflist`, refused at once when they cannot satisfy the rules.
-    pub fn new(rules: Rules, preflist: &Preflist) -> Result<Self, Refusal> {
+    /// A read at the replicas of `preflist` by node `me`, refused at once when they cannot satisfy the rules.
+    pub fn new(rules: Rules, preflist: &Preflist, me: NodeId) -> Result<Self, Refusal> {
         let places = places(preflist);
         let primaries = places.iter().filter(|p| p.primary).count();
         if rules.pr > primaries {
@@ -396,57 +420,93 @@ impl ReadQuorum {
         if rules.r > places.len() {
             return Err(Refusal::Replicas { needed: rules.r, up: places.len() });
         }
+        let mut order: SmallVec<[usize; 5]> = (0..places.len()).collect();
+        order.sort_by_key(|place| places.get(*place).map(|p| (!p.primary, p.node != me)));
         let (asked, answers) =
             (places.iter().map(|_| false).collect(), places.iter().map(|_| None).collect());
-        Ok(Self { rules, places, asked, answers, last_refusal: None })
+        Ok(Self { rules, places, order, asked, answers, strays: None, strays_answered: 0, last_refusal: None })
     }
 
     /// The next step; call it again after each `Ask` until it says something else.
     pub fn step(&mut self) -> ReadStep {
-        let count = |this: &Self, wanted: fn(bool, Option<bool>) -> bool| {
-            let hits = this.asked.iter().zip(&this.answers).zip(&this.places);
-            let hits = hits.filter(|((asked, answer), _)| wanted(**asked, **answer));
-            hits.fold((0, 0), |(all, primary), (_, p)| (all + 1, primary + usize::from(p.primary)))
+        let (complete, _) = self.count(|_, answer| answer == Some(&ReadAnswer::Complete));
+        let answered = |answer: Option<&ReadAnswer>| {
+            matches!(answer, Some(ReadAnswer::Complete | ReadAnswer::Incomplete))
         };
-        let (answered, primaries) = count(self, |_, answer| answer == Some(true));
-        if answered >= self.rules.r && primaries >= self.rules.pr {
-            return ReadStep::Done;
+        let (told, primaries) = self.count(|_, answer| answered(answer));
+        if complete >= self.rules.r && primaries >= self.rules.pr {
+            return ReadStep::Done { degraded: false };
         }
-        let (hopeful, hopeful_primaries) = count(self, |asked, answer| asked && answer != Some(false));
-        if hopeful >= self.rules.r && hopeful_primaries >= self.rules.pr {
+        let (waiting, _) = self.count(|asked, answer| asked && answer.is_none());
+        let (_, hopeful_primaries) =
+            self.count(|asked, answer| asked && (answer.is_none() || answered(answer)));
+        let enough = complete + waiting >= self.rules.r;
+        if enough && hopeful_primaries >= self.rules.pr {
             return ReadStep::Wait;
         }
-        let primary_needed = hopeful >= self.rules.r;
-        match self.ask_another(primary_needed) {
-            Some(replica) => ReadStep::Ask(replica),
-            None => ReadStep::Ended(
-                self.last_refusal
-                    .clone()
-                    .unwrap_or(Refusal::Replicas { needed: self.rules.r.max(self.rules.pr), up: hopeful }),
-            ),
+        if let Some(replica) = self.ask_another(enough) {
+            return ReadStep::Ask(replica);
         }
+        if told + waiting < self.rules.r || hopeful_primaries < self.rules.pr {
+            let needed = self.rules.r.max(self.rules.pr);
+            let too_few = Refusal::Replicas { needed, up: told + waiting };
+            return ReadStep::Ended(self.last_refusal.clone().unwrap_or(too_few));
+        }
+        match self.strays {
+            None => ReadStep::AskStrays,
+            Some(strays) if waiting > 0 || self.strays_answered < strays => ReadStep::Wait,
+            Some(_) => ReadStep::Done { degraded: true },
+        }
+    }
+
+    fn count(&self, wanted: impl Fn(bool, Option<&ReadAnswer>) -> bool) -> (usize, usize) {
+        let hits = self.asked.iter().zip(&self.answers).zip(&self.places);
+        let hits = hits.filter(|((asked, answer), _)| wanted(**asked, answer.as_ref()));
+        hits.fold((0, 0), |(all, primary), (_, p)| (all + 1, primary + usize::from(p.primary)))
     }
 
     fn ask_another(&mut self, primary_needed: bool) -> Option<usize> {
-        let replica = (0..self.places.len())
-            .find(|i| !self.asked[*i] && (!primary_needed || self.places[*i].primary))?;
-        self.asked[replica] = true;
+        let wanted = |place: &&usize| {
+            self.asked.get(**place) == Some(&false)
+                && (!primary_needed || self.places.get(**place).is_some_and(|p| p.primary))
+        };
+        let replica = *self.order.iter().find(wanted)?;
+        *self.asked.get_mut(replica)? = true;
         Some(replica)
     }
 
-    /// A replica answered (`None`) or could not (`Some`: why).
-    pub fn answer(&mut self, replica: usize, refusal: Option<Refusal>) {
+    /// So many strays were asked.
+    pub fn strays_asked(&mut self, count: usize) {
+        self.strays = Some(count);
+    }
+
+    /// A stray answered, or could not.
+    pub fn stray_answered(&mut self) {
+        self.strays_answered += 1;
+    }
+
+    /// A replica's answer.
+    pub fn answer(&mut self, replica: usize, answer: ReadAnswer) {
         if let Some(slot) = self.answers.get_mut(replica)
             && slot.is_none()
         {
-            *slot = Some(refusal.is_none());
-            self.last_refusal = refusal.or(self.last_refusal.take());
+            if let ReadAnswer::Refused(refusal) = &answer {
+                self.last_refusal = Some(refusal.clone());
+            }
+            *slot = Some(answer);
         }
     }
 
     /// One of those asked is late: another to ask, if there is one.
     pub fn hedge(&mut self) -> Option<usize> {
         self.ask_another(false)
+    }
+
+    /// Those of a degraded read that have not answered by now are taken for unreachable. Says whether what there
+    /// is is enough for a degraded answer.
+    pub fn give_up_on_the_rest(&mut self) -> bool {
+        let told = self.count(|_, a| matches!(a, Some(ReadAnswer::Complete | ReadAnswer::Incomplete)));
+        self.strays.is_some() && told.0 >= self.rules.r && told.1 >= self.rules.pr
     }
 }
 

@@ -1,15 +1,14 @@
-//! Consistent hashing: from a key to the partition, and on to the replicas that answer for it. The 160-bit
+//! Consistent hashing: from a key to its first partition. The 160-bit
 //! SHA-1 space is cut in Q equal arcs, Q a power of two, so the first partition of a key is a shift, never a
-//! search. It does not decide who *should* own what (claim does), nor who is up.
+//! search. It does not know nodes: who answers for a partition is in [`crate::preflist`].
 //!
 //! Riak names an arc by the index at its end; so do we: partition i serves the hashes from (i−1)·2¹⁶⁰/Q up to,
 //! and without, i·2¹⁶⁰/Q. The vectors of riak_core's `chash` hold (see the tests).
 
-use crate::ids::{ClusterId, NodeId, Partition};
+use crate::ids::Partition;
 use crate::limits::{RING_SIZE_MAX, RING_SIZE_MIN};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
-use smallvec::SmallVec;
 use std::fmt;
 
 /// The 160-bit place of a key on the ring.
@@ -128,121 +127,6 @@ impl fmt::Display for RingIndex {
     }
 }
 
-/// Why a vnode is asked: it owns the partition, or it stands in for the owner, who is down.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Role {
-    /// The node holds the partition.
-    Primary,
-    /// The node stands in for the holder named; it runs a vnode with the holder's partition.
-    Fallback {
-        /// Whose place is taken.
-        holder: NodeId,
-    },
-}
-
-/// One place of a preference list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PreflistEntry {
-    /// The partition asked for.
-    pub partition: Partition,
-    /// The node that is asked.
-    pub node: NodeId,
-    /// As what.
-    pub role: Role,
-}
-
-/// The replicas that answer for one key, in ring order.
-pub type Preflist = SmallVec<[PreflistEntry; 5]>;
-
-/// Who owns what: the part of the cluster's state that routing needs. At this stage one node owns all; the
-/// claimant's target and possession come with membership.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(try_from = "RingParts", into = "RingParts")]
-pub struct Ring {
-    cluster: ClusterId,
-    size: RingSize,
-    owners: Vec<NodeId>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RingParts {
-    cluster: ClusterId,
-    size: RingSize,
-    owners: Vec<NodeId>,
-}
-
-impl TryFrom<RingParts> for Ring {
-    type Error = RingError;
-    fn try_from(parts: RingParts) -> Result<Self, RingError> {
-        if parts.owners.len() != parts.size.count() {
-            return Err(RingError { size: parts.size, owners: parts.owners.len() });
-        }
-        Ok(Self { cluster: parts.cluster, size: parts.size, owners: parts.owners })
-    }
-}
-
-impl From<Ring> for RingParts {
-    fn from(ring: Ring) -> Self {
-        Self { cluster: ring.cluster, size: ring.size, owners: ring.owners }
-    }
-}
-
-/// The parts do not make a ring; nothing was built.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a ring of {size} partitions cannot have {owners} owners")]
-pub struct RingError {
-    size: RingSize,
-    owners: usize,
-}
-
-impl Ring {
-    /// A ring as it is born: every partition is its first node's.
-    pub fn fresh(cluster: ClusterId, size: RingSize, node: NodeId) -> Self {
-        Self { cluster, size, owners: vec![node; size.count()] }
-    }
-
-    /// Which cluster's ring this is.
-    pub fn cluster(&self) -> ClusterId {
-        self.cluster
-    }
-
-    /// How many partitions it has.
-    pub fn size(&self) -> RingSize {
-        self.size
-    }
-
-    /// The holder of a partition; none when the partition is not of this ring.
-    pub fn owner(&self, partition: Partition) -> Option<NodeId> {
-        self.owners.get(partition.0 as usize).copied()
-    }
-
-    /// The partitions that `node` owns, ascending.
-    pub fn owned_by(&self, node: NodeId) -> impl Iterator<Item = Partition> + '_ {
-        self.size.partitions().filter(move |p| self.owner(*p) == Some(node))
-    }
-
-    /// The first n partitions clockwise from the hash, with their owners; n is capped at Q.
-    pub fn preflist(&self, hash: &KeyHash, n: usize) -> Preflist {
-        let first = self.size.partition_of(hash);
-        (0..n.min(self.size.count()))
-            .filter_map(|step| {
-                let partition = self.size.clockwise(first, step);
-                let node = self.owner(partition)?;
-                Some(PreflistEntry { partition, node, role: Role::Primary })
-            })
-            .collect()
-    }
-}
-
-/// What a request reads: an immutable snapshot of the ring as one node knows it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RingView {
-    /// The node that reads.
-    pub me: NodeId,
-    /// Who owns what.
-    pub ring: Ring,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,10 +136,6 @@ mod tests {
         let mut bytes = [rest; 20];
         bytes[..4].copy_from_slice(&top);
         KeyHash(bytes)
-    }
-
-    fn ring(q: u32) -> Ring {
-        Ring::fresh(ClusterId([1; 16]), RingSize::try_from(q).unwrap(), NodeId([2; 16]))
     }
 
     #[test]
@@ -302,31 +182,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_ring_with_a_wrong_number_of_owners_is_refused() {
-        let parts = RingParts {
-            cluster: ClusterId([0; 16]),
-            size: RingSize::try_from(8).unwrap(),
-            owners: vec![NodeId([0; 16]); 7],
-        };
-        assert!(Ring::try_from(parts).is_err());
-    }
-
     proptest! {
-        #[test]
-        fn a_preflist_is_n_distinct_partitions_clockwise(key: Vec<u8>, exponent in 3u32..=16, n in 1usize..20) {
-            let ring = ring(1 << exponent);
-            let hash = KeyHash::of("chat", &key);
-            let list = ring.preflist(&hash, n);
-            prop_assert_eq!(list.len(), n.min(ring.size().count()));
-            prop_assert_eq!(list[0].partition, ring.size().partition_of(&hash));
-            for pair in list.windows(2) {
-                prop_assert_eq!(pair[1].partition, ring.size().clockwise(pair[0].partition, 1));
-            }
-            let distinct: std::collections::BTreeSet<_> = list.iter().map(|e| e.partition).collect();
-            prop_assert_eq!(distinct.len(), list.len());
-        }
-
         #[test]
         fn the_partition_is_the_first_index_above_the_hash(bytes: [u8; 20], exponent in 3u32..=16) {
             let size = RingSize::try_from(1 << exponent).unwrap();

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::ids::Partition;
-use crate::ring::PreflistEntry;
+use crate::membership::Possession;
+use crate::preflist::PreflistEntry;
 use proptest::prelude::*;
 
 const DEFAULTS: QuorumDefaults = QuorumDefaults { n_val: 3, r: Count::Quorum, w: Count::Quorum };
@@ -14,7 +15,8 @@ fn preflist(nodes: &[(u8, bool)]) -> Preflist {
         .map(|(i, (node, primary))| PreflistEntry {
             partition: Partition(i as u16),
             node: NodeId([*node; 16]),
-            role: if *primary { Role::Primary } else { Role::Fallback { holder: NodeId([99; 16]) } },
+            role: if *primary { Role::Primary } else { Role::Fallback },
+            possession: Possession::first(NodeId([if *primary { *node } else { 99 }; 16])),
         })
         .collect()
 }
@@ -116,38 +118,103 @@ fn durable_acknowledgements_are_counted_apart() {
     assert_eq!(write.answer(2, Answer::Done { durable: true }), Some(Verdict::Done));
 }
 
+/// Node 1 reads.
+fn read(options: QuorumOptions, list: &Preflist) -> ReadQuorum {
+    ReadQuorum::new(rules(options), list, NodeId([1; 16])).unwrap()
+}
+
+fn asked(read: &mut ReadQuorum) -> Vec<usize> {
+    let mut asked = Vec::new();
+    loop {
+        match read.step() {
+            ReadStep::Ask(replica) => asked.push(replica),
+            _ => return asked,
+        }
+    }
+}
+
+const DONE_WELL: ReadStep = ReadStep::Done { degraded: false };
+const DONE_DEGRADED: ReadStep = ReadStep::Done { degraded: true };
+
 #[test]
 fn a_read_asks_r_and_one_more_for_each_that_fails() {
-    let mut read = ReadQuorum::new(rules(QuorumOptions::default()), &three()).unwrap();
+    let mut read = read(QuorumOptions::default(), &three());
     assert_eq!([read.step(), read.step(), read.step()], [ReadStep::Ask(0), ReadStep::Ask(1), ReadStep::Wait]);
-    read.answer(0, Some(Refusal::Overloaded));
+    read.answer(0, ReadAnswer::Refused(Refusal::Overloaded));
     assert_eq!([read.step(), read.step()], [ReadStep::Ask(2), ReadStep::Wait]);
-    read.answer(1, None);
+    read.answer(1, ReadAnswer::Complete);
     assert_eq!(read.step(), ReadStep::Wait);
-    read.answer(2, Some(Refusal::Expired));
+    read.answer(2, ReadAnswer::Refused(Refusal::Expired));
     assert_eq!(read.step(), ReadStep::Ended(Refusal::Expired));
 }
 
 #[test]
 fn a_late_replica_is_hedged_once_per_further_replica() {
-    let mut read = ReadQuorum::new(rules(QuorumOptions::default()), &three()).unwrap();
-    while matches!(read.step(), ReadStep::Ask(_)) {}
+    let mut read = read(QuorumOptions::default(), &three());
+    assert_eq!(asked(&mut read), [0, 1]);
     assert_eq!(read.hedge(), Some(2));
     assert_eq!(read.hedge(), None);
-    read.answer(2, None);
-    read.answer(0, None);
-    assert_eq!(read.step(), ReadStep::Done);
+    read.answer(2, ReadAnswer::Complete);
+    read.answer(0, ReadAnswer::Complete);
+    assert_eq!(read.step(), DONE_WELL);
+}
+
+#[test]
+fn the_own_replica_is_asked_first_and_stand_ins_last() {
+    let mut own_last = read(QuorumOptions::default(), &preflist(&[(2, true), (3, true), (1, true)]));
+    assert_eq!(asked(&mut own_last), [2, 0]);
+    let mut stand_in = read(QuorumOptions::default(), &preflist(&[(1, false), (2, true), (3, true)]));
+    assert_eq!(asked(&mut stand_in), [1, 2]);
 }
 
 #[test]
 fn a_read_that_needs_primaries_skips_fallbacks() {
-    let rules = rules(QuorumOptions { pr: Some(Count::Exactly(2)), ..Default::default() });
-    let mut read = ReadQuorum::new(rules, &preflist(&[(1, true), (4, false), (3, true)])).unwrap();
-    let mut asked = Vec::new();
-    while let ReadStep::Ask(replica) = read.step() {
-        asked.push(replica);
-    }
-    assert_eq!(asked, [0, 1, 2]);
+    let options = QuorumOptions { pr: Some(Count::Exactly(2)), ..Default::default() };
+    let mut read = read(options, &preflist(&[(1, true), (4, false), (3, true)]));
+    assert_eq!(asked(&mut read), [0, 2]);
+}
+
+#[test]
+fn an_incomplete_replica_does_not_count_toward_r() {
+    let mut read = read(QuorumOptions::default(), &three());
+    asked(&mut read);
+    read.answer(0, ReadAnswer::Incomplete);
+    assert_eq!(asked(&mut read), [2], "another is asked in its place");
+    read.answer(1, ReadAnswer::Complete);
+    assert_eq!(read.step(), ReadStep::Wait);
+    read.answer(2, ReadAnswer::Complete);
+    assert_eq!(read.step(), DONE_WELL);
+}
+
+#[test]
+fn with_too_few_complete_replicas_everybody_is_asked_and_the_answer_is_marked() {
+    let mut read = read(QuorumOptions::default(), &three());
+    asked(&mut read);
+    read.answer(0, ReadAnswer::Incomplete);
+    read.answer(1, ReadAnswer::Incomplete);
+    asked(&mut read);
+    assert_eq!(read.step(), ReadStep::AskStrays);
+    read.strays_asked(1);
+    assert_eq!(read.step(), ReadStep::Wait);
+    read.answer(2, ReadAnswer::Complete);
+    assert_eq!(read.step(), ReadStep::Wait, "the stray may have what none of them has");
+    assert!(read.give_up_on_the_rest(), "unless it is taken for unreachable");
+    read.stray_answered();
+    assert_eq!(read.step(), DONE_DEGRADED);
+}
+
+#[test]
+fn a_degraded_read_still_needs_r_answers() {
+    let mut read = read(QuorumOptions::default(), &preflist(&[(1, true), (4, false), (3, true)]));
+    asked(&mut read);
+    read.answer(0, ReadAnswer::Incomplete);
+    read.answer(2, ReadAnswer::Refused(Refusal::Overloaded));
+    assert_eq!(asked(&mut read), [1]);
+    assert_eq!(read.step(), ReadStep::AskStrays);
+    read.strays_asked(0);
+    read.answer(1, ReadAnswer::Refused(Refusal::Stopping));
+    assert_eq!(read.step(), ReadStep::Ended(Refusal::Stopping));
+    assert!(!read.give_up_on_the_rest());
 }
 
 fn any_answer() -> impl Strategy<Value = Answer> {

@@ -1,0 +1,212 @@
+//! Which of a node's own partitions answer for everything. A replica is *complete* when no other node can hold an
+//! acknowledged write for it that it lacks: so not after a start, not after the node was taken for down, not when
+//! the partition has just come here from one that was not; but again when every member that is waited for has
+//! said, asked after that moment, that it holds nothing of the partition for us. It decides from answers and from
+//! the state; who asks whom over which wire it does not know.
+//!
+//! Why at all: a write acknowledged by two stand-ins, both holders back, a read at r = 2 from these two: both say
+//! "not found", and both would be believed.
+
+use crate::ids::{NodeId, Partition};
+use crate::membership::{ClusterState, Status};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// See the module's head.
+#[derive(Clone, Debug)]
+pub struct Completeness {
+    me: NodeId,
+    /// The round that is being asked; answers name the round they answer.
+    round: u64,
+    /// What every partition needs that is not mentioned in `needs`.
+    base: u64,
+    /// Partitions that came here later, with the round that they need.
+    needs: BTreeMap<Partition, u64>,
+    /// The latest round that each member has answered.
+    answered: BTreeMap<NodeId, u64>,
+    held: BTreeSet<Partition>,
+}
+
+impl Completeness {
+    /// A node that starts: nothing it holds is complete yet.
+    pub fn new(me: NodeId, state: &ClusterState) -> Self {
+        let held = state.held_by(me).collect();
+        Self { me, round: 1, base: 1, needs: BTreeMap::new(), answered: BTreeMap::new(), held }
+    }
+
+    /// The node was taken for down by others, or marked so: from now on everything is in doubt.
+    pub fn doubt_everything(&mut self) {
+        self.round += 1;
+        self.base = self.round;
+        self.needs.clear();
+    }
+
+    /// The state has changed. Partitions that have come here are in doubt.
+    pub fn observe(&mut self, state: &ClusterState) {
+        let held: BTreeSet<Partition> = state.held_by(self.me).collect();
+        let come: Vec<Partition> = held.difference(&self.held).copied().collect();
+        if !come.is_empty() {
+            self.round += 1;
+            self.needs.extend(come.into_iter().map(|partition| (partition, self.round)));
+        }
+        self.needs.retain(|partition, _| held.contains(partition));
+        self.held = held;
+    }
+
+    /// The one who passed these partitions on says that there they were complete.
+    pub fn inherit(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            if self.held.contains(partition) {
+                self.needs.insert(*partition, 0);
+            }
+        }
+    }
+
+    /// The round that is being asked.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// A member has said which strays it holds (that is merged into the state as its report), asked in `round`.
+    pub fn answered(&mut self, node: NodeId, round: u64) {
+        let latest = self.answered.entry(node).or_default();
+        *latest = (*latest).max(round.min(self.round));
+    }
+
+    fn waited_for<'a>(&self, state: &'a ClusterState) -> impl Iterator<Item = NodeId> + 'a {
+        let me = self.me;
+        state
+            .members()
+            .filter(move |(node, member)| *node != me && member.status().is_waited_for())
+            .map(|(node, _)| node)
+    }
+
+    /// Members that have not answered the present round and whose word something waits for.
+    pub fn to_ask(&self, state: &ClusterState) -> Vec<NodeId> {
+        let needed = self.needs.values().copied().chain([self.base]).max().unwrap_or(self.base);
+        self.waited_for(state)
+            .filter(|node| self.answered.get(node).copied().unwrap_or(0) < needed)
+            .collect()
+    }
+
+    /// Own partitions that are not complete.
+    pub fn incomplete(&self, state: &ClusterState) -> BTreeSet<Partition> {
+        if state.status(self.me) == Some(Status::Joining) {
+            return self.held.clone();
+        }
+        let said = self.waited_for(state).map(|node| self.answered.get(&node).copied().unwrap_or(0)).min();
+        // Nobody else whose word would count: what this node does not have, nobody has.
+        let said = said.unwrap_or(u64::MAX);
+        let strayed: BTreeSet<Partition> =
+            state.strays().filter(|(node, _)| *node != self.me).map(|(_, partition)| partition).collect();
+        self.held
+            .iter()
+            .filter(|partition| {
+                let need = self.needs.get(partition).copied().unwrap_or(self.base);
+                need > said || strayed.contains(partition)
+            })
+            .copied()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Boot, ClusterId};
+    use crate::membership::{Member, Report};
+    use crate::ring::RingSize;
+
+    fn id(n: u8) -> NodeId {
+        NodeId([n; 16])
+    }
+
+    /// Three valid members; the first holds everything.
+    fn state() -> ClusterState {
+        let member = |n: u8, status| Member::new(&format!("n{n}"), "127.0.0.1:1", None, status, id(n)).unwrap();
+        let size = RingSize::try_from(8).unwrap();
+        let mut state = ClusterState::born(ClusterId([7; 16]), size, id(1), member(1, Status::Valid));
+        for n in [2, 3] {
+            state.merge_member(id(n), &member(n, Status::Valid));
+        }
+        state
+    }
+
+    #[test]
+    fn everything_is_in_doubt_until_every_member_has_spoken() {
+        let state = state();
+        let mut ours = Completeness::new(id(1), &state);
+        assert_eq!(ours.incomplete(&state).len(), 8);
+        assert_eq!(ours.to_ask(&state), [id(2), id(3)]);
+        ours.answered(id(2), ours.round());
+        assert_eq!(ours.incomplete(&state).len(), 8, "one of two");
+        ours.answered(id(3), ours.round());
+        assert!(ours.incomplete(&state).is_empty());
+        assert!(ours.to_ask(&state).is_empty());
+    }
+
+    #[test]
+    fn an_answer_from_before_the_doubt_does_not_count() {
+        let state = state();
+        let mut ours = Completeness::new(id(1), &state);
+        let old = ours.round();
+        ours.doubt_everything();
+        ours.answered(id(2), old);
+        ours.answered(id(3), ours.round());
+        assert_eq!(ours.incomplete(&state).len(), 8);
+        ours.answered(id(2), ours.round());
+        assert!(ours.incomplete(&state).is_empty());
+        ours.doubt_everything();
+        assert_eq!(ours.incomplete(&state).len(), 8);
+    }
+
+    #[test]
+    fn strays_elsewhere_keep_a_partition_incomplete_until_they_are_gone() {
+        let mut state = state();
+        let mut ours = Completeness::new(id(1), &state);
+        let mut report = Report::first(Boot(1));
+        report.strays.insert(Partition(3));
+        state.report(id(2), report.clone());
+        for n in [2, 3] {
+            ours.answered(id(n), ours.round());
+        }
+        assert_eq!(ours.incomplete(&state), BTreeSet::from([Partition(3)]));
+        report.sequence += 1;
+        report.strays.clear();
+        state.report(id(2), report);
+        assert!(ours.incomplete(&state).is_empty());
+    }
+
+    #[test]
+    fn who_is_marked_down_is_not_waited_for_and_a_node_alone_is_complete() {
+        let mut state = state();
+        let ours = Completeness::new(id(1), &state);
+        for n in [2, 3] {
+            assert_eq!(ours.incomplete(&state).len(), 8);
+            state.mark_down(id(n), id(1)).unwrap();
+        }
+        assert!(ours.incomplete(&state).is_empty());
+    }
+
+    #[test]
+    fn what_comes_here_is_in_doubt_unless_it_was_complete_where_it_was() {
+        let mut state = state();
+        let mut theirs = Completeness::new(id(2), &state);
+        for n in [1, 3] {
+            theirs.answered(id(n), theirs.round());
+        }
+        for partition in [0, 1] {
+            let passed = crate::membership::Possession::first(id(1)).passed_to(id(2));
+            state.adopt(Partition(partition), passed);
+        }
+        theirs.observe(&state);
+        assert_eq!(theirs.incomplete(&state).len(), 2);
+        theirs.inherit(&[Partition(0)]);
+        assert_eq!(theirs.incomplete(&state), BTreeSet::from([Partition(1)]));
+        for n in [1, 3] {
+            theirs.answered(id(n), theirs.round());
+        }
+        assert!(theirs.incomplete(&state).is_empty());
+        theirs.doubt_everything();
+        assert_eq!(theirs.incomplete(&state).len(), 2, "an inheritance does not outlive a doubt");
+    }
+}

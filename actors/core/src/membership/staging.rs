@@ -1,0 +1,114 @@
+//! What waits for a plan and a commit. It is part of the state that is gossiped, so it outlives the claimant
+//! (Riak kept it in one process's memory and lost it). A round is left behind as a whole: by a commit, which
+//! begins the next epoch, or by `clear`, which raises the round.
+
+use super::register::Register;
+use crate::ids::NodeId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What kind of change; a member has at most one of each.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum ChangeKind {
+    /// A joining node becomes a member.
+    Join,
+    /// A member gives away what it has, and ends.
+    Leave,
+    /// A member is at another location.
+    Location,
+    /// Partitions are claimed anew; of the whole cluster, kept under the node that asked for it.
+    Rebalance,
+}
+
+/// The order of rounds: by the epoch they begin from, then by how often that was cleared.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Round {
+    /// The target's epoch at which it began.
+    pub epoch: u64,
+    /// How often what was staged in this epoch was cleared.
+    pub cleared: u64,
+}
+
+/// The digest of a plan, which a commit must match.
+pub type PlanDigest = [u8; 20];
+
+/// See the module's head.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Staging {
+    /// Which round.
+    pub round: Round,
+    /// The changes: for each the location it sets, if that is what it does.
+    pub changes: BTreeMap<(NodeId, ChangeKind), Register<Option<String>>>,
+    /// The plan that was shown last.
+    pub plan: Option<Register<Option<PlanDigest>>>,
+}
+
+impl Staging {
+    /// Nothing staged in the round that follows a commit of `epoch`.
+    pub fn after_commit(epoch: u64) -> Self {
+        Self { round: Round { epoch, cleared: 0 }, ..Self::default() }
+    }
+
+    /// Stages a change.
+    pub fn stage(&mut self, node: NodeId, kind: ChangeKind, location: Option<String>, writer: NodeId) {
+        match self.changes.get_mut(&(node, kind)) {
+            Some(register) => {
+                register.set(location, writer);
+            }
+            None => {
+                self.changes.insert((node, kind), Register::new(location, writer));
+            }
+        }
+    }
+
+    /// Notes the plan that was shown.
+    pub fn show(&mut self, digest: PlanDigest, writer: NodeId) {
+        match &mut self.plan {
+            Some(register) => {
+                register.set(Some(digest), writer);
+            }
+            None => self.plan = Some(Register::new(Some(digest), writer)),
+        }
+    }
+
+    /// The digest of the plan that was shown last.
+    pub fn shown(&self) -> Option<PlanDigest> {
+        self.plan.as_ref().and_then(|register| *register.value())
+    }
+
+    /// Forgets everything staged.
+    pub fn clear(&mut self) {
+        let Round { epoch, cleared } = self.round;
+        *self = Self { round: Round { epoch, cleared: cleared.saturating_add(1) }, ..Self::default() };
+    }
+
+    /// The later round, whole; of one round, everything of both. Says whether this one grew.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        if other.round != self.round {
+            let grows = other.round > self.round;
+            if grows {
+                *self = other.clone();
+            }
+            return grows;
+        }
+        let mut grew = false;
+        for (key, theirs) in &other.changes {
+            match self.changes.get_mut(key) {
+                Some(ours) => grew |= ours.merge(theirs),
+                None => {
+                    self.changes.insert(*key, theirs.clone());
+                    grew = true;
+                }
+            }
+        }
+        match (&mut self.plan, &other.plan) {
+            (Some(ours), Some(theirs)) => grew |= ours.merge(theirs),
+            (None, Some(theirs)) => {
+                self.plan = Some(theirs.clone());
+                grew = true;
+            }
+            (_, None) => {}
+        }
+        grew
+    }
+}

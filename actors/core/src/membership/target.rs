@@ -1,0 +1,91 @@
+//! The wish and the fact: which node is to hold a partition (target, the claimant's), and which does
+//! (possession, the holder's). Kept apart, because with both in one register a plan that is committed before a
+//! "done" mark has spread gives partitions back to nodes that have deleted them (found by model, without any
+//! fault). Pure values; who may write them is decided in [`super::change`].
+
+use crate::ids::NodeId;
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+/// Which of two targets stands: the greater key, whole.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct TargetKey {
+    /// How often a plan was committed before and with this one.
+    pub epoch: u64,
+    /// Who committed it.
+    pub claimant: NodeId,
+    /// Of the content, so that a key never names two contents.
+    pub digest: [u8; 20],
+}
+
+/// Who is to hold what.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Target {
+    key: TargetKey,
+    owners: Vec<NodeId>,
+}
+
+impl Target {
+    /// A target of `claimant`'s.
+    pub fn new(epoch: u64, claimant: NodeId, owners: Vec<NodeId>) -> Self {
+        Self { key: TargetKey { epoch, claimant, digest: digest(epoch, claimant, &owners) }, owners }
+    }
+
+    /// Its key.
+    pub fn key(&self) -> TargetKey {
+        self.key
+    }
+
+    /// The owner-to-be of each partition.
+    pub fn owners(&self) -> &[NodeId] {
+        &self.owners
+    }
+
+    /// Whether the key belongs to the content.
+    pub fn is_sound(&self) -> bool {
+        self.key.digest == digest(self.key.epoch, self.key.claimant, &self.owners)
+    }
+
+    /// The greater of both; says whether this one was replaced.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let grows = other.key > self.key;
+        if grows {
+            *self = other.clone();
+        }
+        grows
+    }
+}
+
+fn digest(epoch: u64, claimant: NodeId, owners: &[NodeId]) -> [u8; 20] {
+    let mut hasher = Sha1::new();
+    hasher.update(epoch.to_be_bytes());
+    hasher.update(claimant.0);
+    for owner in owners {
+        hasher.update(owner.0);
+    }
+    hasher.finalize().into()
+}
+
+/// Who holds a partition. Of two, the greater is the fact: only the holder advances the hop, and only a forced
+/// change raises the fence.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Possession {
+    /// How often possession was forced to another node.
+    pub fence: u32,
+    /// How often the holder has passed it on since.
+    pub hop: u32,
+    /// Who holds it.
+    pub holder: NodeId,
+}
+
+impl Possession {
+    /// As it is when a ring is born.
+    pub fn first(holder: NodeId) -> Self {
+        Self { fence: 0, hop: 0, holder }
+    }
+
+    /// The holder's next: `heir` holds it.
+    pub fn passed_to(self, heir: NodeId) -> Self {
+        Self { fence: self.fence, hop: self.hop.saturating_add(1), holder: heir }
+    }
+}

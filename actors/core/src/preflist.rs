@@ -1,0 +1,309 @@
+//! Who answers for a key: what one node knows of the ring at one moment ([`RingView`]), the active preference
+//! list made from it, and whether a vnode that is asked is the right one. It decides who stands in for whom. How
+//! liveness is found out, and how possession changes, it does not know.
+//!
+//! Stand-ins are those of Dynamo (DeCandia et al. 2007, §4.6) with two differences from Riak: a stand-in is a node
+//! that holds none of the key's replicas yet, as long as there is one; and only nodes that are *down* are stood in
+//! for, not those merely suspected.
+
+use crate::gossip::detector::Availability;
+use crate::ids::{NodeId, Partition};
+use crate::membership::{ClusterState, Possession};
+use crate::ring::{KeyHash, RingSize};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// As what a vnode is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Role {
+    /// The node holds the partition.
+    Primary,
+    /// The node stands in for the holder, who is down; its vnode has the holder's partition.
+    Fallback,
+    /// The node may have something of the partition for whatever reason: only asked to read, and only where too
+    /// few complete replicas can be.
+    Stray,
+}
+
+/// One place of a preference list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PreflistEntry {
+    /// The partition asked for.
+    pub partition: Partition,
+    /// The node that is asked.
+    pub node: NodeId,
+    /// As what.
+    pub role: Role,
+    /// Who holds the partition, as the asking node knows it.
+    pub possession: Possession,
+}
+
+/// The replicas that answer for one key, in ring order.
+pub type Preflist = SmallVec<[PreflistEntry; 5]>;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct ViewNode {
+    node: NodeId,
+    availability: Availability,
+    name: Arc<str>,
+}
+
+/// What a request reads: an immutable snapshot of the ring as one node knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RingView {
+    me: NodeId,
+    state: Arc<ClusterState>,
+    /// Members and holders, by id.
+    nodes: Vec<ViewNode>,
+    /// For each partition its holder's place in `nodes`.
+    holders: Vec<u16>,
+    /// For each service that anybody runs, which of `nodes` can be asked for it.
+    services: Vec<(String, Vec<bool>)>,
+    /// Own partitions that do not answer for everything yet.
+    incomplete: BTreeSet<Partition>,
+}
+
+/// Whether a vnode does what it is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Judgement {
+    /// It does, and its not having something means something (`complete`) or not.
+    Serve {
+        /// See protocols.md §6: only complete replicas count toward r.
+        complete: bool,
+    },
+    /// Somebody else is to be asked: whoever holds the partition according to this.
+    Moved(Possession),
+}
+
+impl RingView {
+    /// What node `me` knows: the state, how the others can be reached (a node that is not mentioned is down), and
+    /// which of its own partitions are incomplete.
+    pub fn new(
+        me: NodeId,
+        state: Arc<ClusterState>,
+        availability: &BTreeMap<NodeId, Availability>,
+        incomplete: BTreeSet<Partition>,
+    ) -> Self {
+        let mut ids: BTreeSet<NodeId> = state.members().map(|(node, _)| node).collect();
+        ids.extend(state.possession().iter().map(|possession| possession.holder));
+        ids.insert(me);
+        let nodes: Vec<ViewNode> = ids
+            .into_iter()
+            .map(|node| ViewNode {
+                node,
+                availability: if node == me {
+                    Availability::Up
+                } else {
+                    availability.get(&node).copied().unwrap_or(Availability::Down)
+                },
+                name: Arc::from(state.name_of(node)),
+            })
+            .collect();
+        let place = |id: NodeId| nodes.binary_search_by_key(&id, |n| n.node).unwrap_or_default();
+        // A cluster has at most 8 192 members, so a place fits into 16 bits.
+        let holders = state.possession().iter().map(|p| place(p.holder) as u16).collect();
+        let names: BTreeSet<&String> = state.reports().values().flat_map(|report| &report.services).collect();
+        let services = names
+            .into_iter()
+            .map(|name| {
+                let can = |n: &ViewNode| {
+                    n.availability != Availability::Down
+                        && state.reports().get(&n.node).is_some_and(|report| report.services.contains(name))
+                };
+                (name.clone(), nodes.iter().map(can).collect())
+            })
+            .collect();
+        Self { me, state, nodes, holders, services, incomplete }
+    }
+
+    /// The node that reads.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// The state as this node knows it.
+    pub fn state(&self) -> &Arc<ClusterState> {
+        &self.state
+    }
+
+    /// How many partitions there are.
+    pub fn size(&self) -> RingSize {
+        self.state.size()
+    }
+
+    /// How a node can be reached.
+    pub fn availability(&self, node: NodeId) -> Availability {
+        self.find(node).map_or(Availability::Down, |found| found.availability)
+    }
+
+    /// A node's name, for people.
+    pub fn name(&self, node: NodeId) -> Arc<str> {
+        self.find(node).map_or_else(|| Arc::from(node.to_string()), |found| found.name.clone())
+    }
+
+    /// Who holds a partition.
+    pub fn possession(&self, partition: Partition) -> Option<Possession> {
+        self.state.possession().get(usize::from(partition.0)).copied()
+    }
+
+    /// Own partitions that do not answer for everything yet.
+    pub fn incomplete(&self) -> &BTreeSet<Partition> {
+        &self.incomplete
+    }
+
+    fn find(&self, node: NodeId) -> Option<&ViewNode> {
+        let place = self.nodes.binary_search_by_key(&node, |n| n.node).ok()?;
+        self.nodes.get(place)
+    }
+
+    fn able(&self, service: &str) -> &[bool] {
+        self.services.iter().find(|(name, _)| name == service).map_or(&[], |(_, able)| able.as_slice())
+    }
+
+    /// Whether a node is not down and runs the service.
+    pub fn can_be_asked(&self, service: &str, node: NodeId) -> bool {
+        let place = self.nodes.binary_search_by_key(&node, |n| n.node).ok();
+        place.and_then(|place| self.able(service).get(place)) == Some(&true)
+    }
+
+    fn entry(&self, partition: Partition, place: u16, role: Role) -> Option<PreflistEntry> {
+        let possession = self.possession(partition)?;
+        let node = self.nodes.get(usize::from(place))?.node;
+        Some(PreflistEntry { partition, node, role, possession })
+    }
+
+    /// The active preference list: the first n partitions clockwise from the hash with their holders, and for a
+    /// holder that is down (or does not run the service) a stand-in: the next distinct node clockwise that can be
+    /// asked and has none of these replicas. Where no such node is left a node is used twice. n is capped at Q.
+    /// Shorter than n only when nobody at all can be asked.
+    pub fn preflist(&self, service: &str, hash: &KeyHash, n: usize) -> Preflist {
+        let (list, missing) = self.primaries(service, hash, n);
+        if missing.is_empty() {
+            return list;
+        }
+        self.with_stand_ins(service, hash, n, list)
+    }
+
+    /// As [`Self::preflist`], without stand-ins: a replica whose holder is down is left out.
+    pub fn strict_preflist(&self, service: &str, hash: &KeyHash, n: usize) -> Preflist {
+        self.primaries(service, hash, n).0
+    }
+
+    /// The holders of the first n partitions, up or not.
+    pub fn primary_preflist(&self, hash: &KeyHash, n: usize) -> Preflist {
+        let first = self.size().partition_of(hash);
+        let places = (0..n.min(self.size().count())).map(|step| self.size().clockwise(first, step));
+        places
+            .filter_map(|partition| {
+                self.entry(partition, *self.holders.get(usize::from(partition.0))?, Role::Primary)
+            })
+            .collect()
+    }
+
+    fn primaries(&self, service: &str, hash: &KeyHash, n: usize) -> (Preflist, SmallVec<[Partition; 5]>) {
+        let able = self.able(service);
+        let first = self.size().partition_of(hash);
+        let (mut list, mut missing) = (Preflist::new(), SmallVec::new());
+        for step in 0..n.min(self.size().count()) {
+            let partition = self.size().clockwise(first, step);
+            let Some(place) = self.holders.get(usize::from(partition.0)).copied() else { continue };
+            if able.get(usize::from(place)) == Some(&true) {
+                list.extend(self.entry(partition, place, Role::Primary));
+            } else {
+                missing.push(partition);
+            }
+        }
+        (list, missing)
+    }
+
+    #[cold]
+    fn with_stand_ins(&self, service: &str, hash: &KeyHash, n: usize, primaries: Preflist) -> Preflist {
+        let able = self.able(service);
+        let n = n.min(self.size().count());
+        let first = self.size().partition_of(hash);
+        let mut used: BTreeSet<NodeId> = primaries.iter().map(|entry| entry.node).collect();
+        // Every able holder once, in the order in which the ring is walked from the last replica on.
+        let mut walk: Vec<u16> = Vec::new();
+        for step in n..n + self.size().count() {
+            let partition = self.size().clockwise(first, step);
+            let Some(place) = self.holders.get(usize::from(partition.0)).copied() else { continue };
+            if able.get(usize::from(place)) == Some(&true) && !walk.contains(&place) {
+                walk.push(place);
+            }
+        }
+        let mut list = Preflist::new();
+        let mut again = 0;
+        for step in 0..n {
+            let partition = self.size().clockwise(first, step);
+            if let Some(primary) = primaries.iter().find(|entry| entry.partition == partition) {
+                list.push(*primary);
+                continue;
+            }
+            let node_at = |place: &u16| self.nodes.get(usize::from(*place)).map(|n| n.node);
+            let fresh = walk.iter().find(|place| node_at(place).is_some_and(|node| !used.contains(&node)));
+            let place = match fresh {
+                Some(place) => Some(*place),
+                None if walk.is_empty() => None,
+                None => {
+                    again += 1;
+                    walk.get((again - 1) % walk.len()).copied()
+                }
+            };
+            if let Some(entry) = place.and_then(|place| self.entry(partition, place, Role::Fallback)) {
+                used.insert(entry.node);
+                list.push(entry);
+            }
+        }
+        list
+    }
+
+    /// Nodes that have said that they have data of these partitions without holding them, and can be asked.
+    pub fn strays_of(&self, service: &str, partitions: &[Partition]) -> Vec<PreflistEntry> {
+        let able = self.able(service);
+        let mut found = Vec::new();
+        for (place, node) in self.nodes.iter().enumerate().filter(|(place, _)| able.get(*place) == Some(&true)) {
+            let Some(report) = self.state.reports().get(&node.node) else { continue };
+            for partition in partitions.iter().filter(|partition| report.strays.contains(partition)) {
+                let Some(possession) = self.possession(*partition) else { continue };
+                if possession.holder != node.node {
+                    let entry =
+                        PreflistEntry { partition: *partition, node: node.node, role: Role::Stray, possession };
+                    found.push(entry);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether this node's vnode of `partition` does what it is asked in `role` by somebody who takes
+    /// `possession` for the fact. Whoever knows less adopts what the other knows.
+    pub fn judge(
+        &self,
+        service: &str,
+        partition: Partition,
+        role: Role,
+        possession: Possession,
+    ) -> Judgement {
+        let Some(ours) = self.possession(partition) else { return Judgement::Moved(possession) };
+        let known = ours.max(possession);
+        let holds = known.holder == self.me;
+        match role {
+            Role::Stray => Judgement::Serve { complete: false },
+            // Asked as a stand-in for somebody from whom the partition has come here since: all the better.
+            Role::Primary | Role::Fallback if holds => {
+                Judgement::Serve { complete: ours == known && !self.incomplete.contains(&partition) }
+            }
+            Role::Fallback
+                if known == possession && !self.can_be_asked(service, known.holder) =>
+            {
+                Judgement::Serve { complete: false }
+            }
+            Role::Primary | Role::Fallback => Judgement::Moved(known),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
