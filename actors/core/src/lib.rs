@@ -10,6 +10,7 @@
 //! **Invariant:** core does not know actix, tokio, HTTP or any storage engine.
 
 pub mod clock;
+pub mod gossip;
 pub mod ids;
 pub mod keyspace;
 pub mod limits;
