@@ -9,6 +9,12 @@ pub const STORE_KEY_BYTES_MAX: usize = 4096;
 pub const STORE_VALUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of one encoded message; also the most a decoder may be made to allocate.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one message before two nodes know each other: a greeting has a few hundred.
+pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a node's name on the wire: as long as a host name may be.
+pub const NODE_NAME_BYTES_MAX: usize = 255;
+/// Bytes of a reason in words (a refusal, a goodbye): a few lines for a log, never a document.
+pub const REASON_BYTES_MAX: usize = 1024;
 /// Fewest partitions of a ring: with fewer, eight nodes could not each own one.
 pub const RING_SIZE_MIN: u32 = 8;
 /// Most partitions of a ring: partition numbers are 16 bits wide.
@@ -46,4 +52,5 @@ const _: () = {
     assert!(N_VAL_DEFAULT <= N_VAL_MAX && N_VAL_MAX as u32 >= 1);
     assert!(2 * ROUTING_KEY_BYTES_MAX < STORE_KEY_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX < MESSAGE_BYTES_MAX);
+    assert!(NODE_NAME_BYTES_MAX + REASON_BYTES_MAX < HANDSHAKE_BYTES_MAX);
 };

@@ -7,6 +7,8 @@
 //! version, and a reader keeps the versions it still understands.
 
 pub mod codec;
+pub mod frame;
+pub mod handshake;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

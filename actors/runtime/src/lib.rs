@@ -3,7 +3,8 @@
 //! core.
 //!
 //! Reading order: [`node`] (what is started, and how it stops), [`coordinator`] (the life of a request),
-//! [`vnode`] (a turn), [`storage`] (group commit), [`vnode_master`] (who lives, who is restarted).
+//! [`vnode`] (a turn), [`storage`] (group commit), [`vnode_master`] (who lives, who is restarted), [`net`] (the
+//! wire to other nodes).
 //!
 //! **Invariant:** no actor registry and no global. Addresses are passed in; [`post::Postbox`] is the only way
 //! to an actor's mailbox; [`spawner::Spawner`] decides on which thread an actor starts; [`time`] and
@@ -14,6 +15,7 @@ pub mod coordinator;
 pub mod files;
 mod identity;
 pub mod messages;
+pub mod net;
 pub mod node;
 pub mod post;
 pub mod randomness;
