@@ -33,8 +33,6 @@ pub const BOOTS_MAX: u32 = (1 << 24) - 1;
 pub const CLOCK_AHEAD_MS_MAX: u64 = 5 * 60 * 1000;
 /// Members that a cluster has ever had, removed ones included: bounds what a peer can make us keep.
 pub const MEMBERS_MAX: usize = 8192;
-/// Bytes of a node's name.
-pub const NODE_NAME_BYTES_MAX: usize = 256;
 /// Bytes of a node's address: a DNS name of 253 bytes and a port.
 pub const ADDRESS_BYTES_MAX: usize = 260;
 /// Bytes of a location's name.

@@ -263,7 +263,7 @@ impl RingView {
     pub fn strays_of(&self, service: &str, partitions: &[Partition]) -> Vec<PreflistEntry> {
         let able = self.able(service);
         let mut found = Vec::new();
-        for (place, node) in self.nodes.iter().enumerate().filter(|(place, _)| able.get(*place) == Some(&true)) {
+        for (node, _) in self.nodes.iter().zip(able).filter(|(_, able)| **able) {
             let Some(report) = self.state.reports().get(&node.node) else { continue };
             for partition in partitions.iter().filter(|partition| report.strays.contains(partition)) {
                 let Some(possession) = self.possession(*partition) else { continue };

@@ -21,7 +21,7 @@ pub struct ClusterState {
     pub(super) cluster: ClusterId,
     pub(super) size: RingSize,
     pub(super) members: BTreeMap<NodeId, Member>,
-    pub(super) target: Target,
+    pub(crate) target: Target,
     pub(super) possession: Vec<Possession>,
     pub(super) staging: Staging,
     pub(super) reports: BTreeMap<NodeId, Report>,
@@ -261,7 +261,7 @@ impl ClusterState {
         Ok(grew)
     }
 
-    pub(super) fn merge_member(&mut self, node: NodeId, member: &Member) -> bool {
+    pub(crate) fn merge_member(&mut self, node: NodeId, member: &Member) -> bool {
         match self.members.get_mut(&node) {
             Some(ours) => ours.merge(member),
             None => self.members.insert(node, member.clone()).is_none(),

@@ -52,20 +52,20 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let node = 0..NODES;
     prop_oneof![
-        (node.clone(), node.clone()).prop_map(|(at, joiner)| Step::Join { at, joiner }),
-        (node.clone(), node.clone()).prop_map(|(at, node)| Step::Leave { at, node }),
-        (node.clone(), node.clone(), 0u8..3)
+        1 => (node.clone(), node.clone()).prop_map(|(at, joiner)| Step::Join { at, joiner }),
+        1 => (node.clone(), node.clone()).prop_map(|(at, node)| Step::Leave { at, node }),
+        1 => (node.clone(), node.clone(), 0u8..3)
             .prop_map(|(at, node, location)| Step::Location { at, node, location }),
-        node.clone().prop_map(|at| Step::Rebalance { at }),
+        1 => node.clone().prop_map(|at| Step::Rebalance { at }),
         3 => node.clone().prop_map(|at| Step::PlanAndCommit { at }),
-        node.clone().prop_map(|at| Step::PlanOnly { at }),
-        node.clone().prop_map(|at| Step::Clear { at }),
-        (node.clone(), node.clone()).prop_map(|(at, node)| Step::Down { at, node }),
-        node.clone().prop_map(|at| Step::Return { at }),
+        1 => node.clone().prop_map(|at| Step::PlanOnly { at }),
+        1 => node.clone().prop_map(|at| Step::Clear { at }),
+        1 => (node.clone(), node.clone()).prop_map(|(at, node)| Step::Down { at, node }),
+        1 => node.clone().prop_map(|at| Step::Return { at }),
         4 => (node.clone(), 0u16..8).prop_map(|(at, partition)| Step::PassOn { at, partition }),
-        node.clone().prop_map(|at| Step::Exit { at }),
-        node.clone().prop_map(|at| Step::RemoveExited { at }),
-        (node.clone(), prop::option::of(0u16..8)).prop_map(|(at, stray)| Step::Report { at, stray }),
+        1 => node.clone().prop_map(|at| Step::Exit { at }),
+        1 => node.clone().prop_map(|at| Step::RemoveExited { at }),
+        1 => (node.clone(), prop::option::of(0u16..8)).prop_map(|(at, stray)| Step::Report { at, stray }),
         6 => (node.clone(), node.clone()).prop_map(|(from, to)| Step::Gossip { from, to }),
         3 => (node.clone(), node, any::<u64>())
             .prop_map(|(from, to, mask)| Step::Sections { from, to, mask }),
