@@ -17,6 +17,7 @@ pub mod completeness;
 pub mod gossip;
 pub mod ids;
 pub mod keyspace;
+pub mod latency;
 pub mod limits;
 pub mod membership;
 pub mod preflist;

@@ -63,6 +63,8 @@ pub struct RingView {
     services: Vec<(String, Vec<bool>)>,
     /// Own partitions that do not answer for everything yet.
     incomplete: BTreeSet<Partition>,
+    /// How often everything was put in doubt, when this was made.
+    doubts: u64,
 }
 
 /// Whether a vnode does what it is asked.
@@ -115,7 +117,18 @@ impl RingView {
                 (name.clone(), nodes.iter().map(can).collect())
             })
             .collect();
-        Self { me, state, nodes, holders, services, incomplete }
+        Self { me, state, nodes, holders, services, incomplete, doubts: 0 }
+    }
+
+    /// As made after that many doubts; whoever knows of more takes nothing here for complete.
+    pub fn after_doubts(mut self, doubts: u64) -> Self {
+        self.doubts = doubts;
+        self
+    }
+
+    /// See [`Self::after_doubts`].
+    pub fn doubts(&self) -> u64 {
+        self.doubts
     }
 
     /// The node that reads.

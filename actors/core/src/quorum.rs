@@ -165,6 +165,8 @@ pub enum Refusal {
     Unavailable(String),
     /// The deadline had passed before it was looked at.
     Expired,
+    /// Only a complete replica was to do it, and this one is not.
+    Incomplete,
     /// Fewer primaries are up than pr or pw asks for.
     Primaries {
         /// Asked for.
@@ -195,6 +197,7 @@ impl fmt::Display for Refusal {
             Self::Stopping => f.write_str("the node is shutting down"),
             Self::Unavailable(why) => write!(f, "a replica is not available: {why}"),
             Self::Expired => f.write_str("the deadline passed before the request was looked at"),
+            Self::Incomplete => f.write_str("the replica may lack what others hold for it"),
             Self::Primaries { needed, up } => write!(f, "{needed} primaries are needed, {up} are up"),
             Self::Nodes { needed, up } => write!(f, "{needed} distinct nodes are needed, {up} are up"),
             Self::Replicas { needed, up } => write!(f, "{needed} replicas are needed, {up} can be asked"),

@@ -1,26 +1,33 @@
 //! The life of a request: from a key to its replicas and back. A coordinator is no actor but a plain async
 //! function over core's quorum machines, run by whoever took the request in. It decides which replica is asked
-//! when; whether the request has ended, and how, core decides.
+//! when, and asks elsewhere when a replica says that its partition has moved; whether the request has ended, and
+//! how, core decides.
 
-use crate::messages::{ReplyTo, Request, Sink, Task, VnodeAnswer};
-use crate::node::ServiceCore;
+mod read;
+mod write;
+
+use crate::messages::{Asked, ReplyTo, Request, Sink, Task, VnodeAnswer};
+use crate::remote::Ask;
+use crate::service_core::ServiceCore;
 use crate::time::Moment;
 use crate::watch::Watch;
+use read::ReadGather;
 use ringwork_core::ids::NodeId;
+use ringwork_core::membership::Possession;
+use ringwork_core::preflist::{Preflist, PreflistEntry, Role};
 use ringwork_core::quorum::{
-    Answer, ImpossibleQuorum, QuorumOptions, ReadQuorum, ReadStep, Refusal, Rules, Verdict, WriteQuorum,
+    Answer, ImpossibleQuorum, QuorumOptions, ReadQuorum, Refusal, Rules, Verdict, WriteQuorum,
 };
-use ringwork_core::ring::{KeyHash, Preflist, PreflistEntry};
-use ringwork_core::vnode::{Merged, Vnode};
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use ringwork_core::ring::KeyHash;
+use ringwork_core::vnode::{Item, Merged, Vnode};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use write::{Declining, WriteGather};
 
-/// How long a read waits for a replica before it asks a further one as well.
-const HEDGE_AFTER: Duration = Duration::from_millis(50);
 /// How long replicas may take over what a vnode sends them by itself.
 const REPLICATE_WITHIN: Duration = Duration::from_secs(10);
+/// How often one replica's request follows a partition that moves.
+const MOVES_FOLLOWED_MAX: u8 = 3;
 
 /// The call site of one service: `service.key(b"ann").merge(item).await`. Cheap to clone.
 pub struct Service<V: Vnode>(Arc<ServiceCore<V>>);
@@ -44,6 +51,17 @@ pub struct Written<R> {
     pub acks: usize,
     /// On which nodes, each once.
     pub nodes: Vec<NodeId>,
+    /// Whether several confirmations were wanted and one node gave all there are: these are copies in one place.
+    pub alone: bool,
+}
+
+/// How a read ended that succeeded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answered<R> {
+    /// What the replicas' answers amount to.
+    pub reply: R,
+    /// Fewer than r complete replicas could be asked: something acknowledged may be missing.
+    pub degraded: bool,
 }
 
 /// How a read ended that did not succeed. Nothing was changed.
@@ -79,9 +97,45 @@ impl<V: Vnode> Service<V> {
         Keyed { service: self, hash, options: QuorumOptions::default(), within: Duration::from_secs(10) }
     }
 
-    /// The first n replicas of a key, as this node knows the ring.
+    /// Who answers for a key, as this node knows the ring: `get_preflist(key, n)` of the talk.
     pub fn preflist(&self, key: &[u8], n: usize) -> Preflist {
-        self.0.node.ring.load().ring.preflist(&KeyHash::of(V::SERVICE, key), n)
+        self.0.node.ring.load().preflist(V::SERVICE, &KeyHash::of(V::SERVICE, key), n)
+    }
+
+    /// Gives a command to every place of a preference list and waits for none: `command(preflist, command)` of the
+    /// talk.
+    pub fn command(&self, preflist: &Preflist, command: &V::Command) {
+        let deadline = self.0.node.clock.moment() + REPLICATE_WITHIN;
+        for entry in preflist {
+            self.0.ask(entry, entry.into(), &Ask::Run(command), ReplyTo::nobody(), deadline, false);
+        }
+    }
+
+    /// Gives a command to one place of a preference list and waits for its answer: `sync_command` of the talk. What
+    /// the command touched is not sent on. An error says nothing about whether it ran.
+    pub async fn sync_command(
+        &self,
+        entry: &PreflistEntry,
+        command: &V::Command,
+        within: Duration,
+    ) -> Result<V::Reply, ReadFailure> {
+        let deadline = self.0.node.clock.moment() + within;
+        match self.run_at(entry, entry.into(), command, deadline, false).await {
+            Ran::Done { reply, .. } => Ok(reply),
+            Ran::Refused(refusal) => Err(ReadFailure::Refused(refusal)),
+            Ran::Moved(_) => {
+                let why = "the partition has moved; take a new preference list".to_owned();
+                Err(ReadFailure::Refused(Refusal::Unavailable(why)))
+            }
+            Ran::Unknown => Err(ReadFailure::Deadline),
+        }
+    }
+
+    /// Whether this node has one of the key's n replicas.
+    pub fn is_replica(&self, key: &[u8]) -> bool {
+        let view = self.0.node.ring.load();
+        let list = view.primary_preflist(&KeyHash::of(V::SERVICE, key), self.0.node.quorum.n_val);
+        list.iter().any(|entry| entry.node == self.0.node.id)
     }
 
     /// Hears of changes to a key on this node; none when too many listen.
@@ -89,30 +143,44 @@ impl<V: Vnode> Service<V> {
         self.0.watchers.watch(KeyHash::of(V::SERVICE, key))
     }
 
-    /// Sends an item to all its replicas and waits for none.
-    pub(crate) fn send_to_replicas(&self, key: &[u8], item: V::Item) {
-        let deadline = self.0.node.clock.moment() + REPLICATE_WITHIN;
-        for entry in self.preflist(key, self.0.node.quorum.n_val) {
-            let request =
-                Request { task: Task::Merge(item.clone()), reply: ReplyTo::nobody(), deadline, sync: false };
-            self.post(&entry, request);
+    /// Sends items that a vnode changed by itself to all their replicas, and waits for none: what is missed is found
+    /// by reads and anti-entropy.
+    pub(crate) fn replicate(&self, touched: Vec<V::Item>) {
+        let node = &self.0.node;
+        let deadline = node.clock.moment() + REPLICATE_WITHIN;
+        for item in touched {
+            for entry in self.preflist(item.routing_key(), node.quorum.n_val) {
+                let reply = ReplyTo::nobody();
+                self.0.ask(&entry, (&entry).into(), &Ask::Merge(&item), reply, deadline, false);
+            }
         }
     }
 
-    /// Posts a request to a replica; whatever hinders that is an answer.
-    fn post(&self, entry: &PreflistEntry, request: Request<V>) {
-        let node = &self.0.node;
-        if entry.node != node.id {
-            let why = format!("there is no connection to node {}", entry.node);
-            return request.reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(why)));
-        }
-        let refused = self.0.routes.find(entry.partition, |postbox| match postbox {
-            Some(postbox) => postbox.post(request).err().map(|full| full.0),
-            None => self.0.want(entry.partition, request),
-        });
-        if let Some(request) = refused {
-            node.telemetry.requests_overloaded.increment();
-            request.reply.answer(VnodeAnswer::Refused(Refusal::Overloaded));
+    /// Where a replica's request goes that was told `moved`: to the holder, as far as anybody knows.
+    fn follow(&self, entry: &PreflistEntry, moved: Possession) -> PreflistEntry {
+        self.0.node.learn(entry.partition, moved);
+        let ours = self.0.node.ring.load().possession(entry.partition);
+        let possession = ours.map_or(moved, |ours| ours.max(moved));
+        PreflistEntry { partition: entry.partition, node: possession.holder, role: Role::Primary, possession }
+    }
+
+    async fn run_at(
+        &self,
+        entry: &PreflistEntry,
+        asked: Asked,
+        command: &V::Command,
+        deadline: Moment,
+        sync: bool,
+    ) -> Ran<V> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let sink = Arc::new(OneShot(Mutex::new(Some(sender))));
+        self.0.ask(entry, asked, &Ask::Run(command), ReplyTo::new(sink, 0), deadline, sync);
+        let patience = deadline.saturating_sub(self.0.node.clock.moment());
+        match tokio::time::timeout(patience, receiver).await {
+            Ok(Ok(VnodeAnswer::Ran { reply, touched, durable })) => Ran::Done { reply, touched, durable },
+            Ok(Ok(VnodeAnswer::Refused(refusal))) => Ran::Refused(refusal),
+            Ok(Ok(VnodeAnswer::Moved(possession))) => Ran::Moved(possession),
+            _ => Ran::Unknown,
         }
     }
 }
@@ -138,24 +206,17 @@ impl<V: Vnode> Keyed<'_, V> {
             Ok(quorum) => quorum,
             Err(refusal) => return Ok(Written::refused(refusal)),
         };
-        let gather = Arc::new(WriteGather::new(quorum));
-        let sink: Arc<dyn Sink<V>> = gather.clone();
-        let last = preflist.len().saturating_sub(1);
-        let mut item = Some(item);
-        for (replica, entry) in preflist.iter().enumerate() {
-            let copy = if replica == last { item.take() } else { item.clone() };
-            if let Some(copy) = copy {
-                let reply = ReplyTo::new(sink.clone(), replica);
-                let request = Request { task: Task::Merge(copy), reply, deadline, sync: rules.dw > 0 };
-                self.service.post(entry, request);
-            }
+        let gather =
+            WriteGather::new(self.service, quorum, preflist, vec![item], Declining::Ends, deadline, rules.dw > 0);
+        for replica in 0..gather.replicas() {
+            gather.send(replica);
         }
         let verdict = self.wait_for(&gather, deadline).await;
-        Ok(gather.written(verdict, &preflist, None))
+        Ok(gather.written(verdict, None, rules.w))
     }
 
-    /// The coordinated write: the command runs at the first replica that can run it, and what it touched goes
-    /// to the others.
+    /// The coordinated write: the command runs at the first complete replica that can run it, else at the first
+    /// that can, and what it touched goes to the others.
     pub async fn run(&self, command: V::Command) -> Result<Written<V::Reply>, ImpossibleQuorum> {
         let (rules, deadline) = self.begin()?;
         let preflist = self.preflist(&rules);
@@ -163,92 +224,85 @@ impl<V: Vnode> Keyed<'_, V> {
             Ok(quorum) => quorum,
             Err(refusal) => return Ok(Written::refused(refusal)),
         };
+        let sync = rules.dw > 0;
         let mut refusal = Refusal::Replicas { needed: 1, up: 0 };
-        for (replica, entry) in preflist.iter().enumerate() {
-            match self.run_at(entry, command.clone(), deadline, rules.dw > 0).await {
-                Ran::Done { reply, touched, durable } => {
-                    let gather = Arc::new(WriteGather::new(quorum));
-                    gather.take(replica, Answer::Done { durable }, None);
-                    if touched.is_empty() {
-                        return Ok(gather.written(Verdict::Done, &preflist, Some(reply)));
-                    }
-                    self.spread(touched, replica, &preflist, &gather, deadline, rules.dw > 0);
-                    let verdict = self.wait_for(&gather, deadline).await;
-                    return Ok(gather.written(verdict, &preflist, Some(reply)));
+        for complete_only in [true, false] {
+            for (replica, entry) in preflist.iter().enumerate() {
+                if complete_only && entry.role != Role::Primary {
+                    continue;
                 }
-                Ran::Refused(why) => refusal = why,
-                Ran::Unknown => {
-                    self.service.0.node.telemetry.requests_unknown.increment();
-                    return Ok(Written { verdict: Verdict::Unknown, ..Written::refused(refusal) });
+                match self.run_following(*entry, complete_only, &command, deadline, sync).await {
+                    (at, Ran::Done { reply, touched, durable }) => {
+                        let mut preflist = preflist.clone();
+                        if let Some(place) = preflist.get_mut(replica) {
+                            *place = at;
+                        }
+                        let nothing = touched.is_empty();
+                        let declining = Declining::IsAsGoodAsDone;
+                        let gather =
+                            WriteGather::new(self.service, quorum, preflist, touched, declining, deadline, sync);
+                        gather.take(replica, Answer::Done { durable }, None);
+                        if nothing {
+                            return Ok(gather.written(Verdict::Done, Some(reply), rules.w));
+                        }
+                        for other in (0..gather.replicas()).filter(|other| *other != replica) {
+                            gather.send(other);
+                        }
+                        let verdict = self.wait_for(&gather, deadline).await;
+                        return Ok(gather.written(verdict, Some(reply), rules.w));
+                    }
+                    (_, Ran::Refused(why)) => refusal = why,
+                    (_, Ran::Moved(_)) => {
+                        refusal = Refusal::Unavailable("the partition is moving".to_owned());
+                    }
+                    (_, Ran::Unknown) => {
+                        self.service.0.node.telemetry.requests_unknown.increment();
+                        return Ok(Written { verdict: Verdict::Unknown, ..Written::refused(refusal) });
+                    }
                 }
             }
         }
         Ok(Written::refused(refusal))
     }
 
-    /// Reads at r replicas, joins what they say, and mends whoever lacked something.
-    pub async fn read(&self, command: V::Command) -> Result<Result<V::Reply, ReadFailure>, ImpossibleQuorum> {
+    async fn run_following(
+        &self,
+        mut entry: PreflistEntry,
+        complete_only: bool,
+        command: &V::Command,
+        deadline: Moment,
+        sync: bool,
+    ) -> (PreflistEntry, Ran<V>) {
+        let mut followed = 0;
+        loop {
+            let asked = Asked { complete_only, ..Asked::from(&entry) };
+            match self.service.run_at(&entry, asked, command, deadline, sync).await {
+                Ran::Moved(possession) if followed < MOVES_FOLLOWED_MAX => {
+                    followed += 1;
+                    entry = self.service.follow(&entry, possession);
+                }
+                ran => return (entry, ran),
+            }
+        }
+    }
+
+    /// Reads at r complete replicas, joins what they say, and mends whoever lacked something. Where fewer can be
+    /// asked, everybody who may have something is, and the answer is marked.
+    pub async fn read(
+        &self,
+        command: V::Command,
+    ) -> Result<Result<Answered<V::Reply>, ReadFailure>, ImpossibleQuorum> {
         let (rules, deadline) = self.begin()?;
+        if let Some(refusal) = self.not_serving() {
+            return Ok(Err(ReadFailure::Refused(refusal)));
+        }
         let preflist = self.preflist(&rules);
-        let quorum = match ReadQuorum::new(rules, &preflist) {
+        let quorum = match ReadQuorum::new(rules, &preflist, self.service.0.node.id) {
             Ok(quorum) => quorum,
             Err(refusal) => return Ok(Err(ReadFailure::Refused(refusal))),
         };
-        let gather = Arc::new(ReadGather::<V>::new(quorum, preflist.len()));
-        let sink: Arc<dyn Sink<V>> = gather.clone();
-        let ask = |replica: usize| {
-            if let Some(entry) = preflist.get(replica) {
-                let reply = ReplyTo::new(sink.clone(), replica);
-                let request = Request { task: Task::Read(command.clone()), reply, deadline, sync: false };
-                self.service.post(entry, request);
-            }
-        };
-        loop {
-            let step = gather.state().quorum.step();
-            match step {
-                ReadStep::Ask(replica) => ask(replica),
-                ReadStep::Done => break,
-                ReadStep::Ended(refusal) => return Ok(Err(ReadFailure::Refused(refusal))),
-                ReadStep::Wait => {
-                    let now = self.service.0.node.clock.moment();
-                    let patience = deadline.saturating_sub(now).min(HEDGE_AFTER);
-                    if tokio::time::timeout(patience, gather.news()).await.is_err() {
-                        if self.service.0.node.clock.moment() >= deadline {
-                            return Ok(Err(ReadFailure::Deadline));
-                        }
-                        if let Some(replica) = gather.state().quorum.hedge() {
-                            ask(replica);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(self.resolve(&command, &gather, &preflist, deadline))
-    }
-
-    fn resolve(
-        &self,
-        command: &V::Command,
-        gather: &ReadGather<V>,
-        preflist: &Preflist,
-        deadline: Moment,
-    ) -> Result<V::Reply, ReadFailure> {
-        let (places, replies): (Vec<usize>, Vec<V::Reply>) = {
-            let mut state = gather.state();
-            state.replies.iter_mut().enumerate().filter_map(|(i, reply)| Some((i, reply.take()?))).unzip()
-        };
-        let Some(resolution) = V::resolve(command, &replies) else {
-            return Err(ReadFailure::Refused(Refusal::Replicas { needed: 1, up: 0 }));
-        };
-        for (place, item) in resolution.repairs {
-            if let Some(entry) = places.get(place).and_then(|replica| preflist.get(*replica)) {
-                self.service.0.node.telemetry.read_repairs.increment();
-                let request =
-                    Request { task: Task::Merge(item), reply: ReplyTo::nobody(), deadline, sync: false };
-                self.service.post(entry, request);
-            }
-        }
-        Ok(resolution.reply)
+        let gather = ReadGather::new(self.service, quorum, preflist, command, deadline);
+        Ok(gather.carry_out().await)
     }
 
     fn begin(&self) -> Result<(Rules, Moment), ImpossibleQuorum> {
@@ -257,79 +311,55 @@ impl<V: Vnode> Keyed<'_, V> {
     }
 
     fn preflist(&self, rules: &Rules) -> Preflist {
-        self.service.0.node.ring.load().ring.preflist(&self.hash, rules.n)
+        let view = self.service.0.node.ring.load();
+        if rules.sloppy {
+            view.preflist(V::SERVICE, &self.hash, rules.n)
+        } else {
+            view.strict_preflist(V::SERVICE, &self.hash, rules.n)
+        }
+    }
+
+    fn not_serving(&self) -> Option<Refusal> {
+        let node = &self.service.0.node;
+        if node.is_outside() {
+            let why = "this node waits to be taken into a cluster; 'ringwork cluster status' says how far it is";
+            return Some(Refusal::Unavailable(why.to_owned()));
+        }
+        node.is_stopping().then_some(Refusal::Stopping)
     }
 
     fn write_quorum(&self, rules: Rules, preflist: &Preflist) -> Result<WriteQuorum, Refusal> {
-        if self.service.0.node.is_stopping() {
-            return Err(Refusal::Stopping);
+        match self.not_serving() {
+            Some(refusal) => Err(refusal),
+            None => WriteQuorum::new(rules, preflist),
         }
-        WriteQuorum::new(rules, preflist)
     }
 
-    async fn wait_for(&self, gather: &Arc<WriteGather>, deadline: Moment) -> Verdict {
+    async fn wait_for(&self, gather: &Arc<WriteGather<V>>, deadline: Moment) -> Verdict {
         let node = &self.service.0.node;
         let patience = deadline.saturating_sub(node.clock.moment());
         let verdict = match tokio::time::timeout(patience, gather.verdict()).await {
             Ok(verdict) => verdict,
-            Err(_) => gather.state().quorum.deadline(),
+            Err(_) => gather.deadline(),
         };
         if verdict == Verdict::Unknown {
             node.telemetry.requests_unknown.increment();
         }
         verdict
     }
-
-    async fn run_at(
-        &self,
-        entry: &PreflistEntry,
-        command: V::Command,
-        deadline: Moment,
-        sync: bool,
-    ) -> Ran<V> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let sink = Arc::new(OneShot(Mutex::new(Some(sender))));
-        let request = Request { task: Task::Run(command), reply: ReplyTo::new(sink, 0), deadline, sync };
-        self.service.post(entry, request);
-        let patience = deadline.saturating_sub(self.service.0.node.clock.moment());
-        match tokio::time::timeout(patience, receiver).await {
-            Ok(Ok(VnodeAnswer::Ran { reply, touched, durable })) => Ran::Done { reply, touched, durable },
-            Ok(Ok(VnodeAnswer::Refused(refusal))) => Ran::Refused(refusal),
-            _ => Ran::Unknown,
-        }
-    }
-
-    /// Sends what a command touched at `done_at` to the other replicas; each acknowledges when it has all.
-    fn spread(
-        &self,
-        touched: Vec<V::Item>,
-        done_at: usize,
-        preflist: &Preflist,
-        gather: &Arc<WriteGather>,
-        deadline: Moment,
-        sync: bool,
-    ) {
-        for (replica, entry) in preflist.iter().enumerate().filter(|(replica, _)| *replica != done_at) {
-            let all: Arc<dyn Sink<V>> =
-                Arc::new(AllOf { inner: gather.clone(), left: Mutex::new((touched.len(), true)) });
-            for item in &touched {
-                let reply = ReplyTo::new(all.clone(), replica);
-                let request = Request { task: Task::Merge(item.clone()), reply, deadline, sync };
-                self.service.post(entry, request);
-            }
-        }
-    }
 }
 
 enum Ran<V: Vnode> {
     Done { reply: V::Reply, touched: Vec<V::Item>, durable: bool },
+    Moved(Possession),
     Refused(Refusal),
     Unknown,
 }
 
 impl<R> Written<R> {
     fn refused(refusal: Refusal) -> Self {
-        Self { verdict: Verdict::Refused(refusal), declined: None, reply: None, acks: 0, nodes: Vec::new() }
+        let verdict = Verdict::Refused(refusal);
+        Self { verdict, declined: None, reply: None, acks: 0, nodes: Vec::new(), alone: false }
     }
 }
 
@@ -339,181 +369,6 @@ impl<V: Vnode> Sink<V> for OneShot<V> {
     fn answer(&self, _: usize, answer: VnodeAnswer<V>) {
         if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = sender.send(answer);
-        }
-    }
-}
-
-/// The answers to one write, from whichever threads; wakes its coordinator once, at the verdict.
-struct WriteGather(Mutex<WriteState>);
-
-struct WriteState {
-    quorum: WriteQuorum,
-    verdict: Option<Verdict>,
-    declined: Option<Merged>,
-    waker: Option<Waker>,
-}
-
-impl WriteGather {
-    fn new(quorum: WriteQuorum) -> Self {
-        Self(Mutex::new(WriteState { quorum, verdict: None, declined: None, waker: None }))
-    }
-
-    fn state(&self) -> MutexGuard<'_, WriteState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, replica: usize, answer: Answer, declined: Option<Merged>) {
-        let waker = {
-            let mut state = self.state();
-            if state.declined.is_none() {
-                state.declined = declined;
-            }
-            match state.quorum.answer(replica, answer) {
-                Some(verdict) => {
-                    state.verdict = Some(verdict);
-                    state.waker.take()
-                }
-                None => None,
-            }
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    async fn verdict(&self) -> Verdict {
-        poll_fn(|cx| {
-            let mut state = self.state();
-            match &state.verdict {
-                Some(verdict) => Poll::Ready(verdict.clone()),
-                None => {
-                    state.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
-    }
-
-    fn written<R>(&self, verdict: Verdict, preflist: &Preflist, reply: Option<R>) -> Written<R> {
-        let state = self.state();
-        let mut nodes: Vec<NodeId> = Vec::new();
-        let mut acks = 0;
-        for entry in state.quorum.confirmed_by().filter_map(|replica| preflist.get(replica)) {
-            acks += 1;
-            if !nodes.contains(&entry.node) {
-                nodes.push(entry.node);
-            }
-        }
-        Written { verdict, declined: state.declined, reply, acks, nodes }
-    }
-}
-
-fn answer_of<V: Vnode>(answer: VnodeAnswer<V>) -> (Answer, Option<Merged>) {
-    match answer {
-        VnodeAnswer::Merged { merged: merged @ (Merged::Absorbed | Merged::Conflicting), .. } => {
-            (Answer::Declined, Some(merged))
-        }
-        VnodeAnswer::Merged { durable, .. } | VnodeAnswer::Ran { durable, .. } => {
-            (Answer::Done { durable }, None)
-        }
-        VnodeAnswer::Reply(_) => (Answer::Done { durable: false }, None),
-        VnodeAnswer::Refused(refusal) => (Answer::Refused(refusal), None),
-        VnodeAnswer::Failed(_) => (Answer::Failed, None),
-    }
-}
-
-impl<V: Vnode> Sink<V> for WriteGather {
-    fn answer(&self, replica: usize, answer: VnodeAnswer<V>) {
-        let (answer, declined) = answer_of(answer);
-        self.take(replica, answer, declined);
-    }
-}
-
-/// Several items to one replica count as one acknowledgement, given when all are there.
-struct AllOf {
-    inner: Arc<WriteGather>,
-    left: Mutex<(usize, bool)>,
-}
-
-impl<V: Vnode> Sink<V> for AllOf {
-    fn answer(&self, replica: usize, answer: VnodeAnswer<V>) {
-        // An item that the replica's state dominates is as good as there.
-        let answer = match answer_of(answer) {
-            (Answer::Declined, _) => Answer::Done { durable: false },
-            (answer, _) => answer,
-        };
-        let Answer::Done { durable } = answer else {
-            return self.inner.take(replica, answer, None);
-        };
-        let complete = {
-            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-            left.0 = left.0.saturating_sub(1);
-            left.1 &= durable;
-            (left.0 == 0).then_some(left.1)
-        };
-        if let Some(durable) = complete {
-            self.inner.take(replica, Answer::Done { durable }, None);
-        }
-    }
-}
-
-/// The answers to one read.
-struct ReadGather<V: Vnode>(Mutex<ReadState<V>>);
-
-struct ReadState<V: Vnode> {
-    quorum: ReadQuorum,
-    replies: Vec<Option<V::Reply>>,
-    news: bool,
-    waker: Option<Waker>,
-}
-
-impl<V: Vnode> ReadGather<V> {
-    fn new(quorum: ReadQuorum, replicas: usize) -> Self {
-        let replies = (0..replicas).map(|_| None).collect();
-        Self(Mutex::new(ReadState { quorum, replies, news: false, waker: None }))
-    }
-
-    fn state(&self) -> MutexGuard<'_, ReadState<V>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn news(&self) {
-        poll_fn(|cx| {
-            let mut state = self.state();
-            if std::mem::take(&mut state.news) {
-                return Poll::Ready(());
-            }
-            state.waker = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-impl<V: Vnode> Sink<V> for ReadGather<V> {
-    fn answer(&self, replica: usize, answer: VnodeAnswer<V>) {
-        let waker = {
-            let mut state = self.state();
-            let refusal = match answer {
-                VnodeAnswer::Reply(reply) => {
-                    if let Some(slot) = state.replies.get_mut(replica) {
-                        *slot = Some(reply);
-                    }
-                    None
-                }
-                VnodeAnswer::Refused(refusal) => Some(refusal),
-                VnodeAnswer::Failed(why) => Some(Refusal::Unavailable(why)),
-                VnodeAnswer::Ran { .. } | VnodeAnswer::Merged { .. } => {
-                    Some(Refusal::Unavailable("the replica answered something else".into()))
-                }
-            };
-            state.quorum.answer(replica, refusal);
-            state.news = true;
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
         }
     }
 }

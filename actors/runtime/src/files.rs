@@ -77,6 +77,17 @@ pub fn read_whole<T: DeserializeOwned>(
     kind: Kind,
     version: u16,
 ) -> Result<Option<T>, FileError> {
+    read_versions(path, kind, version, |_, body| wire::codec::decode(body))
+}
+
+/// As [`read_whole`], for a file of whose layout there are several versions up to `newest`: `decode` gets the
+/// version and the body.
+pub fn read_versions<T>(
+    path: &Path,
+    kind: Kind,
+    newest: u16,
+    decode: impl FnOnce(u16, &[u8]) -> Result<T, WireError>,
+) -> Result<Option<T>, FileError> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -90,10 +101,10 @@ pub fn read_whole<T: DeserializeOwned>(
     let mut bytes = Vec::with_capacity(length as usize);
     Read::by_ref(&mut file).take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(io_error(path))?;
     let (found, body) = wire::open(kind, &bytes).map_err(damaged)?;
-    if found > version {
+    if found > newest {
         return Err(FileError::Newer { path: path.to_owned(), version: found });
     }
-    wire::codec::decode(body).map(Some).map_err(damaged)
+    decode(found, body).map(Some).map_err(damaged)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -2,12 +2,33 @@
 //! reply handle that is dropped unanswered answers by itself. It knows no actor.
 
 use crate::time::Moment;
+use ringwork_core::membership::Possession;
+use ringwork_core::preflist::{PreflistEntry, Role};
 use ringwork_core::quorum::Refusal;
 use ringwork_core::vnode::{Merged, Vnode};
 use std::sync::Arc;
 
+/// As what a vnode is asked, and what the asker takes for the fact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// As what.
+    pub role: Role,
+    /// Who holds the partition, as the asker knows it.
+    pub possession: Possession,
+    /// Whether only a complete replica is to do it.
+    pub complete_only: bool,
+}
+
+impl From<&PreflistEntry> for Asked {
+    fn from(entry: &PreflistEntry) -> Self {
+        Self { role: entry.role, possession: entry.possession, complete_only: false }
+    }
+}
+
 /// One request to one vnode.
 pub struct Request<V: Vnode> {
+    /// As what it is asked.
+    pub asked: Asked,
     /// What to do.
     pub task: Task<V>,
     /// Where the answer goes.
@@ -31,7 +52,12 @@ pub enum Task<V: Vnode> {
 /// What a vnode answers.
 pub enum VnodeAnswer<V: Vnode> {
     /// To `Read`.
-    Reply(V::Reply),
+    Reply {
+        /// The module's answer.
+        reply: V::Reply,
+        /// Whether what it does not mention is not there.
+        complete: bool,
+    },
     /// To `Run`: what the command says, the items that the other replicas need, whether all is synced.
     Ran {
         /// The module's answer.
@@ -48,6 +74,8 @@ pub enum VnodeAnswer<V: Vnode> {
         /// Synced to disk.
         durable: bool,
     },
+    /// Nothing was done: the partition is held by another node, so ask there.
+    Moved(Possession),
     /// Nothing was done, nothing will be.
     Refused(Refusal),
     /// It may have been done.
@@ -65,17 +93,19 @@ pub trait Sink<V: Vnode>: Send + Sync {
 pub struct ReplyTo<V: Vnode> {
     to: Option<(Arc<dyn Sink<V>>, usize)>,
     begun: bool,
+    /// What a drop before the turn means; none: that the vnode ended.
+    if_dropped: Option<Refusal>,
 }
 
 impl<V: Vnode> ReplyTo<V> {
     /// An answer to `sink`, as that replica's.
     pub fn new(sink: Arc<dyn Sink<V>>, replica: usize) -> Self {
-        Self { to: Some((sink, replica)), begun: false }
+        Self { to: Some((sink, replica)), begun: false, if_dropped: None }
     }
 
     /// Nobody waits.
     pub fn nobody() -> Self {
-        Self { to: None, begun: false }
+        Self { to: None, begun: false, if_dropped: None }
     }
 
     /// Gives the answer.
@@ -83,6 +113,12 @@ impl<V: Vnode> ReplyTo<V> {
         if let Some((sink, replica)) = self.to.take() {
             sink.answer(replica, answer);
         }
+    }
+
+    /// Dropped before its turn, it says this.
+    pub fn or_if_dropped(mut self, refusal: Refusal) -> Self {
+        self.if_dropped = Some(refusal);
+        self
     }
 
     /// The request's turn has come: from now on it may be done.
@@ -102,7 +138,8 @@ impl<V: Vnode> Drop for ReplyTo<V> {
             let answer = if self.begun {
                 VnodeAnswer::Failed("the vnode ended before it answered".into())
             } else {
-                VnodeAnswer::Refused(Refusal::Unavailable("the vnode ended before the request's turn".into()))
+                let ended = || Refusal::Unavailable("the vnode ended before the request's turn".into());
+                VnodeAnswer::Refused(self.if_dropped.take().unwrap_or_else(ended))
             };
             sink.answer(replica, answer);
         }

@@ -1,92 +1,524 @@
-//! The ring manager: the one writer of the node's ring. A ring is synced to its file before anybody sees it,
-//! then published as an immutable snapshot that requests read without a lock. At this stage its only change is
-//! the birth of a ring; membership will send it further ones.
+//! The ring manager: the one writer of this node's cluster state. Changes come to it as functions of the state; what
+//! they decide is synced to the file before anybody sees it, then published as an immutable snapshot that requests
+//! read without a lock, and told to the gossip agent. It also carries out what the state asks of this node: passing
+//! partitions on, returning from `down`, leaving, and (as claimant) removing who has left. Which changes are right,
+//! core decides; who is up, the gossip agent says.
 
-use crate::files::{self, FileError};
-use crate::start_error::StartError;
-use actix::{Actor, Context, Handler};
-use arc_swap::ArcSwap;
-use ringwork_core::ids::{ClusterId, NodeId};
-use ringwork_core::ring::{Ring, RingSize, RingView};
-use ringwork_core::wire::Kind;
-use std::path::PathBuf;
+pub(crate) mod file;
+
+use crate::administration::AdministrationRefusal;
+use crate::families;
+use crate::files::FileError;
+use crate::gossip_agent::{AgentMessage, GossipAgent};
+use crate::net::{Channel, PeerSpec};
+use crate::node_core::{Ending, NodeCore};
+use crate::post::{Permits, Postbox, Posted};
+use crate::time::Moment;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use file::RingFile;
+use ringwork_core::completeness::Completeness;
+use ringwork_core::gossip::detector::Availability;
+use ringwork_core::ids::{NodeId, Partition};
+use ringwork_core::membership::{ChangeRefusal, ClusterState, Possession, Report, StatePart, Status};
+use ringwork_core::preflist::RingView;
+use ringwork_core::wire::codec;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
-use crate::post::{Permits, Postbox, Posted};
+/// Messages that may be on their way to the ring manager.
+const IN_FLIGHT_MAX: usize = 4096;
+/// How often it looks whether something is to be done that no message announces.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// A partition that has data is asked about again after this: it waits for handoff.
+const HELD_BACK: Duration = Duration::from_secs(2);
+/// How long members may take to say which strays they hold.
+const STRAYS_WITHIN: Duration = Duration::from_secs(3);
 
-const RING_FILE_VERSION: u16 = 1;
+/// A change, as a function of the state that does all of it or refuses.
+pub(crate) type Change = Box<dyn FnOnce(&mut ClusterState) -> Result<(), ChangeRefusal> + Send>;
+/// What came of a change: the state as it is kept and published with it.
+pub(crate) type Changed = Result<Arc<ClusterState>, AdministrationRefusal>;
 
-/// Where a ring is kept; none for a node that keeps nothing.
-pub type RingFile = Option<PathBuf>;
-
-/// Finds the node's ring: the one in its file, or a fresh one of `size`, synced to the file before it is
-/// returned. A file that disagrees with `size` is an error: a ring's size is fixed at its birth.
-pub fn load_or_create(
-    file: &RingFile,
-    size: RingSize,
-    node: NodeId,
-    cluster: impl FnOnce() -> std::io::Result<ClusterId>,
-) -> Result<Ring, StartError> {
-    let kept = match file {
-        Some(path) => files::read_whole::<Ring>(path, Kind::Ring, RING_FILE_VERSION)?,
-        None => None,
-    };
-    if let Some(ring) = kept {
-        if ring.size() != size {
-            return Err(StartError::RingSize { configured: size, kept: ring.size(), file: file.clone() });
-        }
-        return Ok(ring);
-    }
-    let cluster = cluster().map_err(StartError::Randomness)?;
-    let ring = Ring::fresh(cluster, size, node);
-    keep(file, &ring)?;
-    tracing::info!(%cluster, partitions = size.count(), "a ring was born");
-    Ok(ring)
+/// What the ring manager is told.
+pub enum RingMessage {
+    /// A peer sent some sections. Answered when they are kept and published.
+    Merge(StatePart, Option<oneshot::Sender<()>>),
+    /// A peer sent a whole state.
+    MergeState(Box<ClusterState>),
+    /// A request carried a possession that this node did not know.
+    Adopt(Partition, Possession),
+    /// A change by this node; the answer comes when it is durable.
+    Change(Change, oneshot::Sender<Changed>),
+    /// This node, until now alone, becomes a member of the cluster of this state.
+    JoinCluster(Box<ClusterState>, oneshot::Sender<Changed>),
+    /// How members can be reached now.
+    Availability(BTreeMap<NodeId, Availability>),
+    /// Everything here is in doubt: this node was taken for down.
+    Doubt,
+    /// Which of this node's services are up.
+    Services(BTreeSet<String>),
+    /// This node has data of a further partition that it does not hold.
+    StraysChanged,
+    /// A member has said which strays it holds, asked in that round.
+    StraysTold(NodeId, u64),
+    /// Which of these partitions had nothing in them and are held back.
+    Frozen(BTreeSet<Partition>, BTreeSet<Partition>),
+    /// They were complete where they came from.
+    Inherited(Vec<Partition>),
 }
 
-fn keep(file: &RingFile, ring: &Ring) -> Result<(), FileError> {
-    match file {
-        Some(path) => files::write_whole(path, Kind::Ring, RING_FILE_VERSION, ring),
-        None => Ok(()),
+impl std::fmt::Debug for RingMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RingMessage")
     }
+}
+
+/// An answer that comes later, from wherever.
+pub(crate) type Later<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// A service as the ring manager sees it.
+pub(crate) trait Movable: Send + Sync {
+    /// Which of these partitions have nothing in them; what comes for these is held back until `thaw`.
+    fn freeze(&self, partitions: Vec<Partition>) -> Later<BTreeSet<Partition>>;
+    /// Go on with what was held back.
+    fn thaw(&self, partitions: Vec<Partition>);
+    /// These have come here.
+    fn came(&self, partitions: Vec<Partition>);
 }
 
 /// See the module's head.
 pub struct RingManager {
+    node: Arc<NodeCore>,
     file: RingFile,
-    view: Arc<ArcSwap<RingView>>,
+    movable: Vec<Arc<dyn Movable>>,
+    agent: Option<Postbox<GossipAgent>>,
+    me: Option<Postbox<Self>>,
+    /// The latest state; what of it is not kept yet is not published either.
+    state: ClusterState,
+    /// Stamp of the state that is in the file.
+    kept: u64,
+    keeping: bool,
+    /// Who waits for the next state that is kept.
+    waiting: Vec<Waiting>,
+    availability: BTreeMap<NodeId, Availability>,
+    completeness: Completeness,
+    report: Report,
+    /// Partitions that had data when they were to be passed on, and when that was seen.
+    held_back: BTreeMap<Partition, Moment>,
+    passing_on: bool,
+    asking_strays: BTreeMap<NodeId, Moment>,
+    departed: bool,
 }
 
-/// Replace the ring. The answer says whether it is kept and published; if not, nothing has changed.
-pub struct Replace {
-    /// The new ring.
-    pub ring: Ring,
-    /// Where the outcome goes.
-    pub done: oneshot::Sender<Result<(), FileError>>,
-}
+type Waiting = Box<dyn FnOnce(Result<Arc<ClusterState>, &FileError>)>;
 
 impl RingManager {
-    /// Starts the manager on the calling thread.
-    pub fn start(file: RingFile, view: Arc<ArcSwap<RingView>>) -> Postbox<Self> {
-        Postbox::new(Actor::start(Self { file, view }), Permits::new(64))
+    /// Starts the manager on the calling thread, and publishes what it has.
+    pub(crate) fn start(
+        node: Arc<NodeCore>,
+        file: RingFile,
+        state: ClusterState,
+        movable: Vec<Arc<dyn Movable>>,
+        services: BTreeSet<String>,
+    ) -> Postbox<Self> {
+        let report = Report { services, strays: node.strays.marked(), ..Report::first(node.boot) };
+        let kept = state.stamp();
+        let completeness = Completeness::new(node.id, &state);
+        let mut manager = Self {
+            node,
+            file,
+            movable,
+            agent: None,
+            me: None,
+            state,
+            kept,
+            keeping: false,
+            waiting: Vec::new(),
+            availability: BTreeMap::new(),
+            completeness,
+            report,
+            held_back: BTreeMap::new(),
+            passing_on: false,
+            asking_strays: BTreeMap::new(),
+            departed: false,
+        };
+        manager.publish();
+        let mut postbox = None;
+        let _ = Self::create(|ctx| {
+            let me = Postbox::new(ctx.address(), Permits::new(IN_FLIGHT_MAX));
+            manager.me = Some(me.clone());
+            postbox = Some(me);
+            manager
+        });
+        #[allow(clippy::expect_used)] // `create` has run the closure before it returns
+        postbox.expect("the context gives an address")
+    }
+
+    /// What follows from a changed state: it is kept if it has to be, and then published.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        if self.keeping {
+            return;
+        }
+        self.duties();
+        let stamp = self.state.stamp();
+        if stamp == self.kept {
+            self.publish();
+            self.tell_waiting(Ok(()));
+            return;
+        }
+        self.keeping = true;
+        let (file, state) = (self.file.clone(), self.state.clone());
+        let write = {
+            let spawner = self.node.spawner.clone();
+            async move {
+                loop {
+                    let (file, state) = (file.clone(), state.clone());
+                    match spawner.on_pool_for(move || file::keep(&file, &state)).await {
+                        Ok(kept) => return kept,
+                        // The pool is full of longer work; the state has to be kept all the same.
+                        Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    }
+                }
+            }
+        };
+        ctx.spawn(write.into_actor(self).map(move |result, manager, ctx| {
+            manager.keeping = false;
+            match result {
+                Ok(()) => {
+                    manager.kept = stamp;
+                    manager.settle(ctx);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the cluster state cannot be kept; the node ends");
+                    manager.tell_waiting(Err(&error));
+                    manager.node.end(Ending::Failed(format!("the cluster state cannot be kept: {error}")));
+                }
+            }
+        }));
+    }
+
+    fn tell_waiting(&mut self, kept: Result<(), &FileError>) {
+        let view = self.node.ring.load().state().clone();
+        for waiting in std::mem::take(&mut self.waiting) {
+            waiting(kept.map(|()| view.clone()));
+        }
+    }
+
+    /// What the state asks of this node whenever it has changed.
+    fn duties(&mut self) {
+        let me = self.node.id;
+        if self.state.return_from_down(me) {
+            tracing::info!("this node was marked down and has returned");
+            self.doubt();
+        }
+        if self.state.exit_when_empty(me, self.state.strays().any(|(node, _)| node == me)) {
+            tracing::info!("this node has given away all it held and leaves the cluster");
+        }
+        if self.state.remove_exited(me) {
+            tracing::info!("members that had left were removed");
+        }
+        if self.state.status(me) == Some(Status::Removed) && !self.departed {
+            self.departed = true;
+            let cluster = self.state.cluster();
+            self.node.end(Ending::Departed(format!(
+                "this node is no member of cluster {cluster} any more and holds nothing of it; start it with an \
+                 empty data directory to use it again"
+            )));
+        }
+    }
+
+    fn doubt(&mut self) {
+        self.node.doubts.fetch_add(1, Ordering::SeqCst);
+        self.completeness.doubt_everything();
+    }
+
+    /// Makes the state visible to requests and peers.
+    fn publish(&mut self) {
+        let me = self.node.id;
+        let before = self.node.ring.load_full();
+        self.completeness.observe(&self.state);
+        for partition in self.node.strays.marked() {
+            if self.state.holder(partition) == Some(me) {
+                self.node.strays.clear(partition);
+            }
+        }
+        let strays = self.node.strays.marked();
+        let seen = self.state.stamp();
+        if self.report.seen != seen || self.report.strays != strays || self.report.sequence == 0 {
+            self.report.seen = seen;
+            self.report.strays = strays;
+            self.report.sequence += 1;
+            self.state.report(me, self.report.clone());
+        }
+        let incomplete = self.completeness.incomplete(&self.state);
+        let doubts = self.node.doubts.load(Ordering::SeqCst);
+        let state = Arc::new(self.state.clone());
+        let view = RingView::new(me, state.clone(), &self.availability, incomplete).after_doubts(doubts);
+        self.node.ring.store(Arc::new(view));
+        let had = |partition: &Partition| before.state().holder(*partition) == Some(me);
+        let came: Vec<Partition> = state.held_by(me).filter(|partition| !had(partition)).collect();
+        if !came.is_empty() {
+            for service in &self.movable {
+                service.came(came.clone());
+            }
+        }
+        self.node.latencies.retain(|node| state.status(node).is_some_and(|s| s != Status::Removed));
+        if let Some(network) = self.node.network() {
+            let others = state.members().filter(|(node, _)| *node != me);
+            network.set_peers(
+                others
+                    .map(|(node, member)| PeerSpec {
+                        node,
+                        name: member.name.value().clone(),
+                        address: member.address.value().clone(),
+                    })
+                    .collect(),
+            );
+        }
+        if let Some(agent) = &self.agent {
+            agent.post_control(AgentMessage::StateChanged);
+        }
+        self.pass_on_what_is_empty();
+        self.ask_for_strays();
+    }
+
+    /// Partitions that are to go elsewhere and have nothing in them go at once; the others wait for handoff.
+    fn pass_on_what_is_empty(&mut self) {
+        if self.passing_on || self.node.is_stopping() {
+            return;
+        }
+        let now = self.node.clock.moment();
+        self.held_back.retain(|_, since| now.saturating_sub(*since) < HELD_BACK);
+        let up = |heir: &NodeId| self.availability.get(heir) == Some(&Availability::Up);
+        let partitions: Vec<Partition> = self
+            .state
+            .bequests(self.node.id)
+            .filter(|(partition, heir)| up(heir) && !self.held_back.contains_key(partition))
+            .map(|(partition, _)| partition)
+            .collect();
+        let Some(me) = self.me.clone().filter(|_| !partitions.is_empty()) else { return };
+        self.passing_on = true;
+        let frozen: Vec<_> = self.movable.iter().map(|service| service.freeze(partitions.clone())).collect();
+        actix_rt::spawn(async move {
+            let asked: BTreeSet<Partition> = partitions.into_iter().collect();
+            let mut empty = asked.clone();
+            for frozen in frozen {
+                let of_service = frozen.await;
+                empty.retain(|partition| of_service.contains(partition));
+            }
+            me.post_control(RingMessage::Frozen(asked, empty));
+        });
+    }
+
+    fn frozen(&mut self, asked: BTreeSet<Partition>, empty: BTreeSet<Partition>) {
+        let now = self.node.clock.moment();
+        let me = self.node.id;
+        let incomplete = self.completeness.incomplete(&self.state);
+        let mut to: BTreeMap<NodeId, Vec<Partition>> = BTreeMap::new();
+        for partition in &asked {
+            if !empty.contains(partition) {
+                self.held_back.insert(*partition, now);
+            } else if let Some(possession) = self.state.pass_on(me, *partition) {
+                let heirs = to.entry(possession.holder).or_default();
+                if !incomplete.contains(partition) {
+                    heirs.push(*partition);
+                }
+            }
+        }
+        let (movable, node) = (self.movable.clone(), self.node.clone());
+        let thawed: Vec<Partition> = asked.into_iter().collect();
+        // Requests go on when the new holders are known here, and are sent there then.
+        self.waiting.push(Box::new(move |kept| {
+            for service in &movable {
+                service.thaw(thawed.clone());
+            }
+            if kept.is_ok()
+                && let Some(network) = node.network()
+            {
+                for (heir, partitions) in to {
+                    let encode = |out: &mut Vec<u8>| codec::encode_into(&partitions, out);
+                    // Lost, the heir asks all members instead.
+                    let _ =
+                        network.send(heir, Channel::Control, families::BEQUEST, families::VERSION, encode);
+                }
+            }
+        }));
+        self.passing_on = false;
+    }
+
+    /// Asks those members whose word this node's replicas wait for.
+    fn ask_for_strays(&mut self) {
+        let (Some(network), Some(me)) = (self.node.network().cloned(), self.me.clone()) else { return };
+        let now = self.node.clock.moment();
+        let round = self.completeness.round();
+        self.asking_strays.retain(|_, since| now.saturating_sub(*since) < STRAYS_WITHIN);
+        for node in self.completeness.to_ask(&self.state) {
+            if self.availability.get(&node) != Some(&Availability::Up) || self.asking_strays.contains_key(&node) {
+                continue;
+            }
+            self.asking_strays.insert(node, now);
+            let (network, me) = (network.clone(), me.clone());
+            actix_rt::spawn(async move {
+                let channel = Channel::Control;
+                let encode = |out: &mut Vec<u8>| codec::encode_into(&round, out);
+                let answer = network
+                    .call(node, channel, families::STRAYS, families::VERSION, STRAYS_WITHIN, encode)
+                    .await;
+                // Silence is asked again at the next look; an answer that cannot be read as well.
+                let Ok(answer) = answer else { return };
+                let Ok(part) = codec::decode::<Option<StatePart>>(&answer.body) else { return };
+                if let Some(part) = part {
+                    me.post_control(RingMessage::Merge(part, None));
+                    me.post_control(RingMessage::StraysTold(node, round));
+                }
+            });
+        }
+    }
+
+    fn change(&mut self, change: Change, done: oneshot::Sender<Changed>, ctx: &mut Context<Self>) {
+        let mut changed = self.state.clone();
+        match change(&mut changed) {
+            Ok(()) => {
+                self.state = changed;
+                self.when_kept(done);
+                self.settle(ctx);
+            }
+            Err(ChangeRefusal { code, detail }) => {
+                let _ = done.send(Err(AdministrationRefusal { code, detail }));
+            }
+        }
+    }
+
+    fn when_kept(&mut self, done: oneshot::Sender<Changed>) {
+        self.waiting.push(Box::new(move |kept| {
+            let _ = done.send(kept.map_err(|error| {
+                AdministrationRefusal::new("store-failed", format!("the change cannot be kept: {error}"))
+            }));
+        }));
+    }
+
+    fn join_cluster(&mut self, state: ClusterState, done: oneshot::Sender<Changed>, ctx: &mut Context<Self>) {
+        if self.state.members().count() > 1 && self.state.cluster() != state.cluster() {
+            let detail = "this node has become a member of a cluster meanwhile";
+            let _ = done.send(Err(AdministrationRefusal::new("already-a-member", detail)));
+            return;
+        }
+        if self.state.cluster() == state.cluster() {
+            // What of it is not of this cluster cannot be; the handshake and the sizes were compared.
+            let _ = self.state.merge(&state);
+        } else {
+            self.state = state;
+        }
+        self.completeness.doubt_everything();
+        self.when_kept(done);
+        self.settle(ctx);
+    }
+
+    fn merge(&mut self, part: &StatePart, ctx: &mut Context<Self>) {
+        match self.state.merge_part(part) {
+            Ok(true) => self.settle(ctx),
+            Ok(false) => {}
+            Err(error) => {
+                self.node.telemetry.states_refused.increment();
+                tracing::warn!(%error, "a peer sent state that cannot be; it was ignored");
+            }
+        }
     }
 }
 
 impl Actor for RingManager {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(LOOK_INTERVAL, |manager, ctx| {
+            let strays_changed = manager.report.strays != manager.node.strays.marked();
+            if strays_changed {
+                manager.settle(ctx);
+            } else {
+                manager.pass_on_what_is_empty();
+                manager.ask_for_strays();
+            }
+        });
+    }
 }
 
-impl Handler<Posted<Replace>> for RingManager {
+impl Handler<Posted<SetAgent>> for RingManager {
     type Result = ();
 
-    fn handle(&mut self, posted: Posted<Replace>, _: &mut Self::Context) {
-        let Replace { ring, done } = posted.message;
-        let kept = keep(&self.file, &ring);
-        if kept.is_ok() {
-            let me = self.view.load().me;
-            self.view.store(Arc::new(RingView { me, ring }));
+    fn handle(&mut self, posted: Posted<SetAgent>, ctx: &mut Self::Context) {
+        self.agent = Some(posted.message.0);
+        self.settle(ctx);
+    }
+}
+
+/// Tells the ring manager who spreads what it publishes.
+pub(crate) struct SetAgent(pub(crate) Postbox<GossipAgent>);
+
+impl Handler<Posted<RingMessage>> for RingManager {
+    type Result = ();
+
+    fn handle(&mut self, posted: Posted<RingMessage>, ctx: &mut Self::Context) {
+        match posted.message {
+            RingMessage::Merge(part, done) => {
+                self.merge(&part, ctx);
+                if let Some(done) = done {
+                    if self.keeping {
+                        self.waiting.push(Box::new(move |_| {
+                            let _ = done.send(());
+                        }));
+                    } else {
+                        let _ = done.send(());
+                    }
+                }
+            }
+            RingMessage::MergeState(state) => match self.state.merge(&state) {
+                Ok(true) => self.settle(ctx),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "a peer sent state that cannot be; it was ignored"),
+            },
+            RingMessage::Adopt(partition, possession) => {
+                if self.state.adopt(partition, possession) {
+                    self.settle(ctx);
+                }
+            }
+            RingMessage::Change(change, done) => self.change(change, done, ctx),
+            RingMessage::JoinCluster(state, done) => self.join_cluster(*state, done, ctx),
+            RingMessage::Availability(availability) => {
+                if self.availability != availability {
+                    self.availability = availability;
+                    self.settle(ctx);
+                }
+            }
+            RingMessage::Doubt => {
+                self.completeness.doubt_everything();
+                self.settle(ctx);
+            }
+            RingMessage::Services(services) => {
+                if self.report.services != services {
+                    self.report.services = services;
+                    self.report.seen = 0; // so that a report is due whatever else has changed
+                    self.settle(ctx);
+                }
+            }
+            RingMessage::StraysChanged => self.settle(ctx),
+            RingMessage::StraysTold(node, round) => {
+                self.asking_strays.remove(&node);
+                self.completeness.answered(node, round);
+                self.settle(ctx);
+            }
+            RingMessage::Frozen(asked, empty) => {
+                self.frozen(asked, empty);
+                self.settle(ctx);
+            }
+            RingMessage::Inherited(partitions) => {
+                self.completeness.inherit(&partitions);
+                self.settle(ctx);
+            }
         }
-        let _ = done.send(kept);
     }
 }

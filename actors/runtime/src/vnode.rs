@@ -3,8 +3,10 @@
 //! thread, and lets the reply leave when what it promises is true. It does not know how it was found, nor what
 //! becomes of the partition after its death (the vnode master does).
 
-use crate::messages::{ReplyTo, Request, Task, VnodeAnswer};
-use crate::node::{NodeCore, ServiceCore};
+use crate::coordinator::Service;
+use crate::messages::{Asked, ReplyTo, Request, Task, VnodeAnswer};
+use crate::node_core::NodeCore;
+use crate::service_core::ServiceCore;
 use crate::post::{Postbox, Posted};
 use crate::storage::Committed;
 use crate::vnode_master::{MasterMessage, VnodeMaster};
@@ -13,11 +15,13 @@ use bytes::Bytes;
 use ringwork_core::clock::hybrid::{HybridTime, Stamp};
 use ringwork_core::ids::{ActorId, Dot, Partition};
 use ringwork_core::keyspace::{KeyspaceHost, Sealed, Sequence};
+use ringwork_core::preflist::{Judgement, Role};
 use ringwork_core::quorum::Refusal;
 use ringwork_core::ring::KeyHash;
 use ringwork_core::store::{StoreError, TreeSlot, Write};
 use ringwork_core::vnode::{After, Host, Item, Merged, Outcome, Turn, TurnEffects, TurnPlace, Vnode, Work};
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,7 +71,16 @@ pub struct VnodeActor<V: Vnode> {
     /// How far the storage thread has committed this keyspace's writes.
     committed: Arc<AtomicU64>,
     later_commands: usize,
+    /// While the partition is about to be passed on, requests wait here: each keeps its permit, so there are never
+    /// more than may be on their way.
+    held_back: Option<VecDeque<Posted<Request<V>>>>,
 }
+
+/// Is there nothing in it? If so, hold requests back until [`Thaw`], so that this stays true.
+pub(crate) struct Freeze(pub(crate) oneshot::Sender<bool>);
+
+/// Go on with requests.
+pub(crate) struct Thaw;
 
 /// Stop in peace, after everything that was posted before.
 pub(crate) struct Stop(pub(crate) oneshot::Sender<()>);
@@ -77,8 +90,12 @@ struct Continue<V: Vnode> {
     command: V::Command,
     reply: ReplyTo<V>,
     sync: bool,
-    reads: bool,
+    reads: Option<Complete>,
 }
+
+/// Whether the replica that a read ran at is complete; none for what is no read.
+#[derive(Clone, Copy)]
+struct Complete(bool);
 
 /// A turn whose answer is worked out on the pool.
 struct Offloaded<V: Vnode> {
@@ -86,7 +103,7 @@ struct Offloaded<V: Vnode> {
     touched: Vec<V::Item>,
     reply: ReplyTo<V>,
     sync: bool,
-    reads: bool,
+    reads: Option<Complete>,
 }
 
 struct TurnHost<'a> {
@@ -136,6 +153,7 @@ impl<V: Vnode> VnodeActor<V> {
             state: Some(opened),
             committed: Arc::default(),
             later_commands: 0,
+            held_back: None,
         }
     }
 
@@ -156,7 +174,7 @@ impl<V: Vnode> VnodeActor<V> {
         let place = TurnPlace {
             now_ms: node.clock.wall_ms(),
             partition: self.partition,
-            ring_size: node.ring.load().ring.size(),
+            ring_size: node.ring.load().size(),
         };
         let counter_before = state.incarnation.counter;
         let mut host = TurnHost { node: &node, incarnation: &mut state.incarnation, minted: false };
@@ -211,7 +229,7 @@ impl<V: Vnode> VnodeActor<V> {
     }
 
     fn handle_request(&mut self, request: Request<V>, ctx: &mut Context<Self>) {
-        let Request { task, mut reply, deadline, sync } = request;
+        let Request { asked, task, mut reply, deadline, sync } = request;
         reply.begin();
         let node = &self.service.node;
         if node.clock.moment() > deadline {
@@ -223,10 +241,46 @@ impl<V: Vnode> VnodeActor<V> {
             let refusal = if node.is_stopping() { Refusal::Stopping } else { Refusal::Overloaded };
             return reply.answer(VnodeAnswer::Refused(refusal));
         }
+        let complete = match self.judge(asked, matches!(task, Task::Read(_))) {
+            Ok(complete) => complete,
+            Err(answer) => return reply.answer(answer),
+        };
         match task {
             Task::Merge(item) => self.merge(item, reply, sync, ctx),
-            Task::Read(command) => self.run(command, reply, false, true, ctx),
-            Task::Run(command) => self.run(command, reply, sync, false, ctx),
+            Task::Read(command) => self.run(command, reply, false, Some(Complete(complete)), ctx),
+            Task::Run(command) => self.run(command, reply, sync, None, ctx),
+        }
+    }
+
+    /// Whether this vnode is to do what it is asked, and whether it is complete; or what to answer instead.
+    fn judge(&self, asked: Asked, reads: bool) -> Result<bool, VnodeAnswer<V>> {
+        let node = &self.service.node;
+        let look = || {
+            let view = node.ring.load();
+            let judged = view.judge(V::SERVICE, self.partition, asked.role, asked.possession);
+            let holder = view.possession(self.partition).map(|possession| possession.holder);
+            (judged, holder, view.doubts())
+        };
+        node.learn(self.partition, asked.possession);
+        let (mut judged, holder, doubts) = look();
+        if asked.role == Role::Fallback && !reads && holder != Some(node.id) {
+            // Marked before it is written, and looked at again after: a member that asks what is held here for it has
+            // been seen as up before it is answered, so either it is told, or this is refused.
+            node.note_stray(self.partition);
+            judged = look().0;
+        }
+        match judged {
+            Judgement::Moved(possession) => {
+                node.telemetry.requests_moved.increment();
+                Err(VnodeAnswer::Moved(possession))
+            }
+            Judgement::Serve { complete } => {
+                let complete = complete && doubts == node.doubts.load(Ordering::SeqCst);
+                if asked.complete_only && !complete {
+                    return Err(VnodeAnswer::Refused(Refusal::Incomplete));
+                }
+                Ok(complete)
+            }
         }
     }
 
@@ -262,7 +316,7 @@ impl<V: Vnode> VnodeActor<V> {
         command: V::Command,
         reply: ReplyTo<V>,
         sync: bool,
-        reads: bool,
+        reads: Option<Complete>,
         ctx: &mut Context<Self>,
     ) {
         match self.turn(|vnode, turn| vnode.handle_command(command, turn)) {
@@ -273,7 +327,7 @@ impl<V: Vnode> VnodeActor<V> {
 
     /// A command the vnode gave itself, at once or after a while.
     fn run_own(&mut self, command: V::Command, ctx: &mut Context<Self>) {
-        self.run(command, ReplyTo::nobody(), false, false, ctx);
+        self.run(command, ReplyTo::nobody(), false, None, ctx);
     }
 
     fn conclude(
@@ -281,7 +335,7 @@ impl<V: Vnode> VnodeActor<V> {
         ended: Ended<Outcome<V>, V>,
         reply: ReplyTo<V>,
         sync: bool,
-        reads: bool,
+        reads: Option<Complete>,
         ctx: &mut Context<Self>,
     ) {
         let Ended { value, effects, sealed } = ended;
@@ -293,13 +347,12 @@ impl<V: Vnode> VnodeActor<V> {
                 let own = if reply.is_nobody() { touched.clone() } else { Vec::new() };
                 let service = self.service.clone();
                 self.tell_watchers_and(sealed, sync, touched, move |result, touched| match result {
-                    Ok(Committed { durable }) if reads => {
-                        let _ = durable;
-                        reply.answer(VnodeAnswer::Reply(answer));
-                    }
                     Ok(Committed { durable }) => {
-                        reply.answer(VnodeAnswer::Ran { reply: answer, touched, durable });
-                        ServiceCore::replicate(&service, own);
+                        reply.answer(match reads {
+                            Some(Complete(complete)) => VnodeAnswer::Reply { reply: answer, complete },
+                            None => VnodeAnswer::Ran { reply: answer, touched, durable },
+                        });
+                        Service::new(service).replicate(own);
                     }
                     Err(error) => reply.answer(VnodeAnswer::Failed(error.to_string())),
                 });
@@ -308,7 +361,7 @@ impl<V: Vnode> VnodeActor<V> {
                 let service = self.service.clone();
                 self.tell_watchers_and(sealed, sync, touched, move |result, touched| {
                     if result.is_ok() {
-                        ServiceCore::replicate(&service, touched);
+                        Service::new(service).replicate(touched);
                     }
                     drop(reply);
                 });
@@ -364,16 +417,16 @@ impl<V: Vnode> VnodeActor<V> {
             if let Err(error) = result {
                 return reply.answer(VnodeAnswer::Failed(error.to_string()));
             }
-            ServiceCore::replicate(&service, touched);
+            Service::new(service).replicate(touched);
             let holder = Arc::new(std::sync::Mutex::new(Some(reply)));
             let inner = holder.clone();
             let queued = spawner.on_pool(move || {
                 let Some(reply) = take(&inner) else { return };
                 match catch_unwind(AssertUnwindSafe(|| work(&snapshot))) {
-                    Ok(Ok(After::Reply(answer))) if reads => reply.answer(VnodeAnswer::Reply(answer)),
-                    Ok(Ok(After::Reply(answer))) => {
-                        reply.answer(VnodeAnswer::Ran { reply: answer, touched: Vec::new(), durable: false });
-                    }
+                    Ok(Ok(After::Reply(answer))) => reply.answer(match reads {
+                        Some(Complete(complete)) => VnodeAnswer::Reply { reply: answer, complete },
+                        None => VnodeAnswer::Ran { reply: answer, touched: Vec::new(), durable: false },
+                    }),
                     Ok(Ok(After::Command(command))) => {
                         me.post_control(Continue { command, reply, sync, reads });
                     }
@@ -439,7 +492,7 @@ impl<V: Vnode> Actor for VnodeActor<V> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         match self.turn(|vnode, turn| vnode.started(turn).map(|()| Outcome::Nothing)) {
-            Ok(ended) => self.conclude(ended, ReplyTo::nobody(), false, false, ctx),
+            Ok(ended) => self.conclude(ended, ReplyTo::nobody(), false, None, ctx),
             Err(failure) => self.fail(failure, ReplyTo::nobody(), ctx),
         }
     }
@@ -449,7 +502,32 @@ impl<V: Vnode> Handler<Posted<Request<V>>> for VnodeActor<V> {
     type Result = ();
 
     fn handle(&mut self, posted: Posted<Request<V>>, ctx: &mut Self::Context) {
-        self.handle_request(posted.message, ctx);
+        match &mut self.held_back {
+            Some(waiting) => waiting.push_back(posted),
+            None => self.handle_request(posted.message, ctx),
+        }
+    }
+}
+
+impl<V: Vnode> Handler<Posted<Freeze>> for VnodeActor<V> {
+    type Result = ();
+
+    fn handle(&mut self, posted: Posted<Freeze>, _: &mut Self::Context) {
+        let empty = matches!(self.turn(|vnode, _| vnode.is_empty()), Ok(Ended { value: true, .. }));
+        if empty {
+            self.held_back.get_or_insert_default();
+        }
+        let _ = posted.message.0.send(empty);
+    }
+}
+
+impl<V: Vnode> Handler<Posted<Thaw>> for VnodeActor<V> {
+    type Result = ();
+
+    fn handle(&mut self, _: Posted<Thaw>, ctx: &mut Self::Context) {
+        for posted in self.held_back.take().unwrap_or_default() {
+            self.handle_request(posted.message, ctx);
+        }
     }
 }
 

@@ -4,19 +4,20 @@
 //! a request reaches it only when no vnode runs yet, and then waits in here.
 
 use crate::messages::{Request, VnodeAnswer};
-use crate::node::ServiceCore;
+use crate::service_core::ServiceCore;
 use crate::post::{Permits, Postbox, Posted};
 use crate::time::Moment;
-use crate::vnode::{Incarnation, Opened, Stop, VnodeActor};
-use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use crate::vnode::{Freeze, Incarnation, Opened, Stop, Thaw, VnodeActor};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use ringwork_core::ids::{ActorId, Partition};
 use ringwork_core::keyspace::Keyspace;
 use ringwork_core::quorum::Refusal;
-use ringwork_core::store::{KeyspaceId, StoreError};
+use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, StoreError};
+use crate::node_core::NodeCore;
 use ringwork_core::vnode::Vnode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -85,6 +86,10 @@ pub enum MasterMessage<V: Vnode> {
     Panicked(Partition),
     /// Start a vnode that nobody has asked for yet.
     Ensure(Partition),
+    /// Which of these partitions have nothing in them? From these requests are held back until `Thaw`.
+    Freeze(Vec<Partition>, oneshot::Sender<BTreeSet<Partition>>),
+    /// Go on with the requests of these.
+    Thaw(Vec<Partition>),
     /// Stop every vnode and say so when the last has ended.
     StopAll(oneshot::Sender<()>),
 }
@@ -93,6 +98,8 @@ enum Life<V: Vnode> {
     Starting { waiting: Vec<Request<V>> },
     Running { since: Moment },
     Resting { until: Moment, reason: String },
+    /// It does not run, and its partition is about to be passed on.
+    Frozen { waiting: Vec<Request<V>> },
 }
 
 /// See the module's head.
@@ -140,7 +147,7 @@ impl<V: Vnode> VnodeMaster<V> {
                 );
                 self.service.node.telemetry.vnode_restarts.increment();
             }
-            Some(Life::Starting { waiting }) => {
+            Some(Life::Starting { waiting } | Life::Frozen { waiting }) => {
                 if waiting.len() < WAITING_REQUESTS_MAX {
                     waiting.push(request);
                 } else {
@@ -235,17 +242,87 @@ impl<V: Vnode> VnodeMaster<V> {
         self.lives.insert(partition, Life::Resting { until: now + pause, reason })
     }
 
+    /// Finds out which of the partitions have nothing in them, and holds back what comes for these.
+    fn freeze(
+        &mut self,
+        partitions: Vec<Partition>,
+        done: oneshot::Sender<BTreeSet<Partition>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (mut running, mut unopened) = (Vec::new(), Vec::new());
+        for partition in partitions {
+            match self.lives.get(&partition) {
+                Some(Life::Running { .. }) => self.service.routes.find(partition, |postbox| {
+                    if let Some(postbox) = postbox {
+                        let (sender, receiver) = oneshot::channel();
+                        postbox.post_control(Freeze(sender));
+                        running.push((partition, receiver));
+                    }
+                }),
+                None | Some(Life::Resting { .. }) => {
+                    self.lives.insert(partition, Life::Frozen { waiting: Vec::new() });
+                    unopened.push(partition);
+                }
+                // Somebody wants it at this moment: another time.
+                Some(Life::Starting { .. } | Life::Frozen { .. }) => {}
+            }
+        }
+        let (node, of_pool) = (self.service.node.clone(), unopened.clone());
+        let work = async move {
+            let opener = node.clone();
+            // What a former life of a vnode handed to the storage thread must be in the store before it is looked at.
+            let of_pool = if node.storage.barrier(false).await.is_ok() { of_pool } else { Vec::new() };
+            let looked = node.spawner.on_pool_for(move || {
+                of_pool.into_iter().filter(|p| is_unwritten(&opener, V::SERVICE, *p)).collect::<Vec<_>>()
+            });
+            let mut empty: BTreeSet<Partition> = looked.await.unwrap_or_default().into_iter().collect();
+            for (partition, receiver) in running {
+                if receiver.await == Ok(true) {
+                    empty.insert(partition);
+                }
+            }
+            empty
+        };
+        let told = work.into_actor(self).map(move |empty, master, ctx| {
+            let full = unopened.into_iter().filter(|partition| !empty.contains(partition)).collect();
+            master.thaw(full, ctx);
+            let _ = done.send(empty);
+        });
+        ctx.spawn(told);
+    }
+
+    fn thaw(&mut self, partitions: Vec<Partition>, ctx: &mut Context<Self>) {
+        for partition in partitions {
+            match self.lives.remove(&partition) {
+                Some(Life::Frozen { waiting }) => {
+                    for request in waiting {
+                        self.wanted(partition, request, ctx);
+                    }
+                }
+                Some(life) => {
+                    self.lives.insert(partition, life);
+                    self.service.routes.find(partition, |postbox| {
+                        if let Some(postbox) = postbox {
+                            postbox.post_control(Thaw);
+                        }
+                    });
+                }
+                None => {}
+            }
+        }
+    }
+
     fn stop_all(&mut self, done: oneshot::Sender<()>, ctx: &mut Context<Self>) {
         self.stopping = true;
         for (_, life) in std::mem::take(&mut self.lives) {
-            if let Life::Starting { waiting } = life {
+            if let Life::Starting { waiting } | Life::Frozen { waiting } = life {
                 for request in waiting {
                     request.reply.answer(VnodeAnswer::Refused(Refusal::Stopping));
                 }
             }
         }
         let mut ends = Vec::new();
-        for partition in self.service.node.ring.load().ring.size().partitions() {
+        for partition in self.service.node.ring.load().size().partitions() {
             self.service.routes.find(partition, |postbox| {
                 if let Some(postbox) = postbox {
                     let (sender, receiver) = oneshot::channel();
@@ -306,6 +383,23 @@ async fn open_and_start<V: Vnode>(
     }
 }
 
+/// Whether nothing was ever written to a vnode that does not run. What cannot be looked at counts as written.
+pub(crate) fn is_unwritten(node: &NodeCore, service: &str, partition: Partition) -> bool {
+    let generation = node.generation_of(service, partition);
+    let keyspace = KeyspaceId::Vnode { service: service.to_owned(), partition, generation };
+    let Ok(known) = node.store.keyspaces() else { return false };
+    if !known.contains(&keyspace) {
+        return true;
+    }
+    let Ok(opened) = node.store.open(&keyspace) else { return false };
+    let mut empty = true;
+    let looked = opened.tree.scan(&KeyRange::all(), Direction::Ascending, &mut |_, _| {
+        empty = false;
+        Flow::Break(())
+    });
+    looked.is_ok() && empty
+}
+
 fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Opened<V>, String> {
     let node = &service.node;
     let generation = node.generation_of(V::SERVICE, partition);
@@ -342,7 +436,7 @@ impl<V: Vnode> Actor for VnodeMaster<V> {
             while !node.spawner.complete() && !node.is_stopping() {
                 tokio::time::sleep(EARLY_START_PAUSE).await;
             }
-            let owned: Vec<Partition> = node.ring.load().ring.owned_by(node.id).collect();
+            let owned: Vec<Partition> = node.ring.load().state().held_by(node.id).collect();
             for partition in owned {
                 me.post_control(MasterMessage::Ensure(partition));
                 tokio::time::sleep(EARLY_START_PAUSE).await;
@@ -364,6 +458,8 @@ impl<V: Vnode> Handler<Posted<MasterMessage<V>>> for VnodeMaster<V> {
             MasterMessage::Panicked(partition) => {
                 self.rest(partition, "the vnode panicked".to_owned());
             }
+            MasterMessage::Freeze(partitions, done) => self.freeze(partitions, done, ctx),
+            MasterMessage::Thaw(partitions) => self.thaw(partitions, ctx),
             MasterMessage::StopAll(done) => self.stop_all(done, ctx),
         }
     }

@@ -42,6 +42,14 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     Ok(value)
 }
 
+/// The value that these bytes begin with, and how many it took. What follows is the caller's to read.
+pub fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), WireError> {
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(WireError::TooLarge { limit: MESSAGE_BYTES_MAX, found: bytes.len() });
+    }
+    bincode::serde::decode_from_slice(bytes, CONFIG).map_err(|e| WireError::Body(e.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

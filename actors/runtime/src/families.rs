@@ -1,0 +1,20 @@
+//! The families of messages between nodes, one number each, for ever. What a family's bodies look like is with
+//! whoever sends it.
+
+/// A request to a vnode, and its answer: [`crate::remote`]. Request channel.
+pub const VNODE: u16 = 1;
+/// A datagram of the failure detector. Control channel, one way.
+pub const DETECTOR: u16 = 2;
+/// State on its way: [`crate::gossip_agent`]. Control channel, one way.
+pub const GOSSIP: u16 = 3;
+/// A node that is no member yet asks to be taken in: [`crate::joining`]. Guests may.
+pub const JOIN: u16 = 4;
+/// What an operator asks of the claimant: [`crate::claimant`]. Control channel.
+pub const ADMINISTRATION: u16 = 5;
+/// "Which partitions do you have data of that you do not hold?" Control channel.
+pub const STRAYS: u16 = 6;
+/// "These partitions are yours now, and were complete with me." Control channel, one way.
+pub const BEQUEST: u16 = 7;
+
+/// The one version of all bodies so far.
+pub const VERSION: u16 = 1;

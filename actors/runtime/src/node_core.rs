@@ -1,0 +1,191 @@
+//! What all parts of a node share: who it is, time, the store, the ring as it is seen now, the way to other nodes.
+//! It decides nothing; it is handed to every actor, because there are no globals.
+
+use crate::latencies::PeerLatencies;
+use crate::net::Network;
+use crate::post::Postbox;
+use crate::randomness::Randomness;
+use crate::remote::HostedRemote;
+use crate::ring_manager::{RingManager, RingMessage};
+use crate::spawner::Spawner;
+use crate::storage::Storage;
+use crate::strays::StrayTable;
+use crate::telemetry::Telemetry;
+use crate::time::{Clock, HybridClock};
+use arc_swap::ArcSwap;
+use ringwork_core::clock::hybrid::{HybridTime, Stamp};
+use ringwork_core::ids::{Boot, Generation, NodeId, Partition, RequestId};
+use ringwork_core::membership::Possession;
+use ringwork_core::preflist::RingView;
+use ringwork_core::quorum::QuorumDefaults;
+use ringwork_core::store::Store;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
+
+/// Bounds of a node's queues.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeLimits {
+    /// Requests on their way to one vnode.
+    pub vnode_in_flight_max: usize,
+    /// Requests on their way to one vnode master.
+    pub master_in_flight_max: usize,
+    /// Threads of the worker pool.
+    pub pool_threads: usize,
+    /// Jobs that may wait for them.
+    pub pool_queue_max: usize,
+    /// Live streams on this node.
+    pub watchers_max: usize,
+}
+
+impl Default for NodeLimits {
+    fn default() -> Self {
+        Self {
+            vnode_in_flight_max: 1000,
+            master_in_flight_max: 10_000,
+            pool_threads: 2,
+            pool_queue_max: 256,
+            watchers_max: 1024,
+        }
+    }
+}
+
+/// Why a node has to end although nobody asked it to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// It cannot go on: what it has to keep cannot be kept.
+    Failed(String),
+    /// It is no member of its cluster any more.
+    Departed(String),
+}
+
+/// What parts of the node can only know once the others have started.
+pub(crate) struct Started {
+    pub(crate) network: Option<Network>,
+    pub(crate) ring_manager: Postbox<RingManager>,
+    pub(crate) services: BTreeMap<&'static str, Arc<dyn HostedRemote>>,
+}
+
+/// See the module's head.
+pub struct NodeCore {
+    /// Who we are.
+    pub id: NodeId,
+    /// The name, for people.
+    pub name: String,
+    /// Which life this is.
+    pub boot: Boot,
+    /// Time.
+    pub clock: Clock,
+    pub(crate) hybrid: Arc<HybridClock>,
+    /// Random bytes.
+    pub randomness: Randomness,
+    /// The ring as this node sees it.
+    pub ring: Arc<ArcSwap<RingView>>,
+    /// The committer.
+    pub storage: Storage,
+    /// The store itself, for opening keyspaces and for snapshots.
+    pub store: Arc<dyn Store>,
+    /// Threads.
+    pub spawner: Spawner,
+    /// Counters.
+    pub telemetry: Arc<Telemetry>,
+    /// Bounds.
+    pub limits: NodeLimits,
+    /// Quorums where a request does not say.
+    pub quorum: QuorumDefaults,
+    /// Whether vnodes must take new actor ids: the store may have lost dots.
+    pub(crate) renew_actors: bool,
+    /// Partitions of which there is data here that this node does not hold.
+    pub strays: StrayTable,
+    /// How long the other nodes usually take.
+    pub(crate) latencies: PeerLatencies,
+    /// How often all replicas of this node were put in doubt. Counted before anybody can see the node up again.
+    pub(crate) doubts: AtomicU64,
+    pub(crate) started: OnceLock<Started>,
+    pub(crate) generations: BTreeMap<(String, Partition), Generation>,
+    pub(crate) requests: AtomicU64,
+    pub(crate) stopping: AtomicBool,
+    /// Set while the node is to be a member of somebody's cluster and is not: it then serves nobody.
+    pub(crate) outside: AtomicBool,
+    pub(crate) ending: watch::Sender<Option<Ending>>,
+}
+
+impl NodeCore {
+    /// A time that no other event bears, later than `above` where that can be believed.
+    pub fn stamp_above(&self, above: HybridTime) -> Stamp {
+        Stamp { time: self.hybrid.next_above(above), node: self.id, boot: self.boot }
+    }
+
+    /// A number for a request.
+    pub fn next_request(&self) -> RequestId {
+        RequestId(self.requests.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether the node refuses new work because it is about to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether the node waits to be taken into a cluster and serves nobody until then.
+    pub fn is_outside(&self) -> bool {
+        self.outside.load(Ordering::Relaxed)
+    }
+
+    /// A node's name, as this node knows it.
+    pub fn name_of(&self, node: NodeId) -> Arc<str> {
+        self.ring.load().name(node)
+    }
+
+    /// The connections to other nodes; none when this one has no cluster address.
+    pub fn network(&self) -> Option<&Network> {
+        self.started.get().and_then(|started| started.network.as_ref())
+    }
+
+    pub(crate) fn generation_of(&self, service: &str, partition: Partition) -> Generation {
+        self.generations.get(&(service.to_owned(), partition)).copied().unwrap_or_default()
+    }
+
+    /// Somebody has shown who holds a partition; the ring's writer is told if that is news.
+    pub(crate) fn learn(&self, partition: Partition, possession: Possession) {
+        if self.ring.load().possession(partition).is_some_and(|ours| ours < possession)
+            && let Some(started) = self.started.get()
+        {
+            // Lost when full: the next request that meets it says so again.
+            let _ = started.ring_manager.post(RingMessage::Adopt(partition, possession));
+        }
+    }
+
+    /// This node now has data of a partition that it does not hold.
+    pub(crate) fn note_stray(&self, partition: Partition) {
+        if self.strays.mark(partition)
+            && let Some(started) = self.started.get()
+        {
+            let _ = started.ring_manager.post(RingMessage::StraysChanged);
+        }
+    }
+
+    /// Ends the node for this reason, unless it is ending already.
+    pub(crate) fn end(&self, why: Ending) {
+        self.ending.send_if_modified(|ending| {
+            let first = ending.is_none();
+            if first {
+                *ending = Some(why);
+            }
+            first
+        });
+    }
+
+    /// Ends when the node has to, with the reason.
+    pub async fn ending(&self) -> Ending {
+        let mut ending = self.ending.subscribe();
+        loop {
+            if let Some(why) = ending.borrow_and_update().clone() {
+                return why;
+            }
+            if ending.changed().await.is_err() {
+                return Ending::Failed("the node has been taken apart".to_owned());
+            }
+        }
+    }
+}
