@@ -123,6 +123,14 @@ pub enum NetworkError {
         /// What the system says.
         source: io::Error,
     },
+    /// The node's name cannot be told to others.
+    #[error("the node's name has {bytes} bytes; take from 1 to {max}")]
+    Name {
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
     /// The thread that would carry it has ended.
     #[error("the control thread has ended; the network cannot be started")]
     NoThread,
