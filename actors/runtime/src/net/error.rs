@@ -49,7 +49,9 @@ pub enum DialError {
         source: io::Error,
     },
     /// It took too long.
-    #[error("{address} did not {what} within {within_ms} ms; is it reachable from here, and is the node running?")]
+    #[error(
+        "{address} did not {what} within {within_ms} ms; is it reachable from here, and is the node running?"
+    )]
     Deadline {
         /// What was dialled.
         address: String,

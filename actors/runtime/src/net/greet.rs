@@ -67,7 +67,9 @@ pub(super) async fn dial(
 async fn greet(socket: &mut Socket, address: &str, hello: &Hello) -> Result<(BytesMut, Welcome), DialError> {
     let not_understood = |why: String| DialError::NotUnderstood { address: address.to_owned(), why };
     let mut out = MAGIC.to_vec();
-    hello.append_to(&mut out).map_err(|error| not_understood(format!("this node's own greeting: {error}")))?;
+    hello
+        .append_to(&mut out)
+        .map_err(|error| not_understood(format!("this node's own greeting: {error}")))?;
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::InvalidData => not_understood(error.to_string()),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
@@ -140,7 +142,8 @@ pub(super) async fn read_hello(socket: &mut Socket) -> Result<(BytesMut, Hello),
         }
     }
     let _ = buffer.split_to(MAGIC.len());
-    let frame = read_frame(socket, &mut buffer, FrameDecoder::new(HANDSHAKE_BYTES_MAX)).await.map_err(broken)?;
+    let frame =
+        read_frame(socket, &mut buffer, FrameDecoder::new(HANDSHAKE_BYTES_MAX)).await.map_err(broken)?;
     if frame.header.kind != FrameKind::Hello {
         let why = format!("it began with a {:?} frame", frame.header.kind);
         return Err(Stranger::Unclear(HandshakeRefusal::Malformed(why)));

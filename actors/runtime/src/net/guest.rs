@@ -24,8 +24,7 @@ pub(super) async fn ask(
     body: &[u8],
 ) -> Result<Incoming, CallError> {
     let remaining_ms = u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX).max(1);
-    let header =
-        FrameHeader { kind: FrameKind::Request, family, version, request: REQUEST, remaining_ms };
+    let header = FrameHeader { kind: FrameKind::Request, family, version, request: REQUEST, remaining_ms };
     let mut out = Vec::new();
     let encoded = encode_into(&mut out, &header, |out| {
         out.extend_from_slice(body);

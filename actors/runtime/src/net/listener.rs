@@ -11,7 +11,8 @@ use super::socket::{Acceptor, Socket, secure_inbound};
 use crate::post::{Permit, Permits, Postbox, Posted};
 use actix::{Actor, ActorContext, Context, Handler};
 use ringwork_core::wire::handshake::{
-    Agreed, FEATURES, HandshakeRefusal, Hello, Local, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, Refused, Welcome, judge,
+    Agreed, FEATURES, HandshakeRefusal, Hello, Local, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, Refused, Welcome,
+    judge,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -119,7 +120,8 @@ async fn take_in(
 ) {
     let within = inner.carriage.limits.handshake_within;
     let greeted = timeout(within, async {
-        let mut socket = secure_inbound(socket).await.map_err(|error| Stranger::Unknown(error.to_string()))?;
+        let mut socket =
+            secure_inbound(socket).await.map_err(|error| Stranger::Unknown(error.to_string()))?;
         match greet::read_hello(&mut socket).await {
             Ok((buffer, hello)) => Ok((socket, buffer, hello)),
             Err(Stranger::Http) => {
@@ -135,7 +137,9 @@ async fn take_in(
     });
     let (mut socket, buffer, hello) = match greeted.await {
         Ok(Ok(greeted)) => greeted,
-        Ok(Err(Stranger::Http)) => return inner.note_refused(from, None, "it speaks HTTP; this port is for nodes"),
+        Ok(Err(Stranger::Http)) => {
+            return inner.note_refused(from, None, "it speaks HTTP; this port is for nodes");
+        }
         Ok(Err(Stranger::Unknown(why))) => return inner.note_refused(from, None, &why),
         Ok(Err(Stranger::Unclear(refusal))) => return inner.note_refused(from, None, &refusal.to_string()),
         Err(_) => return inner.note_refused(from, None, "it did not greet in time"),
@@ -155,8 +159,12 @@ async fn take_in(
         Verdict::Guest(agreed, guest) => {
             if welcome(inner, &mut socket, agreed).await {
                 drop(handshake);
-                let sender =
-                    Sender { node: hello.node, name: hello.name.into(), guest: true, channel: Channel::Control };
+                let sender = Sender {
+                    node: hello.node,
+                    name: hello.name.into(),
+                    guest: true,
+                    channel: Channel::Control,
+                };
                 let carriage = inner.carriage.clone();
                 let serial = inner.next_serial();
                 let link = Link::new(

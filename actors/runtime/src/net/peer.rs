@@ -14,7 +14,9 @@ use crate::time::Moment;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
-use ringwork_core::wire::handshake::{FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, RefusalReason, Welcome};
+use ringwork_core::wire::handshake::{
+    FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, RefusalReason, Welcome,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -135,7 +137,12 @@ pub(super) struct Peer {
 
 impl Peer {
     /// Starts on the calling thread.
-    pub(super) fn start(inner: Arc<Inner>, spec: PeerSpec, slot: Arc<PeerSlot>, shard: usize) -> Postbox<Self> {
+    pub(super) fn start(
+        inner: Arc<Inner>,
+        spec: PeerSpec,
+        slot: Arc<PeerSlot>,
+        shard: usize,
+    ) -> Postbox<Self> {
         let mut postbox = None;
         let _ = Self::create(|ctx| {
             // Everything that is posted to a peer is bounded by its sender: connections, attempts, changes of peers.
@@ -232,7 +239,12 @@ impl Peer {
                     if later {
                         tracing::debug!(peer, channel = channel_name, error = text, "not connected yet");
                     } else {
-                        tracing::warn!(peer, channel = channel_name, error = text, "cannot connect; still trying");
+                        tracing::warn!(
+                            peer,
+                            channel = channel_name,
+                            error = text,
+                            "cannot connect; still trying"
+                        );
                     }
                 }
                 self.dial_later(channel, ctx);
@@ -273,7 +285,9 @@ impl Peer {
             Channel::Request => {
                 let portable = match socket.into_portable() {
                     Ok(portable) => portable,
-                    Err(error) => return notice.tell(LinkEnd::because(format!("it could not be moved: {error}"))),
+                    Err(error) => {
+                        return notice.tell(LinkEnd::because(format!("it could not be moved: {error}")));
+                    }
                 };
                 // Where there is no such thread the closure is dropped, and with it the notice.
                 self.inner.spawner.on_shard(self.shard, move || match portable.adopt() {
