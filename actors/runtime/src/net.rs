@@ -9,10 +9,17 @@
 //! Reading order: [`network`] (the face), `peer` (one other node), `link` (one connection), `listener` and `greet`
 //! (how a connection comes to be), `socket` (the one file that knows TCP).
 
+mod carrier;
 mod error;
+mod greet;
+mod guest;
 mod handler;
 mod link;
+mod listener;
 pub mod network;
+mod peer;
+mod pending;
+mod socket;
 
 pub use error::{CallError, DialError, LinkError, NetworkError, SendError};
 pub use handler::{Channel, Incoming, LocalHello, NetworkHandler, Sender};

@@ -69,6 +69,28 @@ counters! {
     storage_writes,
     /// Times the store was synced to disk.
     storage_syncs,
+    /// Connections to other members that came to stand.
+    links_opened,
+    /// Connections to other members that ended.
+    links_lost,
+    /// Messages written to other nodes.
+    frames_sent,
+    /// Messages read from other nodes.
+    frames_received,
+    /// Messages of other nodes that were damaged, too large or out of place; each cost its connection.
+    frames_refused,
+    /// Bytes written to other nodes.
+    link_bytes_sent,
+    /// Bytes read from other nodes.
+    link_bytes_received,
+    /// Writes that carried them.
+    link_writes,
+    /// Messages to other nodes refused because too much waited.
+    sends_refused,
+    /// Requests to other nodes without a reply within their deadline.
+    replies_missed,
+    /// Connections that were not let in.
+    handshakes_refused,
 }
 
 impl Telemetry {

@@ -158,7 +158,8 @@ pub fn encode_into(
     if body_bytes > MESSAGE_BYTES_MAX {
         return Err(WireError::TooLarge { limit: MESSAGE_BYTES_MAX, found: body_bytes });
     }
-    let Some(written) = unfinished.out.get_mut(start..).filter(|written| written.len() >= HEADER_BYTES) else {
+    let Some(written) = unfinished.out.get_mut(start..).filter(|written| written.len() >= HEADER_BYTES)
+    else {
         return Err(WireError::Body("an encoder removed bytes that were not its own".to_owned()));
     };
     written[..LENGTH_BYTES].copy_from_slice(&((FIXED_BYTES + body_bytes) as u32).to_be_bytes());

@@ -178,7 +178,9 @@ pub struct Agreed {
 #[non_exhaustive]
 pub enum HandshakeRefusal {
     /// See [`RefusalReason::OtherCluster`].
-    #[error("node {name} belongs to cluster {ours}, not to {theirs}; a node of another cluster has to join first")]
+    #[error(
+        "node {name} belongs to cluster {ours}, not to {theirs}; a node of another cluster has to join first"
+    )]
     OtherCluster {
         /// Who refuses.
         name: String,

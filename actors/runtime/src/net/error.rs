@@ -49,7 +49,9 @@ pub enum DialError {
         source: io::Error,
     },
     /// It took too long.
-    #[error("{address} did not {what} within {within_ms} ms; is it reachable from here, and is the node running?")]
+    #[error(
+        "{address} did not {what} within {within_ms} ms; is it reachable from here, and is the node running?"
+    )]
     Deadline {
         /// What was dialled.
         address: String,
@@ -122,6 +124,14 @@ pub enum NetworkError {
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
+    },
+    /// The node's name cannot be told to others.
+    #[error("the node's name has {bytes} bytes; take from 1 to {max}")]
+    Name {
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        max: usize,
     },
     /// The thread that would carry it has ended.
     #[error("the control thread has ended; the network cannot be started")]

@@ -1,15 +1,37 @@
-//! stub
-use super::*;
+//! The face of the network: start it, say who the other members are, send and ask, stop it. It decides who is a peer
+//! and finds the connection to one without a lock; the rest is done by [`super::peer`] and [`super::link`].
+
+use super::carrier::Carriage;
+use super::error::{CallError, DialError, LinkError, NetworkError, SendError};
+use super::handler::{Channel, Incoming, NetworkHandler};
+use super::link::Link;
+use super::listener::{Listener, StopListening};
+use super::peer::{Peer, PeerMessage, PeerSlot};
+use super::{greet, guest, socket};
+use crate::post::Postbox;
 use crate::randomness::Randomness;
 use crate::spawner::Spawner;
 use crate::telemetry::Telemetry;
-use crate::time::Clock;
+use crate::time::{Clock, Moment};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ringwork_core::ids::{Boot, NodeId};
+use ringwork_core::limits::NODE_NAME_BYTES_MAX;
 use ringwork_core::wire::WireError;
+use ringwork_core::wire::frame::{FrameHeader, FrameKind};
+use ringwork_core::wire::handshake::{FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, Welcome};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// How long all goodbyes together may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// Refusals are logged at most this often; a stranger must not fill the log.
+const REFUSAL_LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Which other node there is, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,13 +44,48 @@ pub struct PeerSpec {
     pub address: String,
 }
 
-/// Bounds of a network.
+/// Bounds of a network. The defaults are what a cluster runs with; tests shorten the times.
 #[derive(Clone, Copy, Debug)]
-pub struct NetworkLimits {}
+pub struct NetworkLimits {
+    /// Bytes that may wait on one control connection: some states of a ring.
+    pub control_outbox_bytes_max: usize,
+    /// Bytes that may wait on one request connection: some tens of thousands of small messages, or one large item.
+    pub request_outbox_bytes_max: usize,
+    /// Requests of one connection that may wait for their replies.
+    pub pending_max: usize,
+    /// Connections that may be in handshake at a time.
+    pub handshakes_max: usize,
+    /// Connections that may have been accepted in all.
+    pub connections_max: usize,
+    /// Guests among them.
+    pub guests_max: usize,
+    /// How long dialling may take, and how long a handshake.
+    pub handshake_within: Duration,
+    /// A connection on which nothing was written for so long says that it lives.
+    pub ping_after: Duration,
+    /// A connection on which nothing was heard for so long is given up: several pings would have come.
+    pub silence_max: Duration,
+    /// The pause before the first attempt to dial again.
+    pub redial_min: Duration,
+    /// The longest such pause.
+    pub redial_max: Duration,
+}
 
 impl Default for NetworkLimits {
     fn default() -> Self {
-        Self {}
+        Self {
+            control_outbox_bytes_max: 1024 * 1024,
+            request_outbox_bytes_max: 8 * 1024 * 1024,
+            pending_max: 65_536,
+            handshakes_max: 64,
+            connections_max: 4096,
+            guests_max: 32,
+            handshake_within: Duration::from_secs(3),
+            ping_after: Duration::from_secs(1),
+            silence_max: Duration::from_secs(5),
+            redial_min: Duration::from_millis(50),
+            redial_max: Duration::from_secs(2),
+        }
     }
 }
 
@@ -47,15 +104,131 @@ pub struct NetworkOptions {
     pub limits: NetworkLimits,
 }
 
-/// See the module's head. Cheap to clone.
+/// See the module's head. Cheap to clone. It lives until [`Network::close`], not until the last clone is dropped.
 #[derive(Clone)]
 pub struct Network(Arc<Inner>);
 
-struct Inner {}
+struct Entry {
+    node: NodeId,
+    slot: Arc<PeerSlot>,
+    peer: Postbox<Peer>,
+}
 
-#[allow(unused_variables)]
+pub(super) struct Inner {
+    pub(super) options: NetworkOptions,
+    pub(super) carriage: Arc<Carriage>,
+    pub(super) spawner: Spawner,
+    pub(super) randomness: Randomness,
+    local_address: SocketAddr,
+    /// Sorted by node.
+    peers: ArcSwap<Vec<Entry>>,
+    listener: OnceLock<Postbox<Listener>>,
+    guests: Mutex<BTreeMap<u64, Arc<Link>>>,
+    serials: AtomicU64,
+    closing: AtomicBool,
+    refusal_logged: Mutex<Option<Moment>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    /// A number that no other connection of this process has.
+    pub(super) fn next_serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The actor of a peer.
+    pub(super) fn peer(&self, node: NodeId) -> Option<Postbox<Peer>> {
+        let peers = self.peers.load();
+        find(&peers, node).map(|entry| entry.peer.clone())
+    }
+
+    pub(super) fn guest_came(&self, link: Arc<Link>) {
+        locked(&self.guests).insert(link.serial, link);
+    }
+
+    pub(super) fn guest_went(&self, serial: u64) {
+        locked(&self.guests).remove(&serial);
+    }
+
+    /// Counts and logs someone who was not let in.
+    pub(super) fn note_refused(&self, from: SocketAddr, name: Option<&str>, why: &str) {
+        self.carriage.telemetry.handshakes_refused.increment();
+        let now = self.carriage.clock.moment();
+        let mut logged = locked(&self.refusal_logged);
+        let loud = logged.is_none_or(|before| now >= before + REFUSAL_LOG_EVERY);
+        if loud {
+            *logged = Some(now);
+        }
+        drop(logged);
+        let name = name.unwrap_or("?");
+        if loud {
+            tracing::warn!(%from, name, why, "a connection was refused");
+        } else {
+            tracing::debug!(%from, name, why, "a connection was refused");
+        }
+        self.carriage.handler.refused(&from.to_string(), why);
+    }
+
+    /// On the control thread: starts and stops peers so that they are these.
+    fn apply(self: &Arc<Self>, mut specs: Vec<PeerSpec>) {
+        if self.closing.load(Ordering::Acquire) {
+            return;
+        }
+        specs.sort_by_key(|spec| spec.node);
+        specs.dedup_by_key(|spec| spec.node);
+        specs.retain(|spec| spec.node != self.options.node);
+        let before = self.peers.load_full();
+        let mut after = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let node = spec.node;
+            after.push(match find(&before, node) {
+                Some(entry) => {
+                    entry.peer.post_control(PeerMessage::Spec(spec));
+                    Entry { node, slot: entry.slot.clone(), peer: entry.peer.clone() }
+                }
+                None => {
+                    let (slot, shard) = (PeerSlot::new(), self.next_serial() as usize);
+                    let peer = Peer::start(self.clone(), spec, slot.clone(), shard);
+                    Entry { node, slot, peer }
+                }
+            });
+        }
+        for entry in before.iter().filter(|entry| find(&after, entry.node).is_none()) {
+            let (done, _) = oneshot::channel();
+            entry.peer.post_control(PeerMessage::Stop("no longer a peer of this node", done));
+        }
+        self.peers.store(Arc::new(after));
+    }
+
+    fn hello_as_guest(&self) -> Hello {
+        let said = self.carriage.handler.local();
+        Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            cluster: said.cluster,
+            ring_size: said.ring_size,
+            node: self.options.node,
+            name: self.options.name.clone(),
+            boot: self.options.boot,
+            whom: None,
+            purpose: Purpose::Guest,
+            features: FEATURES,
+        }
+    }
+}
+
+fn find(entries: &[Entry], node: NodeId) -> Option<&Entry> {
+    let place = entries.binary_search_by(|entry| entry.node.cmp(&node)).ok()?;
+    entries.get(place)
+}
+
 impl Network {
-    /// Listens on the address and starts. Has no peers yet.
+    /// Listens on the address and starts; there are no peers yet. Everything runs on the threads of `spawner`, so
+    /// with `Placement::Here` on the calling one, which then must be in an actix or local task context. On an error
+    /// nothing runs.
     pub fn start(
         options: NetworkOptions,
         handler: Arc<dyn NetworkHandler>,
@@ -64,31 +237,86 @@ impl Network {
         randomness: Randomness,
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, NetworkError> {
-        Ok(Self(Arc::new(Inner {})))
+        if options.name.is_empty() || options.name.len() > NODE_NAME_BYTES_MAX {
+            return Err(NetworkError::Name { bytes: options.name.len(), max: NODE_NAME_BYTES_MAX });
+        }
+        let address = options.listen;
+        let unable = |source| NetworkError::Listen { address, source };
+        let (bound, local_address) = socket::bind(address).map_err(unable)?;
+        let carriage = Carriage { handler, clock, telemetry, limits: options.limits };
+        let inner = Arc::new(Inner {
+            options,
+            carriage: Arc::new(carriage),
+            spawner: spawner.clone(),
+            randomness,
+            local_address,
+            peers: ArcSwap::default(),
+            listener: OnceLock::new(),
+            guests: Mutex::default(),
+            serials: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            refusal_logged: Mutex::new(None),
+        });
+        let shared = inner.clone();
+        let started = spawner.on_control(move || match bound.adopt() {
+            Ok(acceptor) => {
+                let listener = Listener::start(shared.clone(), acceptor);
+                let _ = shared.listener.set(listener);
+            }
+            Err(error) => tracing::error!(%error, "no connections of other nodes can be accepted"),
+        });
+        if started { Ok(Self(inner)) } else { Err(NetworkError::NoThread) }
     }
 
     /// Where it listens.
     pub fn local_address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
+        self.0.local_address
     }
 
-    /// Who the other members are. New ones are connected to, those no longer listed are said goodbye to.
-    pub fn set_peers(&self, peers: Vec<PeerSpec>) {}
+    /// Says who the other members are. New ones are connected to, those no longer listed are said goodbye to, changed
+    /// addresses are used from the next dial on. This node itself and doubles are ignored. Takes effect soon after.
+    pub fn set_peers(&self, peers: Vec<PeerSpec>) {
+        let inner = self.0.clone();
+        self.0.spawner.on_control(move || inner.apply(peers));
+    }
 
-    /// Dials at once those that are waiting to be dialled again.
-    pub fn nudge(&self, node: NodeId) {}
+    /// Dials a peer at once if it waits to be dialled again, and begins the pauses anew.
+    pub fn nudge(&self, node: NodeId) {
+        if let Some(peer) = self.0.peer(node) {
+            peer.post_control(PeerMessage::Nudge);
+        }
+    }
 
-    /// Whether a connection stands.
+    /// Whether a connection to a peer stands.
     pub fn is_connected(&self, node: NodeId, channel: Channel) -> bool {
-        false
+        let peers = self.0.peers.load();
+        find(&peers, node)
+            .is_some_and(|entry| entry.slot.link(channel).load().as_ref().is_some_and(|link| link.is_open()))
     }
 
-    /// Why there is no connection: what the last attempt of this node, or the end of the last connection, said.
+    /// Why there is no connection to a peer: what the last attempt or the end of the last connection said. None
+    /// while there is one, and before anything happened.
     pub fn last_failure(&self, node: NodeId, channel: Channel) -> Option<String> {
-        None
+        let peers = self.0.peers.load();
+        find(&peers, node).and_then(|entry| entry.slot.failure(channel))
     }
 
-    /// Sends a one-way message. `encode` appends the body and must not use the network.
+    fn with_link(
+        &self,
+        to: NodeId,
+        channel: Channel,
+        act: impl FnOnce(&Link) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        let peers = self.0.peers.load();
+        let entry = find(&peers, to).ok_or(SendError::NotConnected)?;
+        match &*entry.slot.link(channel).load() {
+            Some(link) => act(link),
+            None => Err(SendError::NotConnected),
+        }
+    }
+
+    /// Sends a one-way message, from any thread, without waiting. `encode` appends the body and must not use the
+    /// network. On an error nothing was sent.
     pub fn send(
         &self,
         to: NodeId,
@@ -97,12 +325,14 @@ impl Network {
         version: u16,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
     ) -> Result<(), SendError> {
-        Err(SendError::NotConnected)
+        let header = FrameHeader { kind: FrameKind::OneWay, family, version, request: 0, remaining_ms: 0 };
+        self.with_link(to, channel, |link| link.send(&header, encode))
     }
 
-    /// Asks. `on_reply` is called once if this returns `Ok`, never otherwise, on the connection's thread, and must be
-    /// short.
-    #[allow(clippy::too_many_arguments)]
+    /// Asks, from any thread, without waiting. `encode` appends the body and must not use the network. If this
+    /// returns `Ok`, `on_reply` is called once: with the reply, or with what became of the request; if it returns an
+    /// error, never, and nothing was sent. It is called on the connection's thread and must be short.
+    #[allow(clippy::too_many_arguments)] // each is one word of a sentence; a struct would only be built to be taken apart
     pub fn request(
         &self,
         to: NodeId,
@@ -113,10 +343,12 @@ impl Network {
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
         on_reply: impl FnOnce(Result<Incoming, LinkError>) + Send + 'static,
     ) -> Result<(), SendError> {
-        Err(SendError::NotConnected)
+        self.with_link(to, channel, |link| {
+            link.request(family, version, remaining, encode, Box::new(on_reply))
+        })
     }
 
-    /// Asks and waits.
+    /// Asks and waits. Dropping the future does not take the request back.
     pub async fn call(
         &self,
         to: NodeId,
@@ -126,10 +358,15 @@ impl Network {
         remaining: Duration,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
     ) -> Result<Incoming, CallError> {
-        Err(SendError::NotConnected.into())
+        let (sender, receiver) = oneshot::channel();
+        self.request(to, channel, family, version, remaining, encode, move |reply| {
+            let _ = sender.send(reply);
+        })?;
+        Ok(receiver.await.map_err(|_| LinkError::Lost)??)
     }
 
-    /// Dials an address as a guest, asks once, waits, and hangs up. For whoever knows no more than an address.
+    /// Dials an address as a guest, asks once, waits, and hangs up: for whoever knows no more than an address, such as
+    /// a node that wants to join. Runs on the calling thread, which must be a tokio one. The whole may take `within`.
     pub async fn call_address(
         &self,
         address: &str,
@@ -138,9 +375,51 @@ impl Network {
         within: Duration,
         body: Bytes,
     ) -> Result<(Welcome, Incoming), CallError> {
-        Err(SendError::NotConnected.into())
+        let hello = self.0.hello_as_guest();
+        let handshake_within = self.0.carriage.limits.handshake_within.min(within);
+        let call = async {
+            let (socket, buffer, welcome) = greet::dial(address, &hello, handshake_within).await?;
+            let incoming = guest::ask(socket, buffer, family, version, within, &body).await?;
+            Ok((welcome, incoming))
+        };
+        let late = || DialError::Deadline {
+            address: address.to_owned(),
+            what: "answer",
+            within_ms: within.as_millis() as u64,
+        };
+        timeout(within, call).await.unwrap_or_else(|_| Err(late().into()))
     }
 
-    /// Says goodbye to all and stops. What was queued before is written first, for a second at most.
-    pub async fn close(&self) {}
+    /// Says goodbye to all and stops: no connection is accepted or dialled any more. What was queued before is
+    /// written first; after two seconds at most everything is cut.
+    pub async fn close(&self) {
+        let inner = self.0.clone();
+        if inner.closing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (all_done, all) = oneshot::channel();
+        let shared = inner.clone();
+        inner.spawner.on_control(move || {
+            if let Some(listener) = shared.listener.get() {
+                listener.post_control(StopListening);
+            }
+            let mut ends = Vec::new();
+            for entry in shared.peers.load().iter() {
+                let (done, end) = oneshot::channel();
+                entry.peer.post_control(PeerMessage::Stop("the node stops", done));
+                ends.push(end);
+            }
+            let _ = all_done.send(ends);
+        });
+        for link in locked(&inner.guests).values() {
+            link.close("the node stops");
+        }
+        let goodbyes = async {
+            for end in all.await.unwrap_or_default() {
+                let _ = end.await; // a peer that has ended by itself has said what it had to
+            }
+        };
+        let _ = timeout(CLOSE_WITHIN, goodbyes).await;
+        inner.peers.store(Arc::default());
+    }
 }
