@@ -185,9 +185,10 @@ impl<S: Shared> Spread<S> {
             GossipMessage::News(theirs) => {
                 let mine = state.digest();
                 // Several may bring the same news before the answer of the first is here.
-                let asking = self.asked.as_ref().is_some_and(|(digest, until_ms)| {
-                    *digest == theirs && now_ms < *until_ms
-                });
+                let asking = self
+                    .asked
+                    .as_ref()
+                    .is_some_and(|(digest, until_ms)| *digest == theirs && now_ms < *until_ms);
                 if asking || mine == theirs {
                     return Vec::new();
                 }

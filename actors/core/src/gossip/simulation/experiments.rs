@@ -81,6 +81,34 @@ pub fn crash(config: SimulationConfig) -> Option<u64> {
     Some(at_ms - begin_ms)
 }
 
+/// As [`crash`], but its end resets the connections of all others, as the death of a process does.
+pub fn crash_noticed(config: SimulationConfig) -> Option<u64> {
+    let mut simulation = Simulation::new(config);
+    simulation.run_until(3000 + config.seed % 997);
+    let begin_ms = simulation.now_ms();
+    simulation.crash(0);
+    for observer in 1..config.nodes {
+        simulation.break_connection(observer, 0);
+    }
+    let at_ms = simulation.run_until_seen(begin_ms + 120_000, |s| s.seen_down(0) == config.nodes - 1)?;
+    Some(at_ms - begin_ms)
+}
+
+/// A tenth of the nodes, one at least, die at once and without a word: milliseconds until all others know.
+pub fn crash_of_tenth(config: SimulationConfig) -> Option<u64> {
+    let mut simulation = Simulation::new(config);
+    simulation.run_until(3000 + config.seed % 997);
+    let begin_ms = simulation.now_ms();
+    let crashed = (config.nodes / 10).max(1);
+    for number in 0..crashed {
+        simulation.crash(number);
+    }
+    let others = config.nodes - crashed;
+    let all_known = |s: &Simulation| (0..crashed).all(|number| s.seen_down(number) == others);
+    let at_ms = simulation.run_until_seen(begin_ms + 120_000, all_known)?;
+    Some(at_ms - begin_ms)
+}
+
 /// All start at once, knowing only who should exist: milliseconds until everybody sees everybody up.
 pub fn join(config: SimulationConfig) -> Option<u64> {
     let mut simulation = Simulation::new(SimulationConfig { joined: false, ..config });
