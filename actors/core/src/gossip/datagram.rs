@@ -127,7 +127,8 @@ impl Datagram {
 
     /// As foca reads it.
     pub(super) fn for_foca(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(ENDS_BYTES + HEADER_BYTES + 24 + self.members.len() * MEMBER_BYTES);
+        let mut bytes =
+            Vec::with_capacity(ENDS_BYTES + HEADER_BYTES + 24 + self.members.len() * MEMBER_BYTES);
         bytes.put_slice(&self.header.src.node.0);
         bytes.put_slice(&self.header.dst.node.0);
         write_header(&self.header, 0, &mut bytes);
@@ -320,7 +321,11 @@ const HEADER_WRITTEN_BYTES_MAX: usize = HEADER_BYTES + 16 + GENERATION_BYTES + 1
 impl foca::Codec<Identity> for Codec {
     type Error = DatagramError;
 
-    fn encode_header(&mut self, header: &Header<Identity>, mut out: impl BufMut) -> Result<(), DatagramError> {
+    fn encode_header(
+        &mut self,
+        header: &Header<Identity>,
+        mut out: impl BufMut,
+    ) -> Result<(), DatagramError> {
         let expected = ENDS_BYTES + HEADER_WRITTEN_BYTES_MAX;
         if out.remaining_mut() < expected {
             return Err(DatagramError::Length { expected, found: out.remaining_mut() });
@@ -337,7 +342,11 @@ impl foca::Codec<Identity> for Codec {
         Ok(read_header(from, to, &mut bytes)?.0)
     }
 
-    fn encode_member(&mut self, member: &Member<Identity>, mut out: impl BufMut) -> Result<(), DatagramError> {
+    fn encode_member(
+        &mut self,
+        member: &Member<Identity>,
+        mut out: impl BufMut,
+    ) -> Result<(), DatagramError> {
         if out.remaining_mut() < MEMBER_BYTES {
             return Err(DatagramError::Length { expected: MEMBER_BYTES, found: out.remaining_mut() });
         }
@@ -351,4 +360,4 @@ impl foca::Codec<Identity> for Codec {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

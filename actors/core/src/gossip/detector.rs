@@ -129,6 +129,8 @@ pub struct FailureDetector {
     random: Xoshiro256PlusPlus,
     /// Everybody who should exist, without this node.
     members: BTreeMap<NodeId, Known>,
+    /// How many of them are down.
+    lacking: usize,
     /// By detector's time, then by order of arrival.
     timers: BTreeMap<(u64, u64), Timer<Identity>>,
     timers_counted: u64,
@@ -187,6 +189,7 @@ impl FailureDetector {
             config,
             random,
             members: BTreeMap::new(),
+            lacking: 0,
             timers: BTreeMap::new(),
             timers_counted: 0,
             time_ms: 0,
@@ -237,6 +240,7 @@ impl FailureDetector {
             named.insert(*node, known);
         }
         let gone = std::mem::replace(&mut self.members, named);
+        self.lacking = self.members.values().filter(|known| known.availability == Availability::Down).count();
         let mut outbox = Outbox::default();
         let mut effects = self.forget(&gone, &mut outbox);
         if self.foca.set_config(foca_config(&self.config, self.members.len() + 1)).is_err() {
@@ -282,10 +286,10 @@ impl FailureDetector {
             Message::PingReq { target: third, .. }
             | Message::IndirectPing { origin: third, .. }
             | Message::IndirectAck { target: third, .. }
-            | Message::ForwardedAck { origin: third, .. } => {
-                if third.node == me.node {
-                    return Err(DetectorError::IndirectOfReceiver);
-                }
+            | Message::ForwardedAck { origin: third, .. }
+                if third.node == me.node =>
+            {
+                return Err(DetectorError::IndirectOfReceiver);
             }
             Message::TurnUndead => overtaken_by = datagram.remark,
             _ => {}
@@ -313,6 +317,9 @@ impl FailureDetector {
             && datagram.header.message != Message::Announce;
         if self.foca.handle_data(&datagram.for_foca(), &mut outbox).is_err() {
             self.irregularities += 1;
+        }
+        if outbox.renewed && self.foca.apply_many(std::iter::empty(), false, &mut outbox).is_err() {
+            self.irregularities += 1; // without this, foca would probe nobody until the next datagram
         }
         if of_another_life || outbox.renewed {
             // The sender does not know of this one yet, and would find us silent and then down.
@@ -380,6 +387,14 @@ impl FailureDetector {
     }
 
     fn fire(&mut self, timer: Timer<Identity>) -> Vec<DetectorEffect> {
+        // foca 2.0.0 tells the suspected member that it is down even when it has objected in time, and it
+        // would begin a new life for nothing. A suspicion that no longer stands does not reach foca.
+        if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
+            let suspect = Member::new(*member_id, *incarnation, State::Suspect);
+            if !self.foca.iter_members().any(|member| *member == suspect) {
+                return Vec::new();
+            }
+        }
         let touched = match &timer {
             Timer::ProbeRandomMember(_) => Touched::These(self.probed.into_iter().collect()),
             Timer::ChangeSuspectToDown { member_id, .. } => Touched::These(vec![member_id.node]),
@@ -430,7 +445,12 @@ impl FailureDetector {
         self.absorb_with(outbox, touched, FEED_MEMBERS_MIN)
     }
 
-    fn absorb_with(&mut self, outbox: Outbox, touched: Touched, feed_members_max: usize) -> Vec<DetectorEffect> {
+    fn absorb_with(
+        &mut self,
+        outbox: Outbox,
+        touched: Touched,
+        feed_members_max: usize,
+    ) -> Vec<DetectorEffect> {
         for (timer, after_ms) in outbox.timers {
             match &timer {
                 Timer::ProbeRandomMember(token) => self.epoch = *token,
@@ -447,10 +467,9 @@ impl FailureDetector {
         if let Touched::These(nodes) = touched {
             self.report(&nodes, &mut effects);
         }
-        let lacking = self.members.values().filter(|known| known.availability == Availability::Down).count();
         for (to, packet) in outbox.packets {
             if let Some(known) = self.members.get(&to.node) {
-                let datagram = datagram::from_foca(&packet, lacking, known.generation, feed_members_max);
+                let datagram = datagram::from_foca(&packet, self.lacking, known.generation, feed_members_max);
                 effects.push(DetectorEffect::Send { to: to.node, datagram });
             }
         }
@@ -459,6 +478,9 @@ impl FailureDetector {
 
     /// Compares what foca holds of `nodes` with what was last said of them.
     fn report(&mut self, nodes: &[NodeId], effects: &mut Vec<DetectorEffect>) {
+        if nodes.is_empty() {
+            return;
+        }
         for member in self.foca.iter_membership_state() {
             let (node, generation) = (member.id().node, member.id().generation);
             if !nodes.contains(&node) {
@@ -471,6 +493,8 @@ impl FailureDetector {
                 State::Down => Availability::Down,
             };
             if known.generation != generation || known.availability != availability {
+                self.lacking -= usize::from(known.availability == Availability::Down);
+                self.lacking += usize::from(availability == Availability::Down);
                 *known = Known { generation, availability };
                 effects.push(DetectorEffect::Changed { node, generation, availability });
             }

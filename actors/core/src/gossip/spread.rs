@@ -185,9 +185,10 @@ impl<S: Shared> Spread<S> {
             GossipMessage::News(theirs) => {
                 let mine = state.digest();
                 // Several may bring the same news before the answer of the first is here.
-                let asking = self.asked.as_ref().is_some_and(|(digest, until_ms)| {
-                    *digest == theirs && now_ms < *until_ms
-                });
+                let asking = self
+                    .asked
+                    .as_ref()
+                    .is_some_and(|(digest, until_ms)| *digest == theirs && now_ms < *until_ms);
                 if asking || mine == theirs {
                     return Vec::new();
                 }
@@ -227,8 +228,9 @@ impl<S: Shared> Spread<S> {
         }
         if self.exchange_at_ms <= now_ms {
             let interval_ms = self.config.exchange_interval_ms.max(1);
-            // Keep the phase unless we are late by more than a whole interval.
-            self.exchange_at_ms = (self.exchange_at_ms + interval_ms).max(now_ms + 1);
+            // The phase stays, unless we are late by a whole interval: nothing is made up for.
+            let next_ms = self.exchange_at_ms + interval_ms;
+            self.exchange_at_ms = if next_ms > now_ms { next_ms } else { now_ms + interval_ms };
             self.exchanges = self.exchanges.wrapping_add(1);
             let turn_of_down = self.config.exchanges_per_down_peer > 0
                 && self.exchanges.is_multiple_of(self.config.exchanges_per_down_peer)

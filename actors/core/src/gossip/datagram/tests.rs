@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn node(n: u8) -> NodeId {
+pub(in crate::gossip) fn node(n: u8) -> NodeId {
     NodeId([n; 16])
 }
 
@@ -33,11 +33,15 @@ fn members() -> impl Strategy<Value = Vec<Member<Identity>>> {
     prop::collection::vec(member, 0..20)
 }
 
-fn datagrams() -> impl Strategy<Value = Datagram> {
+pub(in crate::gossip) fn datagrams() -> impl Strategy<Value = Datagram> {
     (messages(), any::<u16>(), any::<u16>(), 0..=GENERATION_MAX, 0..=GENERATION_MAX, members()).prop_map(
         |(message, incarnation, remark, src, dst, members)| Datagram {
             members: if has_members(&message) { members } else { Vec::new() },
-            remark: if matches!(message, Message::Announce | Message::TurnUndead) { remark.into() } else { 0 },
+            remark: if matches!(message, Message::Announce | Message::TurnUndead) {
+                remark.into()
+            } else {
+                0
+            },
             header: Header {
                 src: Identity { node: node(1), generation: src },
                 src_incarnation: incarnation,
@@ -85,10 +89,7 @@ fn a_count_beyond_the_bytes_is_refused() {
     bytes.extend(u16::MAX.to_be_bytes());
     let expected = HEADER_BYTES + 2 + usize::from(u16::MAX) * MEMBER_BYTES;
     let found = bytes.len();
-    assert_eq!(
-        Datagram::read(node(1), node(2), &bytes),
-        Err(DatagramError::Length { expected, found })
-    );
+    assert_eq!(Datagram::read(node(1), node(2), &bytes), Err(DatagramError::Length { expected, found }));
     let large = vec![VERSION; DATAGRAM_BYTES_MAX + 1];
     assert_eq!(
         Datagram::read(node(1), node(2), &large),
@@ -106,11 +107,8 @@ fn the_layout_does_not_change() {
     };
     let one = Member::new(Identity { node: node(7), generation: 8 }, 9, State::Suspect);
     let bytes = from_foca(&Datagram { header, remark: 0, members: vec![one] }.for_foca(), 0, 0, 9);
-    let expected = [
-        &[1, 1, 0, 0, 1, 0, 2, 0, 3, 0, 0, 4, 0, 5, 6, 0, 1][..],
-        &[7; 16],
-        &[0, 0, 0, 0, 8, 0, 9, 1],
-    ];
+    let expected =
+        [&[1, 1, 0, 0, 1, 0, 2, 0, 3, 0, 0, 4, 0, 5, 6, 0, 1][..], &[7; 16], &[0, 0, 0, 0, 8, 0, 9, 1]];
     assert_eq!(bytes, expected.concat());
 }
 

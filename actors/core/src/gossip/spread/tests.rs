@@ -171,7 +171,7 @@ fn a_node_that_slept_does_not_make_up_for_it() {
     cluster.tick(0, 0);
     cluster.sent.clear();
     for repeat in 0..5 {
-        cluster.tick(0, 3_600_000 + repeat / 5);
+        cluster.tick(0, 3_600_000 + repeat * 100);
     }
     assert_eq!(cluster.sent.len(), 1);
 }
