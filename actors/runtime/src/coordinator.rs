@@ -6,7 +6,7 @@
 mod read;
 mod write;
 
-use crate::messages::{Asked, ReplyTo, Request, Sink, Task, VnodeAnswer};
+use crate::messages::{Asked, ReplyTo, Sink, VnodeAnswer};
 use crate::remote::Ask;
 use crate::service_core::ServiceCore;
 use crate::time::Moment;

@@ -11,21 +11,32 @@
 //! [`randomness`] are the only sources of either.
 
 pub mod administration;
+mod claimant;
+mod cluster_administration;
 pub mod coordinator;
+pub mod families;
 pub mod files;
+mod gossip_agent;
 mod identity;
+mod joining;
+mod latencies;
 pub mod messages;
 pub mod net;
 pub mod node;
+pub mod node_core;
 pub mod post;
 pub mod randomness;
+mod remote;
 pub mod ring_manager;
+pub mod service_core;
 pub mod spawner;
 pub mod start_error;
 pub mod storage;
 pub mod store;
+pub mod strays;
 pub mod telemetry;
 pub mod time;
 pub mod vnode;
 pub mod vnode_master;
 pub mod watch;
+mod wiring;

@@ -1,43 +1,57 @@
-//! A node: what is started in which order, what its parts share, and how it stops. It decides identity (who
-//! this data directory is, which life this is) and wires the actors; it does not know HTTP, settings files or
-//! any module.
+//! A node: what is started in which order, and how it stops. It decides identity (who this data directory is, which
+//! life this is) and wires the actors; it does not know HTTP, settings files or any module.
 
+use crate::administration::Administration;
+use crate::cluster_administration::ClusterAdministration;
 use crate::coordinator::Service;
 use crate::files::NumberFile;
+use crate::gossip_agent::{AgentMessage, GossipAgent, HealthCheck};
 use crate::identity::{Identity, count_boot, identify, lock};
-use crate::messages::Request;
-use crate::post::{Full, Postbox};
+use crate::joining::join_through;
+use crate::net::{Network, NetworkLimits, NetworkOptions};
+pub use crate::node_core::{Ending, NodeCore, NodeLimits};
+use crate::node_core::Started;
+use crate::post::Postbox;
 use crate::randomness::Randomness;
-use crate::ring_manager::{self, RingManager};
+use crate::remote::HostedRemote;
+use crate::ring_manager::file::load_or_create;
+use crate::ring_manager::{Later, Movable, RingManager, SetAgent};
+pub use crate::service_core::ServiceCore;
 use crate::spawner::{Placement, Spawner};
 pub use crate::start_error::StartError;
 use crate::storage::{CommitMark, Durability, QueueLimits, Storage, last_commit_ms};
 use crate::store::disk::{DiskOptions, DiskStore, way_out};
 use crate::store::rescue::JournalRescue;
+use crate::strays::StrayTable;
 use crate::telemetry::Telemetry;
 use crate::time::{Clock, HybridClock};
-use crate::vnode_master::{MasterMessage, Routes, VnodeMaster};
+use crate::vnode_master::{MasterMessage, Routes, VnodeMaster, is_unwritten};
 use crate::watch::Watchers;
+use crate::wiring::Wiring;
 use arc_swap::ArcSwap;
-use ringwork_core::clock::hybrid::{HybridTime, Stamp};
-use ringwork_core::ids::{Boot, ClusterId, Generation, NodeId, Partition, RequestId};
+use ringwork_core::clock::hybrid::HybridTime;
+use ringwork_core::gossip::detector::Availability;
+use ringwork_core::ids::{Boot, ClusterId, Generation, Partition};
 use ringwork_core::limits::SERVICE_NAME_BYTES_MAX;
+use ringwork_core::membership::{Member, Status};
+use ringwork_core::preflist::RingView;
 use ringwork_core::quorum::QuorumDefaults;
-use ringwork_core::ring::{RingSize, RingView};
+use ringwork_core::ring::RingSize;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{KeyspaceId, Store, StoreError};
-use ringwork_core::vnode::{Item, Vnode};
+use ringwork_core::vnode::Vnode;
 use serde::Serialize;
 use std::any::{Any, TypeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// How long a start may take for keyspaces that are not there yet. Enough for the 64 of a default ring on any
 /// disk; a first start of a large ring is not held up for longer.
@@ -64,6 +78,19 @@ pub enum Keep {
     },
 }
 
+/// How a node meets others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClusterOptions {
+    /// Where it listens for other nodes.
+    pub listen: SocketAddr,
+    /// Where others reach it, host:port; none: at `listen`.
+    pub advertise: Option<String>,
+    /// Members, any of which may take it in when it is none yet.
+    pub seeds: Vec<String>,
+    /// Where it stands.
+    pub location: Option<String>,
+}
+
 /// What a node is made of. Every field is a choice of whoever starts it.
 #[derive(Clone)]
 pub struct NodeOptions {
@@ -73,6 +100,8 @@ pub struct NodeOptions {
     pub keep: Keep,
     /// Partitions of a new ring.
     pub ring_size: RingSize,
+    /// How it meets other nodes; none: it has no cluster address and stays alone.
+    pub cluster: Option<ClusterOptions>,
     /// When an acknowledgement may leave.
     pub durability: Durability,
     /// Bounds of the storage queue.
@@ -87,125 +116,6 @@ pub struct NodeOptions {
     pub clock: Clock,
     /// Where random bytes come from.
     pub randomness: Randomness,
-}
-
-/// Bounds of a node's queues.
-#[derive(Clone, Copy, Debug)]
-pub struct NodeLimits {
-    /// Requests on their way to one vnode.
-    pub vnode_in_flight_max: usize,
-    /// Requests on their way to one vnode master.
-    pub master_in_flight_max: usize,
-    /// Threads of the worker pool.
-    pub pool_threads: usize,
-    /// Jobs that may wait for them.
-    pub pool_queue_max: usize,
-    /// Live streams on this node.
-    pub watchers_max: usize,
-}
-
-impl Default for NodeLimits {
-    fn default() -> Self {
-        Self {
-            vnode_in_flight_max: 1000,
-            master_in_flight_max: 10_000,
-            pool_threads: 2,
-            pool_queue_max: 256,
-            watchers_max: 1024,
-        }
-    }
-}
-
-/// What all parts of a node share.
-pub struct NodeCore {
-    /// Who we are.
-    pub id: NodeId,
-    /// The name, for people.
-    pub name: String,
-    /// Which life this is.
-    pub boot: Boot,
-    /// Time.
-    pub clock: Clock,
-    hybrid: Arc<HybridClock>,
-    /// Random bytes.
-    pub randomness: Randomness,
-    /// Who owns what.
-    pub ring: Arc<ArcSwap<RingView>>,
-    /// The committer.
-    pub storage: Storage,
-    /// The store itself, for opening keyspaces and for snapshots.
-    pub store: Arc<dyn Store>,
-    /// Threads.
-    pub spawner: Spawner,
-    /// Counters.
-    pub telemetry: Arc<Telemetry>,
-    /// Bounds.
-    pub limits: NodeLimits,
-    /// Quorums where a request does not say.
-    pub quorum: QuorumDefaults,
-    /// Whether vnodes must take new actor ids: the store may have lost dots.
-    pub(crate) renew_actors: bool,
-    generations: BTreeMap<(String, Partition), Generation>,
-    requests: AtomicU64,
-    stopping: AtomicBool,
-}
-
-impl NodeCore {
-    /// A time that no other event bears, later than `above` where that can be believed.
-    pub fn stamp_above(&self, above: HybridTime) -> Stamp {
-        Stamp { time: self.hybrid.next_above(above), node: self.id, boot: self.boot }
-    }
-
-    /// A number for a request.
-    pub fn next_request(&self) -> RequestId {
-        RequestId(self.requests.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Whether the node refuses new work because it is about to end.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn generation_of(&self, service: &str, partition: Partition) -> Generation {
-        self.generations.get(&(service.to_owned(), partition)).copied().unwrap_or_default()
-    }
-}
-
-/// What all parts of one service on a node share.
-pub struct ServiceCore<V: Vnode> {
-    /// The node.
-    pub node: Arc<NodeCore>,
-    /// Addresses of local vnodes.
-    pub routes: Arc<Routes<V>>,
-    /// Listeners.
-    pub watchers: Arc<Watchers<V>>,
-    /// The module's settings.
-    pub config: V::Config,
-    master: std::sync::OnceLock<Postbox<VnodeMaster<V>>>,
-}
-
-impl<V: Vnode> ServiceCore<V> {
-    pub(crate) fn master(&self) -> Option<&Postbox<VnodeMaster<V>>> {
-        self.master.get()
-    }
-
-    /// Hands the master a request for a vnode that does not run; gives it back when the master is full.
-    pub(crate) fn want(&self, partition: Partition, request: Request<V>) -> Option<Request<V>> {
-        let Some(master) = self.master() else { return Some(request) };
-        match master.post(MasterMessage::Wanted(partition, request)) {
-            Err(Full(MasterMessage::Wanted(_, request))) => Some(request),
-            _ => None,
-        }
-    }
-
-    /// Sends items that a vnode changed by itself to all replicas, as well as that goes: what is missed is
-    /// found by reads and anti-entropy.
-    pub(crate) fn replicate(service: &Arc<Self>, touched: Vec<V::Item>) {
-        for item in touched {
-            let key = item.routing_key().to_vec();
-            Service::new(service.clone()).send_to_replicas(&key, item);
-        }
-    }
 }
 
 type Ended = Pin<Box<dyn Future<Output = ()>>>;
@@ -229,6 +139,31 @@ pub struct ServiceCensus {
 
 struct HostedService<V: Vnode>(Arc<ServiceCore<V>>);
 
+impl<V: Vnode> Movable for HostedService<V> {
+    fn freeze(&self, partitions: Vec<Partition>) -> Later<BTreeSet<Partition>> {
+        let (done, empty) = oneshot::channel();
+        if let Some(master) = self.0.master() {
+            master.post_control(MasterMessage::Freeze(partitions, done));
+        }
+        // No word counts as "there is something in all of them".
+        Box::pin(async move { empty.await.unwrap_or_default() })
+    }
+
+    fn thaw(&self, partitions: Vec<Partition>) {
+        if let Some(master) = self.0.master() {
+            master.post_control(MasterMessage::Thaw(partitions));
+        }
+    }
+
+    fn came(&self, partitions: Vec<Partition>) {
+        if let Some(master) = self.0.master().filter(|_| V::starts_early(&self.0.config)) {
+            for partition in partitions {
+                master.post_control(MasterMessage::Ensure(partition));
+            }
+        }
+    }
+}
+
 impl<V: Vnode> Hosted for HostedService<V> {
     fn stop(&self) -> Ended {
         let (sender, receiver) = oneshot::channel();
@@ -251,6 +186,8 @@ type Starter = Box<dyn FnOnce(Arc<NodeCore>) -> StartedService>;
 struct StartedService {
     handle: Box<dyn Any>,
     hosted: Arc<dyn Hosted>,
+    movable: Arc<dyn Movable>,
+    remote: Arc<dyn HostedRemote>,
     start_master: Box<dyn FnOnce() + Send>,
 }
 
@@ -258,13 +195,14 @@ struct StartedService {
 pub struct NodeBuilder {
     options: NodeOptions,
     services: Vec<(&'static str, TypeId, Starter)>,
+    checks: Vec<HealthCheck>,
 }
 
 impl NodeBuilder {
     /// Hosts module `V` with its settings.
     pub fn service<V: Vnode>(mut self, config: V::Config) -> Self {
         let starter: Starter = Box::new(move |node: Arc<NodeCore>| {
-            let partitions = node.ring.load().ring.size().count();
+            let partitions = node.ring.load().size().count();
             let core = Arc::new(ServiceCore::<V> {
                 routes: Arc::new(Routes::new(partitions)),
                 watchers: Watchers::new(node.limits.watchers_max),
@@ -272,10 +210,12 @@ impl NodeBuilder {
                 master: std::sync::OnceLock::new(),
                 node,
             });
-            let (for_master, for_hosted) = (core.clone(), core.clone());
+            let for_master = core.clone();
             StartedService {
-                handle: Box::new(core),
-                hosted: Arc::new(HostedService(for_hosted)),
+                handle: Box::new(core.clone()),
+                hosted: Arc::new(HostedService(core.clone())),
+                movable: Arc::new(HostedService(core.clone())),
+                remote: Arc::new(core),
                 start_master: Box::new(move || {
                     let postbox = VnodeMaster::start(for_master.clone());
                     let _ = for_master.master.set(postbox);
@@ -286,9 +226,20 @@ impl NodeBuilder {
         self
     }
 
+    /// As [`Self::service`], and asks `check` every few seconds whether the module is well. When it says no the node
+    /// is left out of the service's preference lists until it says yes. It runs on the control thread: microseconds.
+    pub fn service_with_health<V: Vnode>(
+        mut self,
+        config: V::Config,
+        check: impl Fn() -> bool + Send + 'static,
+    ) -> Self {
+        self.checks.push(HealthCheck { service: V::SERVICE, check: Box::new(check) });
+        self.service::<V>(config)
+    }
+
     /// Starts the node: identity, store, ring, committer, actors. Vnodes start when they are first asked.
     pub async fn start(self) -> Result<Node, StartError> {
-        let Self { options, services } = self;
+        let Self { options, services, checks } = self;
         let mut names = std::collections::BTreeSet::new();
         for (name, _, _) in &services {
             let lawful = (1..=SERVICE_NAME_BYTES_MAX).contains(&name.len())
@@ -336,8 +287,13 @@ impl NodeBuilder {
             return Err(StartError::Missing(ring));
         }
         let random = || options.randomness.bytes().map(ClusterId::from_random);
-        let ring = ring_manager::load_or_create(&file("ring"), options.ring_size, identity.node, random)?;
-        let view = Arc::new(ArcSwap::from_pointee(RingView { me: identity.node, ring }));
+        let member = own_member(&options, &identity)?;
+        let ring_file = file("ring");
+        let mut state = load_or_create(&ring_file, options.ring_size, identity.node, member.clone(), random)?;
+        let seeded = options.cluster.as_ref().is_some_and(|cluster| !cluster.seeds.is_empty());
+        let outside = seeded && state.members().count() == 1;
+        let view = RingView::new(identity.node, Arc::new(state.clone()), &BTreeMap::new(), BTreeSet::new());
+        let view = Arc::new(ArcSwap::from_pointee(view));
         let spawner =
             Spawner::start(options.placement, options.limits.pool_threads, options.limits.pool_queue_max)
                 .map_err(StartError::Thread)?;
@@ -380,7 +336,8 @@ impl NodeBuilder {
             hybrid,
             clock: options.clock,
             randomness: options.randomness,
-            ring: view.clone(),
+            strays: StrayTable::new(state.size().count()),
+            ring: view,
             storage,
             store,
             spawner: spawner.clone(),
@@ -388,34 +345,119 @@ impl NodeBuilder {
             limits: options.limits,
             quorum: options.quorum,
             renew_actors: may_have_lost,
+            latencies: Default::default(),
+            doubts: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            started: Default::default(),
             generations,
             requests: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
+            outside: AtomicBool::new(outside),
+            ending: watch::Sender::new(None),
         });
         for (name, _, _) in &services {
             create_keyspaces(&core, name)?;
         }
-        let mut started = BTreeMap::new();
-        let mut hosted = Vec::new();
-        for (_, type_id, starter) in services {
+        mark_strays(&core)?;
+        let mut handles = BTreeMap::new();
+        let (mut hosted, mut movable, mut remote) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for (name, type_id, starter) in services {
             let service = starter(core.clone());
             start_there(&spawner, service.start_master).await;
             hosted.push(service.hosted);
-            started.insert(type_id, service.handle);
+            movable.push(service.movable);
+            remote.insert(name, service.remote);
+            handles.insert(type_id, service.handle);
         }
+        let wiring = Arc::new(Wiring::new(core.clone()));
+        let network = match &options.cluster {
+            Some(cluster) => Some(Network::start(
+                NetworkOptions {
+                    listen: cluster.listen,
+                    node: core.id,
+                    name: core.name.clone(),
+                    boot: core.boot,
+                    limits: NetworkLimits::default(),
+                },
+                wiring.clone(),
+                spawner.clone(),
+                core.clock.clone(),
+                core.randomness.clone(),
+                core.telemetry.clone(),
+            )?),
+            None => None,
+        };
+        if let (Some(cluster), Some(network)) = (&options.cluster, &network) {
+            let address = cluster.advertise.clone().unwrap_or_else(|| network.local_address().to_string());
+            state.introduce(core.id, &core.name, &address);
+            if state.members().count() == 1 {
+                state.relocate_alone(core.id, cluster.location.clone());
+            }
+        }
+        let services: BTreeSet<String> = remote.keys().map(|name| (*name).to_owned()).collect();
         let (sender, receiver) = oneshot::channel();
-        let ring_file = file("ring");
-        start_there(&spawner, Box::new(move || drop(sender.send(RingManager::start(ring_file, view))))).await;
-        Ok(Node {
-            core,
-            services: started,
-            hosted,
-            ring_manager: receiver.await.ok(),
-            directory,
-            identity,
-            lock,
-        })
+        let (manager_core, manager_network) = (core.clone(), network.clone());
+        let start_manager = move || {
+            let manager = RingManager::start(manager_core.clone(), ring_file, state, movable, services);
+            let started = Started { network: manager_network, ring_manager: manager.clone(), services: remote };
+            let _ = manager_core.started.set(started);
+            drop(sender.send(manager));
+        };
+        start_there(&spawner, Box::new(start_manager)).await;
+        let ring_manager =
+            receiver.await.map_err(|_| StartError::Thread(std::io::Error::other("the control thread has ended")))?;
+        let mut agent = None;
+        if let Some(network) = &network {
+            let (sender, receiver) = oneshot::channel();
+            let (core, network, manager) = (core.clone(), network.clone(), ring_manager.clone());
+            let wiring = wiring.clone();
+            let start_agent = move || {
+                let started = GossipAgent::start(core, network, manager.clone(), checks);
+                if let Ok(agent) = &started {
+                    let _ = wiring.agent.set(agent.clone());
+                    manager.post_control(SetAgent(agent.clone()));
+                }
+                drop(sender.send(started));
+            };
+            start_there(&spawner, Box::new(start_agent)).await;
+            let started = receiver.await.unwrap_or_else(|_| Err(std::io::Error::other("the thread has ended")));
+            agent = Some(started.map_err(StartError::Randomness)?);
+        }
+        if let Some(cluster) = options.cluster.filter(|_| outside) {
+            let (core, manager) = (core.clone(), ring_manager.clone());
+            spawner.on_control(move || {
+                actix_rt::spawn(join_through(core, manager, cluster.seeds));
+            });
+        }
+        Ok(Node { core, services: handles, hosted, ring_manager, agent, directory, identity, lock })
     }
+}
+
+/// This node as a member of the cluster that it is born with.
+fn own_member(options: &NodeOptions, identity: &Identity) -> Result<Member, StartError> {
+    let (address, location) = match &options.cluster {
+        Some(cluster) => {
+            let own = || cluster.listen.to_string();
+            (cluster.advertise.clone().unwrap_or_else(own), cluster.location.clone())
+        }
+        None => ("nowhere:0".to_owned(), None),
+    };
+    Member::new(&options.name, &address, location.as_deref(), Status::Valid, identity.node)
+        .map_err(|error| StartError::Member(error.to_string()))
+}
+
+/// Finds out of which partitions there is data here that others hold: what was taken in for them in an earlier life.
+fn mark_strays(core: &NodeCore) -> Result<(), StoreError> {
+    let view = core.ring.load();
+    for keyspace in core.store.keyspaces()? {
+        if let KeyspaceId::Vnode { service, partition, .. } = keyspace
+            && view.state().holder(partition) != Some(core.id)
+            && !is_unwritten(core, &service, partition)
+        {
+            core.strays.mark(partition);
+        }
+    }
+    Ok(())
 }
 
 async fn start_there(spawner: &Spawner, start: Box<dyn FnOnce() + Send>) {
@@ -447,7 +489,7 @@ fn with_rescue(error: StoreError, rescue: Option<&JournalRescue>) -> StoreError 
 /// is first asked.
 fn create_keyspaces(core: &NodeCore, service: &str) -> Result<(), StoreError> {
     let begun = core.clock.moment();
-    for partition in core.ring.load().ring.owned_by(core.id) {
+    for partition in core.ring.load().state().held_by(core.id) {
         if core.clock.moment() - begun > CREATE_KEYSPACES_WITHIN {
             tracing::info!(service, "the other keyspaces are created when they are needed");
             break;
@@ -474,7 +516,8 @@ pub struct Node {
     core: Arc<NodeCore>,
     services: BTreeMap<TypeId, Box<dyn Any>>,
     hosted: Vec<Arc<dyn Hosted>>,
-    ring_manager: Option<Postbox<RingManager>>,
+    ring_manager: Postbox<RingManager>,
+    agent: Option<Postbox<GossipAgent>>,
     directory: Option<PathBuf>,
     identity: Identity,
     lock: Option<File>,
@@ -483,7 +526,7 @@ pub struct Node {
 impl Node {
     /// A node to be, under these options.
     pub fn builder(options: NodeOptions) -> NodeBuilder {
-        NodeBuilder { options, services: Vec::new() }
+        NodeBuilder { options, services: Vec::new(), checks: Vec::new() }
     }
 
     /// What its parts share.
@@ -497,9 +540,21 @@ impl Node {
         handle.downcast_ref::<Arc<ServiceCore<V>>>().map(|core| Service::new(core.clone()))
     }
 
-    /// The ring's writer.
-    pub fn ring_manager(&self) -> Option<&Postbox<RingManager>> {
-        self.ring_manager.as_ref()
+    /// What operators can ask of this node.
+    pub fn administration(&self) -> Arc<dyn Administration> {
+        Arc::new(ClusterAdministration::new(self.core.clone(), self.ring_manager.clone()))
+    }
+
+    /// Whether it has found out how every other member can be reached. A node that has just started takes all of them
+    /// for down, and would stand in for them.
+    pub fn has_looked_around(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let core = self.core.clone();
+        move || {
+            let view = core.ring.load();
+            let mut waited_for =
+                view.state().members().filter(|(node, member)| *node != core.id && member.status().is_waited_for());
+            waited_for.all(|(node, _)| view.availability(node) != Availability::Down)
+        }
     }
 
     /// Tells, whenever it is called, how the node's services do.
@@ -517,6 +572,11 @@ impl Node {
     /// on the vnodes after `patience`; what they had acknowledged is safe then, too.
     pub async fn stop(mut self, patience: Duration) -> Result<(), StartError> {
         self.refuse_new_work();
+        if let Some(agent) = &self.agent {
+            let (done, left) = oneshot::channel();
+            agent.post_control(AgentMessage::Leave(done));
+            let _ = tokio::time::timeout(patience, left).await;
+        }
         let all = async {
             for hosted in &self.hosted {
                 hosted.stop().await;
@@ -524,6 +584,9 @@ impl Node {
         };
         if tokio::time::timeout(patience, all).await.is_err() {
             tracing::warn!("some vnodes did not stop in {patience:?}");
+        }
+        if let Some(network) = self.core.network() {
+            network.close().await;
         }
         self.core.storage.stop().await?;
         self.core.store.prepare_to_close();

@@ -102,6 +102,8 @@ pub struct NodeCore {
     pub(crate) latencies: PeerLatencies,
     /// How often all replicas of this node were put in doubt. Counted before anybody can see the node up again.
     pub(crate) doubts: AtomicU64,
+    /// In which generation the failure detector presents this node.
+    pub(crate) generation: AtomicU64,
     pub(crate) started: OnceLock<Started>,
     pub(crate) generations: BTreeMap<(String, Partition), Generation>,
     pub(crate) requests: AtomicU64,

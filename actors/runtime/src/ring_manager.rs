@@ -9,8 +9,8 @@ pub(crate) mod file;
 use crate::administration::AdministrationRefusal;
 use crate::families;
 use crate::files::FileError;
-use crate::gossip_agent::{AgentMessage, GossipAgent};
-use crate::net::{Channel, PeerSpec};
+use crate::gossip_agent::{AgentMessage, GossipAgent, send_part};
+use crate::net::{Channel, PeerSpec, Responder};
 use crate::node_core::{Ending, NodeCore};
 use crate::post::{Permits, Postbox, Posted};
 use crate::time::Moment;
@@ -19,7 +19,7 @@ use file::RingFile;
 use ringwork_core::completeness::Completeness;
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{NodeId, Partition};
-use ringwork_core::membership::{ChangeRefusal, ClusterState, Possession, Report, StatePart, Status};
+use ringwork_core::membership::{ChangeRefusal, ClusterState, Possession, Report, Section, StatePart, Status};
 use ringwork_core::preflist::RingView;
 use ringwork_core::wire::codec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,13 +57,15 @@ pub enum RingMessage {
     /// This node, until now alone, becomes a member of the cluster of this state.
     JoinCluster(Box<ClusterState>, oneshot::Sender<Changed>),
     /// How members can be reached now.
-    Availability(BTreeMap<NodeId, Availability>),
+    Availability(BTreeMap<NodeId, (u64, Availability)>),
     /// Everything here is in doubt: this node was taken for down.
     Doubt,
     /// Which of this node's services are up.
     Services(BTreeSet<String>),
     /// This node has data of a further partition that it does not hold.
     StraysChanged,
+    /// A member asks which strays this node holds: it is told when it is seen up in that generation.
+    StraysAsked(NodeId, u64, Responder),
     /// A member has said which strays it holds, asked in that round.
     StraysTold(NodeId, u64),
     /// Which of these partitions had nothing in them and are held back.
@@ -105,13 +107,16 @@ pub struct RingManager {
     keeping: bool,
     /// Who waits for the next state that is kept.
     waiting: Vec<Waiting>,
-    availability: BTreeMap<NodeId, Availability>,
+    /// Each member's generation and availability, as the failure detector says.
+    availability: BTreeMap<NodeId, (u64, Availability)>,
     completeness: Completeness,
     report: Report,
     /// Partitions that had data when they were to be passed on, and when that was seen.
     held_back: BTreeMap<Partition, Moment>,
     passing_on: bool,
     asking_strays: BTreeMap<NodeId, Moment>,
+    /// As the network was last told.
+    peers: Vec<PeerSpec>,
     departed: bool,
 }
 
@@ -145,6 +150,7 @@ impl RingManager {
             held_back: BTreeMap::new(),
             passing_on: false,
             asking_strays: BTreeMap::new(),
+            peers: Vec::new(),
             departed: false,
         };
         manager.publish();
@@ -216,7 +222,8 @@ impl RingManager {
             tracing::info!("this node was marked down and has returned");
             self.doubt();
         }
-        if self.state.exit_when_empty(me, self.state.strays().any(|(node, _)| node == me)) {
+        let strays = !self.node.strays.marked().is_empty();
+        if self.state.exit_when_empty(me, strays) {
             tracing::info!("this node has given away all it held and leaves the cluster");
         }
         if self.state.remove_exited(me) {
@@ -230,6 +237,10 @@ impl RingManager {
                  empty data directory to use it again"
             )));
         }
+    }
+
+    fn is_up(&self, node: NodeId) -> bool {
+        self.availability.get(&node).is_some_and(|(_, seen)| *seen == Availability::Up)
     }
 
     fn doubt(&mut self) {
@@ -258,7 +269,8 @@ impl RingManager {
         let incomplete = self.completeness.incomplete(&self.state);
         let doubts = self.node.doubts.load(Ordering::SeqCst);
         let state = Arc::new(self.state.clone());
-        let view = RingView::new(me, state.clone(), &self.availability, incomplete).after_doubts(doubts);
+        let availability = self.availability.iter().map(|(node, (_, seen))| (*node, *seen)).collect();
+        let view = RingView::new(me, state.clone(), &availability, incomplete).after_doubts(doubts);
         self.node.ring.store(Arc::new(view));
         let had = |partition: &Partition| before.state().holder(*partition) == Some(me);
         let came: Vec<Partition> = state.held_by(me).filter(|partition| !had(partition)).collect();
@@ -270,15 +282,22 @@ impl RingManager {
         self.node.latencies.retain(|node| state.status(node).is_some_and(|s| s != Status::Removed));
         if let Some(network) = self.node.network() {
             let others = state.members().filter(|(node, _)| *node != me);
-            network.set_peers(
-                others
-                    .map(|(node, member)| PeerSpec {
-                        node,
-                        name: member.name.value().clone(),
-                        address: member.address.value().clone(),
-                    })
-                    .collect(),
-            );
+            let peers: Vec<PeerSpec> = others
+                .map(|(node, member)| PeerSpec {
+                    node,
+                    name: member.name.value().clone(),
+                    address: member.address.value().clone(),
+                })
+                .collect();
+            // Who is removed hears of it before the connection ends: afterwards nobody speaks to it.
+            let gone = |peer: &&PeerSpec| state.status(peer.node) == Some(Status::Removed);
+            for peer in self.peers.iter().filter(gone) {
+                send_part(&self.node, network, peer.node, state.part(Section::all()));
+            }
+            if peers != self.peers {
+                self.peers.clone_from(&peers);
+                network.set_peers(peers);
+            }
         }
         if let Some(agent) = &self.agent {
             agent.post_control(AgentMessage::StateChanged);
@@ -294,7 +313,7 @@ impl RingManager {
         }
         let now = self.node.clock.moment();
         self.held_back.retain(|_, since| now.saturating_sub(*since) < HELD_BACK);
-        let up = |heir: &NodeId| self.availability.get(heir) == Some(&Availability::Up);
+        let up = |heir: &NodeId| self.is_up(*heir);
         let partitions: Vec<Partition> = self
             .state
             .bequests(self.node.id)
@@ -355,17 +374,17 @@ impl RingManager {
     fn ask_for_strays(&mut self) {
         let (Some(network), Some(me)) = (self.node.network().cloned(), self.me.clone()) else { return };
         let now = self.node.clock.moment();
-        let round = self.completeness.round();
+        let (round, generation) = (self.completeness.round(), self.node.generation.load(Ordering::SeqCst));
         self.asking_strays.retain(|_, since| now.saturating_sub(*since) < STRAYS_WITHIN);
         for node in self.completeness.to_ask(&self.state) {
-            if self.availability.get(&node) != Some(&Availability::Up) || self.asking_strays.contains_key(&node) {
+            if !self.is_up(node) || self.asking_strays.contains_key(&node) {
                 continue;
             }
             self.asking_strays.insert(node, now);
             let (network, me) = (network.clone(), me.clone());
             actix_rt::spawn(async move {
                 let channel = Channel::Control;
-                let encode = |out: &mut Vec<u8>| codec::encode_into(&round, out);
+                let encode = |out: &mut Vec<u8>| codec::encode_into(&generation, out);
                 let answer = network
                     .call(node, channel, families::STRAYS, families::VERSION, STRAYS_WITHIN, encode)
                     .await;
@@ -506,6 +525,17 @@ impl Handler<Posted<RingMessage>> for RingManager {
                 }
             }
             RingMessage::StraysChanged => self.settle(ctx),
+            RingMessage::StraysAsked(node, generation, respond) => {
+                self.settle(ctx);
+                // Seen as up by requests, too: from now on this node stands in for it no more.
+                let published = self.node.ring.load().availability(node) == Availability::Up;
+                let seen = self.availability.get(&node).is_some_and(|(known, _)| *known >= generation);
+                let part = (published && seen && self.is_up(node)).then(|| {
+                    let sections = Section::all().filter(|section| matches!(section, Section::Reports(_)));
+                    self.node.ring.load().state().part(sections)
+                });
+                let _ = respond.reply(families::VERSION, |out| codec::encode_into(&part, out));
+            }
             RingMessage::StraysTold(node, round) => {
                 self.asking_strays.remove(&node);
                 self.completeness.answered(node, round);

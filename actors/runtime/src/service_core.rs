@@ -3,7 +3,7 @@
 
 use crate::families;
 use crate::messages::{Asked, ReplyTo, Request, VnodeAnswer};
-use crate::net::{Channel, LinkError};
+use crate::net::Channel;
 use crate::node_core::NodeCore;
 use crate::post::{Full, Postbox};
 use crate::remote::{Ask, decode_answer, encode_request};
@@ -96,9 +96,7 @@ impl<V: Vnode> ServiceCore<V> {
                     latency.observe(clock.moment().saturating_sub(now));
                     reply.answer(decode_answer(&incoming.body));
                 }
-                Err(error @ (LinkError::Lost | LinkError::Deadline | LinkError::Dropped)) => {
-                    reply.answer(VnodeAnswer::Failed(error.to_string()));
-                }
+                // It was sent: whatever hindered the answer, it may have been done.
                 Err(error) => reply.answer(VnodeAnswer::Failed(error.to_string())),
             },
         );

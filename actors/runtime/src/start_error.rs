@@ -51,6 +51,12 @@ pub enum StartError {
     /// No thread.
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
+    /// What the settings say of this node cannot be told to a cluster.
+    #[error("{0}")]
+    Member(String),
+    /// The cluster address cannot be used.
+    #[error(transparent)]
+    Network(#[from] crate::net::NetworkError),
     /// A service's name cannot be used.
     #[error(
         "service name {0:?} is not 1 to {SERVICE_NAME_BYTES_MAX} lower-case letters and digits, or is taken"

@@ -63,6 +63,22 @@ counters! {
     merge_conflicts,
     /// Items sent to a replica that lacked them, found by a read.
     read_repairs,
+    /// Reads that asked a further replica because one was late.
+    reads_hedged,
+    /// Reads for which fewer than r complete replicas could be asked.
+    reads_degraded,
+    /// Requests answered with another holder of the partition.
+    requests_moved,
+    /// Requests of other nodes that could not be read.
+    requests_unreadable,
+    /// Times that others had taken this node for down and it came back.
+    taken_for_down,
+    /// Parts of the cluster state that could not be and were ignored.
+    states_refused,
+    /// Datagrams and gossip messages that could not be read, or came from strangers.
+    datagrams_refused,
+    /// Datagrams and gossip messages dropped because too many waited.
+    datagrams_dropped,
     /// Groups of writes that were committed together.
     storage_commits,
     /// Writes in them.

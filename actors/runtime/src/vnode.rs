@@ -73,7 +73,7 @@ pub struct VnodeActor<V: Vnode> {
     later_commands: usize,
     /// While the partition is about to be passed on, requests wait here: each keeps its permit, so there are never
     /// more than may be on their way.
-    held_back: Option<VecDeque<Posted<Request<V>>>>,
+    held_back: Option<Box<VecDeque<Posted<Request<V>>>>>,
 }
 
 /// Is there nothing in it? If so, hold requests back until [`Thaw`], so that this stays true.
@@ -525,7 +525,7 @@ impl<V: Vnode> Handler<Posted<Thaw>> for VnodeActor<V> {
     type Result = ();
 
     fn handle(&mut self, _: Posted<Thaw>, ctx: &mut Self::Context) {
-        for posted in self.held_back.take().unwrap_or_default() {
+        for posted in *self.held_back.take().unwrap_or_default() {
             self.handle_request(posted.message, ctx);
         }
     }

@@ -340,6 +340,17 @@ impl FailureDetector {
         }
     }
 
+    /// There is a way to `node` now: if it is taken for down it is announced to at once, not at the next round.
+    pub fn connected(&mut self, node: NodeId) -> Vec<DetectorEffect> {
+        let unknown = self.members.get(&node).is_some_and(|known| known.availability == Availability::Down);
+        if self.left || !unknown {
+            return Vec::new();
+        }
+        let mut outbox = Outbox::default();
+        self.announce(vec![node], &mut outbox);
+        self.absorb(outbox, Touched::Nobody)
+    }
+
     /// The connection to `node` broke, and there is no other: it is suspect at once, and down after the time of
     /// a suspicion unless it objects. Without effect unless it was up.
     pub fn connection_lost(&mut self, node: NodeId) -> Vec<DetectorEffect> {

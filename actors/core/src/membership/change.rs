@@ -240,6 +240,18 @@ impl ClusterState {
         false
     }
 
+    /// A cluster of one moves without plan and commit: nobody else is concerned. Says whether that is new.
+    pub fn relocate_alone(&mut self, me: NodeId, location: Option<String>) -> bool {
+        let alone = self.members().count() == 1;
+        let lawful = location.as_deref().is_none_or(|text| check_location(text).is_ok());
+        match self.members.get_mut(&me) {
+            Some(member) if alone && lawful && *member.location.value() != location => {
+                member.location.set(location, me)
+            }
+            _ => false,
+        }
+    }
+
     /// A leaving member that holds nothing any more says so. Says whether that is new.
     pub fn exit_when_empty(&mut self, me: NodeId, holds_strays: bool) -> bool {
         if holds_strays || self.held_by(me).next().is_some() {

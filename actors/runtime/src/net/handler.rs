@@ -86,6 +86,11 @@ pub trait NetworkHandler: Send + Sync + 'static {
     /// What to say in a handshake.
     fn local(&self) -> LocalHello;
 
+    /// A member refused this node because it was removed from the cluster.
+    fn told_removed(&self, by: NodeId) {
+        let _ = by;
+    }
+
     /// Somebody was not let in; `why` was told to them and is logged. `from` is their address.
     fn refused(&self, from: &str, why: &str) {
         let _ = (from, why);

@@ -232,6 +232,9 @@ impl Peer {
             Err(error) => {
                 let (peer, channel_name) = (&self.spec.name, channel.name());
                 let text = error.to_string();
+                if matches!(&error, DialError::Refused { refused, .. } if refused.reason == RefusalReason::Removed) {
+                    self.inner.carriage.handler.told_removed(self.spec.node);
+                }
                 // What keeps being wrong is said once.
                 if self.slot.note(channel, Some(text.clone())) {
                     let later = matches!(&error, DialError::Refused { refused, .. }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 const RING_FILE_VERSION: u16 = 2;
 
 /// Where the state is kept; none for a node that keeps nothing.
-pub type RingFile = Option<PathBuf>;
+pub(crate) type RingFile = Option<PathBuf>;
 
 /// What the first release wrote: a ring with one owner for each partition, before there were clusters.
 #[derive(Serialize, Deserialize)]

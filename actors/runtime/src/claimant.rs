@@ -1,0 +1,333 @@
+//! What an operator asks of the cluster and only the claimant may do, at the claimant or on the way to it. Any node can
+//! be asked: it sends the request on together with its own state, the claimant learns from that, acts, and answers
+//! with its state, so that whoever asked sees what was done. It decides nothing about plans (core does).
+
+use crate::administration::{
+    AdministrationRefusal, PlanStatus, PlannedMove, PlannedShare, StagedChange,
+};
+use crate::families;
+use crate::net::{CallError, Channel, Responder};
+use crate::node_core::NodeCore;
+use crate::post::Postbox;
+use crate::ring_manager::{Change, Changed, RingManager, RingMessage};
+use ringwork_core::ids::NodeId;
+use ringwork_core::membership::{ChangeKind, ChangeRefusal, ClusterState, Plan, Status};
+use ringwork_core::wire::codec;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long the claimant may take: a plan of a large ring is seconds of work.
+const CLAIMANT_WITHIN: Duration = Duration::from_secs(20);
+/// How often a plan is worked out again because the state changed meanwhile.
+const PLAN_ATTEMPTS_MAX: usize = 5;
+
+/// What the claimant is asked to do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// Stage that a member leaves.
+    Leave(NodeId),
+    /// Stage a member's location.
+    Location(NodeId, Option<String>),
+    /// Stage a rebalance.
+    Rebalance,
+    /// Work out what a commit would do, and note that it was shown.
+    Plan,
+    /// Work it out again, if it still is what was shown.
+    ShownPlan,
+    /// Do it.
+    Commit,
+    /// Forget what is staged.
+    Clear,
+}
+
+/// What came of it: a plan where there is one.
+pub(crate) type Outcome = Result<Option<PlanStatus>, AdministrationRefusal>;
+
+#[derive(Serialize, Deserialize)]
+struct Asked {
+    state: ClusterState,
+    command: Command,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Told {
+    state: ClusterState,
+    outcome: Outcome,
+}
+
+fn refusal(error: ChangeRefusal) -> AdministrationRefusal {
+    AdministrationRefusal { code: error.code, detail: error.detail }
+}
+
+/// Makes a change at this node and waits until it is durable.
+pub(crate) async fn change(
+    ring_manager: &Postbox<RingManager>,
+    change: impl FnOnce(&mut ClusterState) -> Result<(), ChangeRefusal> + Send + 'static,
+) -> Changed {
+    let (done, changed) = oneshot::channel();
+    let change: Change = Box::new(change);
+    if ring_manager.post(RingMessage::Change(change, done)).is_err() {
+        return Err(AdministrationRefusal::new("overloaded", "the ring manager has as much waiting as it may"));
+    }
+    let gone = || AdministrationRefusal::new("stopping", "the node is shutting down");
+    changed.await.unwrap_or_else(|_| Err(gone()))
+}
+
+/// Carries a command out at the claimant, wherever that is.
+pub(crate) async fn administer(
+    node: &Arc<NodeCore>,
+    ring_manager: &Postbox<RingManager>,
+    command: Command,
+) -> Outcome {
+    let state = node.ring.load().state().clone();
+    let Some(claimant) = state.claimant() else {
+        return Err(AdministrationRefusal::new(
+            "claimant-unreachable",
+            "no member is valid and not marked down, so none can act for the cluster: start one that was marked down",
+        ));
+    };
+    if claimant == node.id {
+        return carry_out(node, ring_manager, command).await;
+    }
+    let name = state.name_of(claimant);
+    let unreachable = |why: String| {
+        AdministrationRefusal::new(
+            "claimant-unreachable",
+            format!(
+                "only the claimant {name} may do this, and it cannot be reached ({why}). Start it, or mark it as \
+                 down with 'ringwork cluster down {name}' so that another member acts for the cluster"
+            ),
+        )
+    };
+    let Some(network) = node.network() else {
+        return Err(unreachable("this node has no cluster address".to_owned()));
+    };
+    let asked = Asked { state: ClusterState::clone(&state), command };
+    let encode = |out: &mut Vec<u8>| codec::encode_into(&asked, out);
+    let (channel, family) = (Channel::Control, families::ADMINISTRATION);
+    let answer = network.call(claimant, channel, family, families::VERSION, CLAIMANT_WITHIN, encode).await;
+    let body = match answer {
+        Ok(incoming) => incoming.body,
+        Err(CallError::Link(_)) => {
+            return Err(AdministrationRefusal::new(
+                "deadline",
+                format!(
+                    "the claimant {name} was asked and has not answered: it may have been done. See 'ringwork \
+                     cluster status'"
+                ),
+            ));
+        }
+        Err(error) => return Err(unreachable(error.to_string())),
+    };
+    let told: Told = codec::decode(&body).map_err(|error| unreachable(error.to_string()))?;
+    // So that whoever asked here sees here what was done there.
+    let theirs = told.state;
+    let _ = change(ring_manager, move |ours| {
+        ours.merge(&theirs).map(drop).map_err(|error| ChangeRefusal {
+            code: "other-cluster".to_owned(),
+            detail: error.to_string(),
+        })
+    })
+    .await;
+    told.outcome
+}
+
+/// Serves a command that another node has sent on.
+pub(crate) async fn serve(
+    node: Arc<NodeCore>,
+    ring_manager: Postbox<RingManager>,
+    body: &[u8],
+    respond: Responder,
+) {
+    let outcome = match codec::decode::<Asked>(body) {
+        Err(error) => Err(AdministrationRefusal::new("unreadable", format!("the request cannot be read: {error}"))),
+        Ok(Asked { state, command }) => {
+            ring_manager.post_control(RingMessage::MergeState(Box::new(state)));
+            // After the merge: the change that follows is handled after it, and reads what it left.
+            match change(&ring_manager, |_| Ok(())).await {
+                Ok(state) if state.claimant() == Some(node.id) => {
+                    carry_out(&node, &ring_manager, command).await
+                }
+                Ok(state) => Err(AdministrationRefusal::new(
+                    "claimant-unreachable",
+                    format!(
+                        "the claimant is {} now; ask again",
+                        state.claimant().map_or_else(|| "nobody".to_owned(), |claimant| state.name_of(claimant))
+                    ),
+                )),
+                Err(refused) => Err(refused),
+            }
+        }
+    };
+    let state = ClusterState::clone(node.ring.load().state());
+    let told = Told { state, outcome };
+    let _ = respond.reply(families::VERSION, |out| codec::encode_into(&told, out));
+}
+
+async fn carry_out(node: &Arc<NodeCore>, ring_manager: &Postbox<RingManager>, command: Command) -> Outcome {
+    let me = node.id;
+    let staged = match command {
+        Command::Leave(member) => change(ring_manager, move |state| state.stage_leave(member, me)).await,
+        Command::Location(member, location) => {
+            change(ring_manager, move |state| state.stage_location(member, location, me)).await
+        }
+        Command::Rebalance => {
+            change(ring_manager, move |state| {
+                state.stage_rebalance(me);
+                Ok(())
+            })
+            .await
+        }
+        Command::Clear => change(ring_manager, ClusterState::clear_staging).await,
+        Command::Plan | Command::ShownPlan | Command::Commit => {
+            return plan_and(node, ring_manager, &command).await;
+        }
+    };
+    staged.map(|_| None)
+}
+
+/// Works the plan out off this thread, and does what is asked with it unless the state has changed meanwhile.
+async fn plan_and(node: &Arc<NodeCore>, ring_manager: &Postbox<RingManager>, command: &Command) -> Outcome {
+    let me = node.id;
+    for _ in 0..PLAN_ATTEMPTS_MAX {
+        let state = change(ring_manager, |_| Ok(())).await?;
+        let (planner, stamp) = (state.clone(), state.stamp());
+        let plan = node
+            .spawner
+            .on_pool_for(move || planner.plan())
+            .await
+            .map_err(|_| AdministrationRefusal::new("overloaded", "the worker pool is full; try again"))?
+            .map_err(refusal)?;
+        let status = plan_status(&state, &plan);
+        if *command == Command::ShownPlan {
+            return match state.staging().shown() {
+                Some(shown) if shown == plan.digest => Ok(Some(status)),
+                _ => Err(AdministrationRefusal::new(
+                    "no-plan",
+                    "no plan was shown for what is staged now: run 'ringwork cluster plan'",
+                )),
+            };
+        }
+        let commits = *command == Command::Commit;
+        let (sender, receiver) = oneshot::channel();
+        let changed = change(ring_manager, move |state| {
+            let same = state.stamp() == stamp;
+            let _ = sender.send(same);
+            match (same, commits) {
+                (false, _) => Ok(()),
+                (true, true) => state.commit(&plan, me),
+                (true, false) => {
+                    state.show_plan(&plan, me);
+                    Ok(())
+                }
+            }
+        })
+        .await;
+        let same = receiver.await.unwrap_or(false);
+        changed?;
+        if same {
+            return Ok(Some(status));
+        }
+    }
+    Err(AdministrationRefusal::new("plan-changed", "the cluster changes faster than a plan is made; try again"))
+}
+
+/// What is staged, by names.
+pub(crate) fn staged_changes(state: &ClusterState) -> Vec<StagedChange> {
+    let staged = state.staging().changes.iter();
+    staged.map(|((node, kind), register)| staged_change(state, *node, *kind, register.value().clone())).collect()
+}
+
+fn staged_change(
+    state: &ClusterState,
+    node: NodeId,
+    kind: ChangeKind,
+    location: Option<String>,
+) -> StagedChange {
+    let (kind, node) = match kind {
+        ChangeKind::Join => ("join", state.name_of(node)),
+        ChangeKind::Leave => ("leave", state.name_of(node)),
+        ChangeKind::Location => ("location", state.name_of(node)),
+        ChangeKind::Rebalance => ("rebalance", String::new()),
+    };
+    StagedChange { kind: kind.to_owned(), node, location }
+}
+
+fn plan_status(state: &ClusterState, plan: &Plan) -> PlanStatus {
+    let count = |owners: &[NodeId]| {
+        let mut counts: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for owner in owners {
+            *counts.entry(*owner).or_default() += 1;
+        }
+        counts
+    };
+    let (before, after) = (count(state.target().owners()), count(&plan.claim.owners));
+    let shares = plan
+        .statuses
+        .iter()
+        .map(|(node, status)| PlannedShare {
+            node: state.name_of(*node),
+            status: status.word().to_owned(),
+            before: before.get(node).copied().unwrap_or(0),
+            after: after.get(node).copied().unwrap_or(0),
+        })
+        .collect();
+    let mut moves: BTreeMap<(String, String), Vec<u16>> = BTreeMap::new();
+    for (partition, from, to) in &plan.moves {
+        moves.entry((state.name_of(*from), state.name_of(*to))).or_default().push(partition.0);
+    }
+    let violations = &plan.claim.violations;
+    PlanStatus {
+        digest: plan.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        epoch: plan.epoch,
+        changes: plan
+            .changes
+            .iter()
+            .map(|(node, kind, location)| staged_change(state, *node, *kind, location.clone()))
+            .collect(),
+        shares,
+        moves: moves.into_iter().map(|((from, to), partitions)| PlannedMove { from, to, partitions }).collect(),
+        moved: plan.moves.len(),
+        moved_bound: plan.claim.moves_bound,
+        node_violations: violations.nodes.clone(),
+        location_violations: violations.locations.clone(),
+        warnings: warnings(state, plan),
+    }
+}
+
+fn warnings(state: &ClusterState, plan: &Plan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let claiming = plan.statuses.values().filter(|status| status.claims()).count();
+    if claiming < 3 {
+        warnings.push(format!(
+            "with {claiming} node{} that can hold data, three replicas cannot lie on three nodes",
+            if claiming == 1 { "" } else { "s" }
+        ));
+    }
+    let partitions = state.size().count();
+    if claiming > partitions {
+        warnings.push(format!("{} nodes get nothing: the ring has {partitions} partitions", claiming - partitions));
+    }
+    let places: Vec<&Option<String>> = plan
+        .statuses
+        .iter()
+        .filter(|(_, status)| status.claims())
+        .filter_map(|(node, _)| plan.locations.get(node))
+        .collect();
+    let unnamed = places.iter().filter(|place| place.is_none()).count();
+    if unnamed > 0 && unnamed < places.len() {
+        warnings.push(format!("{unnamed} nodes have no location; each counts as one of its own"));
+    }
+    for (node, status) in &plan.statuses {
+        if matches!(status, Status::Down(_)) {
+            warnings.push(format!("{} is marked down and keeps its share", state.name_of(*node)));
+        }
+    }
+    if plan.claim.exhausted {
+        warnings.push("the ring is large: this is the best that was found in time, not the best there is".into());
+    }
+    warnings
+}

@@ -1,0 +1,184 @@
+//! How a node becomes a member: it asks a seed, which stages the join and answers with the cluster's state; the node
+//! takes that over in place of its own. It decides what a joining node checks first and how often it tries again; who
+//! may join, core decides.
+
+use crate::administration::AdministrationRefusal;
+use crate::claimant::change;
+use crate::families;
+use crate::net::{CallError, DialError, RefusalReason, Responder};
+use crate::node_core::{Ending, NodeCore};
+use crate::post::Postbox;
+use crate::ring_manager::{RingManager, RingMessage};
+use crate::vnode_master::is_unwritten;
+use bytes::Bytes;
+use ringwork_core::membership::{ClusterState, Joiner, Status};
+use ringwork_core::store::KeyspaceId;
+use ringwork_core::wire::codec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a seed may take to answer.
+const SEED_WITHIN: Duration = Duration::from_secs(5);
+/// Between two attempts of a node that was started with seeds, at first; doubled up to the last.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+type Told = Result<ClusterState, AdministrationRefusal>;
+
+/// Asks a seed to take this node into its cluster, and becomes a joining member of it.
+pub(crate) async fn join(
+    node: &Arc<NodeCore>,
+    ring_manager: &Postbox<RingManager>,
+    seed: &str,
+) -> Result<(), AdministrationRefusal> {
+    let Some(network) = node.network() else {
+        let detail = "this node has no cluster address; set cluster.address";
+        return Err(AdministrationRefusal::new("not-a-cluster-port", detail));
+    };
+    let state = node.ring.load().state().clone();
+    let me = state.member(node.id);
+    let waits = state.status(node.id) == Some(Status::Joining);
+    if state.members().count() > 1 && !waits {
+        return Err(AdministrationRefusal::new(
+            "already-a-member",
+            format!(
+                "this node is a member of a cluster of {} already; 'ringwork cluster leave' and an empty data \
+                 directory come before another",
+                state.members().count()
+            ),
+        ));
+    }
+    if !waits {
+        refuse_if_it_holds_data(node).await?;
+    }
+    let joiner = Joiner {
+        node: node.id,
+        name: node.name.clone(),
+        address: me.map_or_else(String::new, |me| me.address.value().clone()),
+        location: me.and_then(|me| me.location.value().clone()),
+        ring_size: state.size(),
+    };
+    let body = codec::encode(&joiner)
+        .map_err(|error| AdministrationRefusal::new("bad-request", error.to_string()))?;
+    let (family, version) = (families::JOIN, families::VERSION);
+    let answer = network.call_address(seed, family, version, SEED_WITHIN, Bytes::from(body)).await;
+    let (welcome, incoming) = answer.map_err(|error| refused_by(seed, &error))?;
+    let told: Told = codec::decode(&incoming.body)
+        .map_err(|error| AdministrationRefusal::new("not-a-cluster-port", format!("{seed}: {error}")))?;
+    let theirs = told?;
+    if theirs.cluster() != welcome.cluster || theirs.status(node.id).is_none() {
+        return Err(AdministrationRefusal::new(
+            "seed-unreachable",
+            format!("{seed} answered with a state that does not know this node; try again"),
+        ));
+    }
+    let (done, joined) = oneshot::channel();
+    ring_manager.post_control(RingMessage::JoinCluster(Box::new(theirs), done));
+    let gone = || AdministrationRefusal::new("stopping", "the node is shutting down");
+    joined.await.unwrap_or_else(|_| Err(gone()))?;
+    node.outside.store(false, Ordering::Relaxed);
+    tracing::info!(seed, by = welcome.name, cluster = %welcome.cluster, "joined; a plan and a commit admit this node");
+    Ok(())
+}
+
+fn refused_by(seed: &str, error: &CallError) -> AdministrationRefusal {
+    let code = match error {
+        CallError::Dial(DialError::Refused { refused, .. }) => match refused.reason {
+            RefusalReason::Ourselves => "seed-is-self",
+            RefusalReason::RingSize => "different-ring-size",
+            RefusalReason::Removed => "removed",
+            RefusalReason::Protocol => "other-release",
+            _ => "seed-unreachable",
+        },
+        CallError::Dial(DialError::NotRingwork { .. }) => "not-a-cluster-port",
+        _ => "seed-unreachable",
+    };
+    let detail = match error {
+        CallError::Dial(error) => error.to_string(),
+        other => format!("{seed}: {other}"),
+    };
+    AdministrationRefusal::new(code, detail)
+}
+
+/// What a cluster of one holds would be strange to the one it joins: nobody would look for it here.
+async fn refuse_if_it_holds_data(node: &Arc<NodeCore>) -> Result<(), AdministrationRefusal> {
+    let looked = node.clone();
+    let full = node
+        .spawner
+        .on_pool_for(move || {
+            let written = |keyspace: &KeyspaceId| match keyspace {
+                KeyspaceId::Vnode { service, partition, .. } => !is_unwritten(&looked, service, *partition),
+                KeyspaceId::Node => false,
+            };
+            looked.store.keyspaces().map(|keyspaces| keyspaces.iter().filter(|k| written(k)).count())
+        })
+        .await
+        .map_err(|_| AdministrationRefusal::new("overloaded", "the worker pool is full; try again"))?
+        .map_err(|error| AdministrationRefusal::new("store-failed", error.to_string()))?;
+    if full == 0 {
+        return Ok(());
+    }
+    Err(AdministrationRefusal::new(
+        "node-holds-data",
+        format!(
+            "this node holds data in {full} of its partitions, which the cluster it joins would not find: let the \
+             other nodes join this one, or start it with an empty data directory"
+        ),
+    ))
+}
+
+/// Answers a node that asks to be taken in.
+pub(crate) async fn serve(
+    node: Arc<NodeCore>,
+    ring_manager: Postbox<RingManager>,
+    body: &[u8],
+    respond: Responder,
+) {
+    let told: Told = match codec::decode::<Joiner>(body) {
+        Err(error) => Err(AdministrationRefusal::new("bad-request", error.to_string())),
+        Ok(_) if node.is_outside() => Err(AdministrationRefusal::new(
+            "seed-unreachable",
+            "the seed waits to be taken into a cluster itself; name a member of one",
+        )),
+        Ok(joiner) => {
+            let me = node.id;
+            let name = joiner.name.clone();
+            let admitted = change(&ring_manager, move |state| state.admit(&joiner, me)).await;
+            admitted.map(|state| {
+                tracing::info!(node = name, "a node asks to join; run 'ringwork cluster plan'");
+                ClusterState::clone(&state)
+            })
+        }
+    };
+    let _ = respond.reply(families::VERSION, |out| codec::encode_into(&told, out));
+}
+
+/// Keeps asking the seeds, one after the other, until one takes this node in. Ends the node when one says no for a
+/// reason that time does not mend.
+pub(crate) async fn join_through(node: Arc<NodeCore>, ring_manager: Postbox<RingManager>, seeds: Vec<String>) {
+    let mut pause = RETRY_MIN;
+    loop {
+        for seed in &seeds {
+            if node.is_stopping() {
+                return;
+            }
+            match join(&node, &ring_manager, seed).await {
+                Ok(()) => return,
+                Err(refusal) => match refusal.code.as_str() {
+                    // An operator may have joined it by hand meanwhile.
+                    "already-a-member" if node.ring.load().state().members().count() > 1 => {
+                        return node.outside.store(false, Ordering::Relaxed);
+                    }
+                    "seed-unreachable" | "seed-is-self" | "overloaded" | "stopping" => {
+                        tracing::warn!(seed, why = refusal.detail, "the seed does not take this node in; trying on");
+                    }
+                    _ => return node.end(Ending::Failed(format!("cannot join through {seed}: {refusal}"))),
+                },
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}

@@ -1,0 +1,136 @@
+//! What the network finds behind it: every message of another node goes from here to whoever deals with it. It decides
+//! which family goes where and what guests may; it runs on the connections' threads, so it only posts.
+
+use crate::claimant;
+use crate::families;
+use crate::gossip_agent::{AgentMessage, GossipAgent};
+use crate::joining;
+use crate::net::{Channel, Incoming, LocalHello, MemberCheck, NetworkHandler, Responder, Sender};
+use crate::node_core::{Ending, NodeCore};
+use crate::post::Postbox;
+use crate::remote::{decode_head, refuse};
+use crate::ring_manager::RingMessage;
+use bytes::Bytes;
+use ringwork_core::ids::{NodeId, Partition};
+use ringwork_core::membership::Status;
+use ringwork_core::wire::codec;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// How long a request is worked on that does not say how long its asker waits.
+const WITHIN_UNLESS_SAID: Duration = Duration::from_secs(10);
+
+/// See the module's head.
+pub(crate) struct Wiring {
+    node: Arc<NodeCore>,
+    /// Known once the agent has started, which needs the network.
+    pub(crate) agent: OnceLock<Postbox<GossipAgent>>,
+}
+
+impl Wiring {
+    pub(crate) fn new(node: Arc<NodeCore>) -> Self {
+        Self { node, agent: OnceLock::new() }
+    }
+
+    fn tell_agent(&self, message: AgentMessage) {
+        if let Some(agent) = self.agent.get()
+            && agent.post(message).is_err()
+        {
+            self.node.telemetry.datagrams_dropped.increment();
+        }
+    }
+
+    fn vnode_request(&self, incoming: &Incoming, respond: Responder) {
+        let (head, payload) = match decode_head(&incoming.body) {
+            Ok(head) => head,
+            Err(error) => {
+                self.node.telemetry.requests_unreadable.increment();
+                return refuse(respond, format!("the request cannot be read: {error}"));
+            }
+        };
+        let services = self.node.started.get().map(|started| &started.services);
+        let Some(service) = services.and_then(|services| services.get(head.service.as_str())) else {
+            return refuse(respond, format!("this node does not run the service {:?}", head.service));
+        };
+        let deadline = self.node.clock.moment() + incoming.remaining.unwrap_or(WITHIN_UNLESS_SAID);
+        service.serve(head, payload, deadline, respond);
+    }
+
+    fn control_request(&self, from: &Sender, incoming: &Incoming, respond: Responder) {
+        let Some(started) = self.node.started.get() else { return };
+        let (node, manager) = (self.node.clone(), started.ring_manager.clone());
+        let body: Bytes = incoming.body.clone();
+        match incoming.family {
+            families::JOIN => {
+                actix_rt::spawn(async move { joining::serve(node, manager, &body, respond).await });
+            }
+            families::ADMINISTRATION if !from.guest => {
+                actix_rt::spawn(async move { claimant::serve(node, manager, &body, respond).await });
+            }
+            families::STRAYS if !from.guest => {
+                if let Ok(generation) = codec::decode::<u64>(&body) {
+                    let _ = manager.post(RingMessage::StraysAsked(from.node, generation, respond));
+                }
+            }
+            _ => drop(respond),
+        }
+    }
+}
+
+impl NetworkHandler for Wiring {
+    fn serve(&self, from: &Sender, incoming: Incoming, respond: Option<Responder>) {
+        match (incoming.family, respond) {
+            (families::VNODE, Some(respond)) if !from.guest => self.vnode_request(&incoming, respond),
+            (_, Some(respond)) => self.control_request(from, &incoming, respond),
+            (_, None) if from.guest => {}
+            (families::DETECTOR, None) => {
+                self.tell_agent(AgentMessage::Datagram(from.node, incoming.body));
+            }
+            (families::GOSSIP, None) => self.tell_agent(AgentMessage::Gossip(from.node, incoming.body)),
+            (families::BEQUEST, None) => {
+                if let (Some(started), Ok(partitions)) =
+                    (self.node.started.get(), codec::decode::<Vec<Partition>>(&incoming.body))
+                {
+                    let _ = started.ring_manager.post(RingMessage::Inherited(partitions));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn connected(&self, node: NodeId, channel: Channel) {
+        if channel == Channel::Control {
+            self.tell_agent(AgentMessage::Connected(node));
+        }
+    }
+
+    fn lost(&self, node: NodeId, _: Channel, why: &str, reset: bool) {
+        tracing::debug!(node = %self.node.name_of(node), why, reset, "a connection has ended");
+        // A goodbye is no sign of trouble by itself: whoever says it also leaves the failure detector.
+        if reset {
+            self.tell_agent(AgentMessage::Lost(node));
+        }
+    }
+
+    fn is_member(&self, node: NodeId) -> MemberCheck {
+        match self.node.ring.load().state().status(node) {
+            None => MemberCheck::Unknown,
+            Some(Status::Removed) => MemberCheck::Removed,
+            Some(_) => MemberCheck::Member,
+        }
+    }
+
+    fn local(&self) -> LocalHello {
+        let view = self.node.ring.load();
+        LocalHello { cluster: view.state().cluster(), ring_size: view.size() }
+    }
+
+    fn told_removed(&self, by: NodeId) {
+        let name = self.node.name_of(by);
+        // One member's word is enough: removal is final, and only the claimant decides it.
+        self.node.end(Ending::Departed(format!(
+            "node {name} says that this node was removed from the cluster; start it with an empty data directory to \
+             use it again"
+        )));
+    }
+}
