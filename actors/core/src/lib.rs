@@ -9,6 +9,7 @@
 //!
 //! **Invariant:** core does not know actix, tokio, HTTP or any storage engine.
 
+pub mod claim;
 pub mod clock;
 pub mod ids;
 pub mod keyspace;
