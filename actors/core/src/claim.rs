@@ -18,14 +18,14 @@ use crate::ring::RingSize;
 mod assignment;
 mod bounds;
 mod check;
+mod course;
 mod pattern;
 mod problem;
 mod search;
+mod skeleton;
 mod start;
 
-use assignment::{Assignment, Weights};
 use problem::Problem;
-use search::{Course, Found, Proposals};
 
 pub use bounds::{LeastViolations, least_violations, moves_bound};
 pub use check::{Violations, check};
@@ -121,7 +121,7 @@ pub enum ClaimError {
 pub fn claim(request: &ClaimRequest<'_>) -> Result<Claim, ClaimError> {
     let problem = Problem::new(request)?;
     let moves_bound = bounds::bound(&problem);
-    let solution = solve(&problem, moves_bound, request.steps_max);
+    let solution = course::solve(&problem, moves_bound, request.steps_max);
     let owners: Vec<NodeId> =
         solution.found.owners.iter().map(|node| problem.ids[usize::from(*node)]).collect();
     let violations = check(request.size, &owners, request.nodes, request.target_n, request.location_n);
@@ -133,37 +133,4 @@ pub fn claim(request: &ClaimRequest<'_>) -> Result<Claim, ClaimError> {
         exhausted: solution.exhausted,
         owners,
     })
-}
-
-struct Solution {
-    found: Found,
-    exhausted: bool,
-}
-
-fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> Solution {
-    let weights = Weights::new(problem, 40, 12, 2);
-    let scored = |owners: Vec<u16>| {
-        let assignment = Assignment::new(problem, weights.clone(), owners);
-        Found { score: assignment.score(), owners: assignment.owners().to_vec() }
-    };
-    let known = pattern::candidates(problem).into_iter().map(scored).min_by(|a, b| a.score.cmp(&b.score));
-    if let Some(found) = known {
-        return Solution { found, exhausted: false };
-    }
-    let mut found = scored(start::balanced(problem));
-    let mut proposals = Proposals::new(1);
-    let mut spent = 0;
-    for warmth in [(46_000, 20_000), (40_000, 20_000)] {
-        if found.score.is_clean() && found.score.moved <= moves_bound {
-            break;
-        }
-        let steps = (200 * problem.partitions as u64).max(100_000).min(steps_max.saturating_sub(spent));
-        let assignment = Assignment::new(problem, weights.clone(), found.owners.clone());
-        let course = Course { steps, warmth, within_locations: false };
-        let better = search::search(assignment, course, &mut proposals, moves_bound, &mut spent);
-        if better.score < found.score {
-            found = better;
-        }
-    }
-    Solution { exhausted: spent >= steps_max, found }
 }

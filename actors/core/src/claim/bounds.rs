@@ -22,7 +22,9 @@ pub struct LeastViolations {
 /// exactly k − 1, because its gaps sum to Q. Each is one window of k that begins and ends with it, and no two
 /// such windows are the same. So where windows of k − 1 can all be distinct, Σ (m·k − Q) over everything that
 /// occurs too often are bad. Where they cannot, a window of k without repeats holds each thing at most once,
-/// any other at most k times, so at least (m·k − Q) / (k − 1) are bad for the most frequent thing.
+/// any other at most k times, so at least (m·k − Q) / (k − 1) are bad for the most frequent thing. With three things
+/// the bad windows of 3 are even in number: between unequal neighbours of three each step is +1 or −1 modulo 3, the
+/// bad windows are the changes of sign, and round a ring signs change an even number of times.
 pub fn least_violations(
     size: RingSize,
     nodes: &[ClaimNode],
@@ -71,7 +73,8 @@ fn least_of(q: usize, floor: usize, extra: usize, sizes: &[usize], n: usize) -> 
         }
         let each = (0..sizes.len()).map(|group| too_often(group, larger[group]));
         let fewest = if shorter_can_be_distinct {
-            each.sum()
+            let sum: usize = each.sum();
+            if k == 3 && sizes.len() == 3 { sum.next_multiple_of(2) } else { sum }
         } else {
             let most = (0..sizes.len()).map(|group| too_often(group, 0)).max().unwrap_or(0);
             most.div_ceil(k - 1)

@@ -89,11 +89,6 @@ impl Problem {
         self.ids.len()
     }
 
-    /// Whether locations have a say.
-    pub(super) fn located(&self) -> bool {
-        self.location_window > 1
-    }
-
     /// The fewest moves that the quotas alone ask for: every node keeps up to its floor, and as many of those that
     /// own more as there are larger quotas keep one more.
     pub(super) fn moves_for_balance(&self) -> usize {

@@ -34,7 +34,7 @@ impl Proposals {
 
 /// How the search goes about it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Course {
+pub(super) struct Manner {
     /// Proposals at most.
     pub steps: u64,
     /// Of 65 536, how often a rise of the cost by one is taken at the beginning and at the end.
@@ -57,7 +57,7 @@ const RISE_MAX: usize = 128;
 /// best is clean and moves no more than `moves_bound`, or is as good as `goal`.
 pub(super) fn search(
     mut assignment: Assignment<'_>,
-    course: Course,
+    manner: Manner,
     proposals: &mut Proposals,
     moves_bound: usize,
     spent: &mut u64,
@@ -68,7 +68,7 @@ pub(super) fn search(
     let mut best_cost = 0i64;
     let mut changes: Vec<(usize, u16)> = Vec::with_capacity(8);
     for cooling in 0..COOLINGS {
-        let (from, to) = (u64::from(course.warmth.0), u64::from(course.warmth.1));
+        let (from, to) = (u64::from(manner.warmth.0), u64::from(manner.warmth.1));
         let warmth = (from * (COOLINGS - 1 - cooling) + to * cooling) / (COOLINGS - 1);
         let mut taken = [0u32; RISE_MAX];
         let mut chance = 1u64 << 32;
@@ -76,13 +76,13 @@ pub(super) fn search(
             *entry = chance.min(u64::from(u32::MAX)) as u32;
             chance = (chance * warmth) >> 16;
         }
-        for _ in 0..course.steps / COOLINGS {
+        for _ in 0..manner.steps / COOLINGS {
             if best.is_clean() && best.moved <= moves_bound {
                 return Found { score: best, owners };
             }
             *spent += 1;
             changes.clear();
-            let rise = propose(&mut assignment, course.within_locations, proposals, &mut changes);
+            let rise = propose(&mut assignment, manner.within_locations, proposals, &mut changes);
             if changes.is_empty() {
                 continue;
             }

@@ -4,26 +4,54 @@
 
 use super::problem::{NOBODY, Problem};
 
-/// Balanced owners near the present ones.
-pub(super) fn balanced(problem: &Problem) -> Vec<u16> {
-    let mut owners = problem.present.clone();
-    let quotas = quotas(problem);
+/// Disturbance of a partition that leaves the location it should be in: more than any neighbours make.
+const ASTRAY: usize = 1 << 20;
+
+/// Balanced owners near these, of which some may be [`NOBODY`]; of these locations, if some are given, as far as
+/// the quotas allow.
+pub(super) fn balanced(problem: &Problem, mut owners: Vec<u16>, locations: Option<&[u16]>) -> Vec<u16> {
+    for (owner, location) in owners.iter_mut().zip(locations.unwrap_or_default()) {
+        if *owner != NOBODY && problem.location[usize::from(*owner)] != *location {
+            *owner = NOBODY;
+        }
+    }
+    let quotas = quotas(problem, &owners, locations);
     release(problem, &quotas, &mut owners);
-    fill(problem, &quotas, &mut owners);
+    fill(problem, &quotas, &mut owners, locations);
     owners
 }
 
-/// How many partitions every node shall own: the larger quotas go to those that own most, so that they keep more.
-fn quotas(problem: &Problem) -> Vec<usize> {
+/// How many partitions every node shall own. The larger quotas go to those that own most, so that they keep more;
+/// among locations they go where the partitions are.
+fn quotas(problem: &Problem, owners: &[u16], locations: Option<&[u16]>) -> Vec<usize> {
     let mut owned = vec![0usize; problem.nodes()];
-    for owner in problem.present.iter().filter(|owner| **owner != NOBODY) {
+    for owner in owners.iter().filter(|owner| **owner != NOBODY) {
         owned[usize::from(*owner)] += 1;
+    }
+    let mut room = vec![usize::MAX; problem.locations];
+    if let Some(locations) = locations {
+        room.fill(0);
+        for location in locations {
+            room[usize::from(*location)] += 1;
+        }
+        for location in &problem.location {
+            let room = &mut room[usize::from(*location)];
+            *room = room.saturating_sub(problem.floor);
+        }
     }
     let mut by_owned: Vec<usize> = (0..problem.nodes()).collect();
     by_owned.sort_by_key(|node| (std::cmp::Reverse(owned[*node]), *node));
     let mut quotas = vec![problem.floor; problem.nodes()];
-    for node in by_owned.into_iter().take(problem.extra) {
-        quotas[node] += 1;
+    let mut left = problem.extra;
+    for only_with_room in [true, false] {
+        for node in &by_owned {
+            let room = &mut room[usize::from(problem.location[*node])];
+            if left > 0 && quotas[*node] == problem.floor && (*room > 0 || !only_with_room) {
+                *room = room.saturating_sub(1);
+                quotas[*node] += 1;
+                left -= 1;
+            }
+        }
     }
     quotas
 }
@@ -78,7 +106,7 @@ fn release(problem: &Problem, quotas: &[usize], owners: &mut [u16]) {
     }
 }
 
-fn fill(problem: &Problem, quotas: &[usize], owners: &mut [u16]) {
+fn fill(problem: &Problem, quotas: &[usize], owners: &mut [u16], locations: Option<&[u16]>) {
     let q = problem.partitions;
     let mut missing: Vec<usize> = quotas.to_vec();
     for owner in owners.iter().filter(|owner| **owner != NOBODY) {
@@ -97,7 +125,8 @@ fn fill(problem: &Problem, quotas: &[usize], owners: &mut [u16]) {
             .enumerate()
             .min_by_key(|(_, node)| {
                 let index = usize::from(**node);
-                let mut disturbs = 0usize;
+                let astray = locations.is_some_and(|locations| locations[partition] != problem.location[index]);
+                let mut disturbs = if astray { ASTRAY } else { 0 };
                 for distance in 1..reach {
                     for other in [(partition + distance) & (q - 1), (partition + q - distance) & (q - 1)] {
                         let other = owners[other];
