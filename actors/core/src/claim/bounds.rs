@@ -1,0 +1,105 @@
+//! What no assignment can do better: the fewest short windows that numbers alone allow, and the fewest moves.
+//! Lower bounds that are proven here in words; it does not know whether an assignment that reaches them exists.
+
+use super::problem::Problem;
+use super::{ClaimError, ClaimNode, ClaimRequest, pattern};
+use crate::ring::RingSize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Fewest windows, by their length from 2, that repeat a node or a location in any balanced assignment in which
+/// the shorter windows repeat as few as they can.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LeastViolations {
+    /// For windows of nodes, k = 2 first.
+    pub nodes: Vec<usize>,
+    /// For windows of locations, k = 2 first; empty when fewer than two are named.
+    pub locations: Vec<usize>,
+}
+
+/// Lower bounds of the windows that repeat a node or a location, goals taken in their order.
+///
+/// Something that occurs m times round Q partitions, never closer than k − 1, has at least m·k − Q gaps of
+/// exactly k − 1, because its gaps sum to Q. Each is one window of k that begins and ends with it, and no two
+/// such windows are the same. So where windows of k − 1 can all be distinct, Σ (m·k − Q) over everything that
+/// occurs too often are bad. Where they cannot, a window of k without repeats holds each thing at most once,
+/// any other at most k times, so at least (m·k − Q) / (k − 1) are bad for the most frequent thing. With three things
+/// the bad windows of 3 are even in number: between unequal neighbours of three each step is +1 or −1 modulo 3, the
+/// bad windows are the changes of sign, and round a ring signs change an even number of times.
+pub fn least_violations(
+    size: RingSize,
+    nodes: &[ClaimNode],
+    target_n: usize,
+    location_n: usize,
+) -> LeastViolations {
+    let q = size.count();
+    let count = nodes.len().max(1);
+    let (floor, extra) = (q / count, q % count);
+    let alone = vec![1; count];
+    let mut least =
+        LeastViolations { nodes: least_of(q, floor, extra, &alone, target_n), locations: Vec::new() };
+    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in nodes.iter().filter_map(|node| node.location.as_deref()) {
+        *named.entry(name).or_default() += 1;
+    }
+    if named.len() >= 2 {
+        let unnamed = nodes.iter().filter(|node| node.location.is_none()).count();
+        let sizes: Vec<usize> = named.into_values().chain(std::iter::repeat_n(1, unnamed)).collect();
+        least.locations = least_of(q, floor, extra, &sizes, location_n);
+    }
+    least
+}
+
+/// For groups of nodes of these sizes: what repeats are groups.
+fn least_of(q: usize, floor: usize, extra: usize, sizes: &[usize], n: usize) -> Vec<usize> {
+    let mut least = Vec::new();
+    let mut shorter_can_be_distinct = true;
+    for k in 2..=n {
+        if k > sizes.len() {
+            least.push(q);
+            continue;
+        }
+        let too_often = |group: usize, larger: usize| ((sizes[group] * floor + larger) * k).saturating_sub(q);
+        // Who has the larger quotas is free: each goes where it adds least, which is exact as the sums are convex.
+        let mut larger = vec![0usize; sizes.len()];
+        let mut costs: BTreeSet<(usize, usize)> =
+            (0..sizes.len()).map(|group| (too_often(group, 1) - too_often(group, 0), group)).collect();
+        for _ in 0..extra {
+            let Some((_, group)) = costs.pop_first() else { break };
+            larger[group] += 1;
+            if larger[group] < sizes[group] {
+                let (now, next) = (too_often(group, larger[group]), too_often(group, larger[group] + 1));
+                costs.insert((next - now, group));
+            }
+        }
+        let each = (0..sizes.len()).map(|group| too_often(group, larger[group]));
+        let fewest = if shorter_can_be_distinct {
+            let sum: usize = each.sum();
+            if k == 3 && sizes.len() == 3 { sum.next_multiple_of(2) } else { sum }
+        } else {
+            let most = (0..sizes.len()).map(|group| too_often(group, 0)).max().unwrap_or(0);
+            most.div_ceil(k - 1)
+        };
+        shorter_can_be_distinct &= fewest == 0;
+        least.push(fewest);
+    }
+    least
+}
+
+/// A lower bound of the partitions that must change their owner, whatever is done about windows beyond the first
+/// goal. The quotas give it: a node keeps at most its quota of what it owns, and only Q mod S nodes have the
+/// larger one. Where so few nodes may own that the best assignments are a family that can be searched whole (see
+/// the file `pattern.rs`), it is the fewest moves into that family, which is exact as long as locations are not
+/// named.
+pub fn moves_bound(request: &ClaimRequest<'_>) -> Result<usize, ClaimError> {
+    Ok(bound(&Problem::new(request)?))
+}
+
+pub(super) fn bound(problem: &Problem) -> usize {
+    let unlocated = Problem { location_window: 1, ..problem.clone() };
+    pattern::candidates(&unlocated)
+        .iter()
+        .map(|owners| owners.iter().zip(&problem.present).filter(|(new, old)| new != old).count())
+        .min()
+        .unwrap_or(0)
+        .max(problem.moves_for_balance())
+}
