@@ -9,6 +9,10 @@
 //! healthy peers down. So each [`FailureDetector::tick`] moves the detector's time on by `clock_step_ms_max`
 //! at most; what passed beyond that has not happened, and the waiting datagrams are read before the next tick.
 
+mod config;
+
+pub use config::DetectorConfig;
+
 use super::datagram::{self, Codec, Datagram, DatagramError, Identity};
 use crate::ids::NodeId;
 use foca::{Foca, Member, Message, NoCustomBroadcast, Notification, State, Timer, TimerToken};
@@ -16,7 +20,6 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::IteratorRandom;
 use std::collections::BTreeMap;
-use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 /// Whether a node can be reckoned with.
@@ -56,43 +59,6 @@ pub enum DetectorEffect {
         /// This node's generation from now on.
         generation: u64,
     },
-}
-
-/// Times and counts of a detector. The defaults are those of `docs/performance.md`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DetectorConfig {
-    /// Between two probes, each of one member in turn.
-    pub probe_interval_ms: u64,
-    /// How long a direct answer may take before others are asked to probe; well below the interval.
-    pub probe_timeout_ms: u64,
-    /// How many others are asked.
-    pub indirect_probes: usize,
-    /// From suspect to down. Long enough for suspicion and objection to cross the cluster.
-    pub suspicion_ms: u64,
-    /// Between two rounds of telling news, as long as there is any.
-    pub news_interval_ms: u64,
-    /// Between two rounds of announcing to members that are down or unknown, so that a partition heals.
-    pub announce_interval_ms: u64,
-    /// To how many of them a round announces.
-    pub announces_max: usize,
-    /// How far one tick moves the detector's time. Twice the interval of ticking: less would let it lag on a
-    /// busy machine, more would let timers overtake waiting datagrams after a stall.
-    pub clock_step_ms_max: u64,
-}
-
-impl Default for DetectorConfig {
-    fn default() -> Self {
-        Self {
-            probe_interval_ms: 500,
-            probe_timeout_ms: 200,
-            indirect_probes: 3,
-            suspicion_ms: 2000,
-            news_interval_ms: 200,
-            announce_interval_ms: 1000,
-            announces_max: 3,
-            clock_step_ms_max: 200,
-        }
-    }
 }
 
 /// Why a datagram was refused. The detector is as it was before.
@@ -169,12 +135,6 @@ impl foca::Runtime<Identity> for Outbox {
     }
 }
 
-/// Whose entry may have changed in a call.
-enum Touched {
-    Nobody,
-    These(Vec<NodeId>),
-}
-
 impl FailureDetector {
     /// The detector of node `me`, which begins in `generation` (see
     /// [`first_generation`](super::datagram::first_generation)) at the caller's time `now_ms`. Zeroes in
@@ -185,7 +145,7 @@ impl FailureDetector {
         let of_foca = Xoshiro256PlusPlus::from_rng(&mut random);
         let identity = Identity { node: me, generation: generation.min(datagram::GENERATION_MAX) };
         Self {
-            foca: Foca::new(identity, foca_config(&config, 1), of_foca, Codec),
+            foca: Foca::new(identity, config::of_foca(&config, 1), of_foca, Codec),
             config,
             random,
             members: BTreeMap::new(),
@@ -243,12 +203,12 @@ impl FailureDetector {
         self.lacking = self.members.values().filter(|known| known.availability == Availability::Down).count();
         let mut outbox = Outbox::default();
         let mut effects = self.forget(&gone, &mut outbox);
-        if self.foca.set_config(foca_config(&self.config, self.members.len() + 1)).is_err() {
+        if self.foca.set_config(config::of_foca(&self.config, self.members.len() + 1)).is_err() {
             self.irregularities += 1;
         }
         let new = new.into_iter().sample(&mut self.random, FIRST_ANNOUNCES_MAX);
         self.announce(new, &mut outbox);
-        effects.extend(self.absorb(outbox, Touched::Nobody));
+        effects.extend(self.absorb(outbox, &[]));
         effects
     }
 
@@ -309,6 +269,7 @@ impl FailureDetector {
         }
         let mut touched = vec![from];
         touched.extend(datagram.members.iter().map(|member| member.id().node));
+        touched.sort_unstable();
         let feed_members_max = match datagram.header.message {
             Message::Announce => (datagram.remark as usize).max(FEED_MEMBERS_MIN),
             _ => FEED_MEMBERS_MIN,
@@ -325,7 +286,7 @@ impl FailureDetector {
             // The sender does not know of this one yet, and would find us silent and then down.
             self.announce(vec![from], &mut outbox);
         }
-        Ok(self.absorb_with(outbox, Touched::These(touched), feed_members_max))
+        Ok(self.absorb_with(outbox, &touched, feed_members_max))
     }
 
     fn renew_above(&mut self, generation: u64, outbox: &mut Outbox) {
@@ -366,7 +327,7 @@ impl FailureDetector {
         self.irregularities += u64::from(applied.is_err()) + u64::from(told.is_err());
         let timer = Timer::ChangeSuspectToDown { member_id: id, incarnation, token: self.epoch };
         outbox.timers.push((timer, self.config.suspicion_ms));
-        self.absorb(outbox, Touched::These(vec![node]))
+        self.absorb(outbox, &[node])
     }
 
     /// Lets time pass up to the caller's `now_ms`, by `clock_step_ms_max` at most. Call it at
@@ -392,7 +353,7 @@ impl FailureDetector {
             let some = lacking.map(|(node, _)| *node).sample(&mut self.random, self.config.announces_max);
             let mut outbox = Outbox::default();
             self.announce(some, &mut outbox);
-            effects.extend(self.absorb(outbox, Touched::Nobody));
+            effects.extend(self.absorb(outbox, &[]));
         }
         effects
     }
@@ -407,15 +368,15 @@ impl FailureDetector {
             }
         }
         let touched = match &timer {
-            Timer::ProbeRandomMember(_) => Touched::These(self.probed.into_iter().collect()),
-            Timer::ChangeSuspectToDown { member_id, .. } => Touched::These(vec![member_id.node]),
-            _ => Touched::Nobody,
+            Timer::ProbeRandomMember(_) => self.probed,
+            Timer::ChangeSuspectToDown { member_id, .. } => Some(member_id.node),
+            _ => None,
         };
         let mut outbox = Outbox::default();
         if self.foca.handle_timer(timer, &mut outbox).is_err() {
             self.irregularities += 1;
         }
-        self.absorb(outbox, touched)
+        self.absorb(outbox, touched.as_slice())
     }
 
     /// When the next tick is due, in the caller's time. At least every half of `clock_step_ms_max`, so that
@@ -439,7 +400,7 @@ impl FailureDetector {
         }
         self.left = true;
         self.timers.clear();
-        self.absorb(outbox, Touched::Nobody)
+        self.absorb(outbox, &[])
     }
 
     fn announce(&mut self, to: Vec<NodeId>, outbox: &mut Outbox) {
@@ -452,14 +413,15 @@ impl FailureDetector {
         }
     }
 
-    fn absorb(&mut self, outbox: Outbox, touched: Touched) -> Vec<DetectorEffect> {
+    /// Turns what foca asked for into effects. Only of `touched` members anything can have changed.
+    fn absorb(&mut self, outbox: Outbox, touched: &[NodeId]) -> Vec<DetectorEffect> {
         self.absorb_with(outbox, touched, FEED_MEMBERS_MIN)
     }
 
     fn absorb_with(
         &mut self,
         outbox: Outbox,
-        touched: Touched,
+        touched: &[NodeId],
         feed_members_max: usize,
     ) -> Vec<DetectorEffect> {
         for (timer, after_ms) in outbox.timers {
@@ -475,9 +437,7 @@ impl FailureDetector {
         if outbox.renewed {
             effects.push(DetectorEffect::Renewed { generation: self.generation() });
         }
-        if let Touched::These(nodes) = touched {
-            self.report(&nodes, &mut effects);
-        }
+        self.report(touched, &mut effects);
         for (to, packet) in outbox.packets {
             if let Some(known) = self.members.get(&to.node) {
                 let datagram = datagram::from_foca(&packet, self.lacking, known.generation, feed_members_max);
@@ -487,14 +447,14 @@ impl FailureDetector {
         effects
     }
 
-    /// Compares what foca holds of `nodes` with what was last said of them.
+    /// Compares what foca holds of `nodes` (sorted, where there are several) with what was last said of them.
     fn report(&mut self, nodes: &[NodeId], effects: &mut Vec<DetectorEffect>) {
         if nodes.is_empty() {
             return;
         }
         for member in self.foca.iter_membership_state() {
             let (node, generation) = (member.id().node, member.id().generation);
-            if !nodes.contains(&node) {
+            if nodes.binary_search(&node).is_err() {
                 continue;
             }
             let Some(known) = self.members.get_mut(&node) else { continue };
@@ -521,33 +481,7 @@ impl FailureDetector {
         if self.foca.apply_many(up, false, &mut outbox).is_err() {
             self.irregularities += 1;
         }
-        self.absorb(outbox, Touched::These(nodes));
-    }
-}
-
-fn foca_config(config: &DetectorConfig, nodes: usize) -> foca::Config {
-    let count = |number: usize| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
-    let milliseconds = |number: u64| Duration::from_millis(number.max(1));
-    // Each piece of news goes with 4·log₁₀(n+1) messages of each node that has it, as in foca's own
-    // configurations; log₂ n ÷ 3.3 is log₁₀ n, and rounding up only costs a message.
-    let transmissions = (4 * (nodes as u64 + 2).ilog2() as usize).div_ceil(3).clamp(4, 32) as u8;
-    foca::Config {
-        probe_period: milliseconds(config.probe_interval_ms.max(2)),
-        probe_rtt: milliseconds(config.probe_timeout_ms.min(config.probe_interval_ms.saturating_sub(1))),
-        num_indirect_probes: count(config.indirect_probes),
-        max_transmissions: NonZeroU8::new(transmissions).unwrap_or(NonZeroU8::MIN),
-        suspect_to_down_after: milliseconds(config.suspicion_ms),
-        // A dead generation is dead for good: its node comes back with a greater one.
-        remove_down_after: None,
-        max_packet_size: count(datagram::FOCA_PACKET_BYTES_MAX),
-        notify_down_members: true,
-        // We announce ourselves: foca does so only while it knows somebody who is up.
-        periodic_announce: None,
-        periodic_announce_to_down_members: None,
-        periodic_gossip: Some(foca::PeriodicParams {
-            frequency: milliseconds(config.news_interval_ms),
-            num_members: count(config.indirect_probes),
-        }),
+        self.absorb(outbox, &nodes);
     }
 }
 
