@@ -69,6 +69,12 @@ struct SettingsArguments {
     /// Where it serves HTTP (http.address).
     #[arg(long, value_name = "ADDRESS", global = true)]
     http: Option<SocketAddr>,
+    /// Where it listens for other nodes (cluster.address).
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    cluster: Option<SocketAddr>,
+    /// The cluster address of a member, to join its cluster (cluster.seeds). May be given more than once.
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    join: Vec<String>,
     /// Any setting, such as store.durability=sync. May be given more than once.
     #[arg(long, value_name = "KEY=VALUE", value_parser = Override::from_assignment, global = true)]
     set: Vec<Override>,
@@ -88,6 +94,12 @@ impl SettingsArguments {
         }
         if let Some(address) = self.http {
             overrides.push(Override::new("http.address", address.to_string(), "--http"));
+        }
+        if let Some(address) = self.cluster {
+            overrides.push(Override::new("cluster.address", address.to_string(), "--cluster"));
+        }
+        if !self.join.is_empty() {
+            overrides.push(Override::new("cluster.seeds", self.join.join(","), "--join"));
         }
         Ok(Sources { file: self.config.clone(), environment: environment(std::env::vars_os()), overrides })
     }
