@@ -4,5 +4,9 @@
 pub mod bench;
 pub mod chat;
 pub mod client;
+pub mod cluster;
 pub mod config;
+pub mod dev;
+pub mod ring;
 pub mod status;
+pub(crate) mod table;

@@ -4,6 +4,7 @@
 //! Reading order: `input` (what comes from clients), `problem` (what they are told), `admission` (who comes
 //! in) and `unread` (what becomes of a body that is left), then one file per family of routes.
 
+pub(crate) mod admin;
 mod admission;
 mod budget;
 mod chat;
@@ -19,6 +20,7 @@ pub use problem::Problem;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use ringwork_chat::Chat;
+use ringwork_runtime::administration::Administration;
 use ringwork_runtime::coordinator::Service;
 use ringwork_runtime::node::{NodeCore, ServiceCensus};
 use std::net::SocketAddr;
@@ -31,6 +33,8 @@ use tokio::sync::watch;
 pub struct AppState {
     /// The node.
     pub core: Arc<NodeCore>,
+    /// What operators ask and change.
+    pub administration: Arc<dyn Administration>,
     /// The chat module.
     pub chat: Service<Chat>,
     /// Tells how the services do.
@@ -80,6 +84,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(only_get("/health/ready", web::get().to(operate::ready)))
         .service(only_get("/metrics", web::get().to(operate::metrics)))
         .service(only_get("/admin/status", web::get().to(operate::status)))
+        .configure(admin::routes)
         .default_service(web::to(nowhere));
 }
 

@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+mod alone;
 pub mod cli;
 pub mod http;
 pub mod server;

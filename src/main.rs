@@ -4,7 +4,10 @@ use clap::{Args, Parser, Subcommand};
 use ringwork::cli::bench::{self, BenchArguments, Monotonic};
 use ringwork::cli::chat::{self, ChatArguments};
 use ringwork::cli::client::{CliError, conclude};
+use ringwork::cli::cluster::{self, ClusterArguments};
 use ringwork::cli::config::{self, ConfigCommand, ConfigCommandError};
+use ringwork::cli::dev::{self, DevArguments, Lifeline};
+use ringwork::cli::ring::{self, RingArguments};
 use ringwork::cli::status::{self, StatusArguments, WaitArguments};
 use ringwork::server::{self, Served};
 use ringwork::settings::{LogFormat, LogSettings, Override, Settings, Sources, environment};
@@ -21,7 +24,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Begin with: ringwork start\nThen, in another terminal: ringwork chat send ann hello"
+    after_help = "Begin with: ringwork start\nThen, in another terminal: ringwork chat send ann hello\n\n\
+                  A cluster of three on this machine: ringwork dev\n\
+                  Machines of your own: ringwork cluster --help"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -34,7 +39,9 @@ enum Command {
     #[command(
         after_help = "Example: ringwork start --name n1 --data-dir data/n1 --set store.durability=sync"
     )]
-    Start(SettingsArguments),
+    Start(StartArguments),
+    /// Runs a cluster on this machine, one process for each node, joined and settled; Ctrl-C stops all.
+    Dev(DevArguments),
     /// Checks the settings, shows those in force, prints their reference.
     Config {
         #[command(flatten)]
@@ -47,12 +54,25 @@ enum Command {
     },
     /// Sends, reads and follows chat messages.
     Chat(ChatArguments),
-    /// Shows how a node does, on one screen.
+    /// Joins nodes to a cluster, and changes it: stage, plan, commit.
+    Cluster(ClusterArguments),
+    /// Shows who holds what, and who answers for a key.
+    Ring(RingArguments),
+    /// Shows the cluster and the node that is asked, on one screen.
     Status(StatusArguments),
     /// Waits until a node serves, or until nothing is pending.
     Wait(WaitArguments),
     /// Loads nodes and measures throughput, latency and CPU time.
     Bench(BenchArguments),
+}
+
+#[derive(Args)]
+struct StartArguments {
+    #[command(flatten)]
+    settings: SettingsArguments,
+    /// Stops in peace when the pipe on standard input is closed: for programs that start nodes.
+    #[arg(long = dev::LIFELINE_FLAG, hide = true)]
+    lifeline: bool,
 }
 
 #[derive(Args)]
@@ -69,6 +89,12 @@ struct SettingsArguments {
     /// Where it serves HTTP (http.address).
     #[arg(long, value_name = "ADDRESS", global = true)]
     http: Option<SocketAddr>,
+    /// Where it listens for other nodes (cluster.address).
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    cluster: Option<SocketAddr>,
+    /// The cluster address of a member, to join its cluster (cluster.seeds). May be given more than once.
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    join: Vec<String>,
     /// Any setting, such as store.durability=sync. May be given more than once.
     #[arg(long, value_name = "KEY=VALUE", value_parser = Override::from_assignment, global = true)]
     set: Vec<Override>,
@@ -88,6 +114,12 @@ impl SettingsArguments {
         }
         if let Some(address) = self.http {
             overrides.push(Override::new("http.address", address.to_string(), "--http"));
+        }
+        if let Some(address) = self.cluster {
+            overrides.push(Override::new("cluster.address", address.to_string(), "--cluster"));
+        }
+        if !self.join.is_empty() {
+            overrides.push(Override::new("cluster.seeds", self.join.join(","), "--join"));
         }
         Ok(Sources { file: self.config.clone(), environment: environment(std::env::vars_os()), overrides })
     }
@@ -111,6 +143,9 @@ async fn run(command: Command) -> Result<(), CliError> {
             })
         }
         Command::Chat(arguments) => chat::run(arguments, &mut out, &mut std::io::stderr()).await,
+        Command::Dev(arguments) => dev::run(arguments, &mut out, &mut std::io::stderr()).await,
+        Command::Cluster(arguments) => cluster::run(arguments, &mut out).await,
+        Command::Ring(arguments) => ring::run(arguments, &mut out).await,
         Command::Status(arguments) => status::status(arguments, &mut out).await,
         Command::Wait(arguments) => status::wait(arguments, &mut out).await,
         Command::Bench(arguments) => {
@@ -132,8 +167,8 @@ fn failed(text: impl Into<String>) -> CliError {
     CliError::Failed(text.into())
 }
 
-async fn start(arguments: &SettingsArguments) -> Result<(), CliError> {
-    let sources = arguments.sources()?;
+async fn start(arguments: &StartArguments) -> Result<(), CliError> {
+    let sources = arguments.settings.sources()?;
     let settings = Settings::load(&sources).map_err(|e| failed(e.to_string()))?.settings;
     start_logs(&settings.log)?;
     log_panics();
@@ -141,6 +176,10 @@ async fn start(arguments: &SettingsArguments) -> Result<(), CliError> {
     let signals = |kind| signal(kind).map_err(|e| failed(format!("signals cannot be heard: {e}")));
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut terminate = signals(SignalKind::terminate())?;
+    let lifeline = arguments.lifeline.then(Lifeline::stdin).transpose();
+    let mut lifeline = lifeline.map_err(|e| {
+        CliError::Usage(format!("--{} needs a pipe as standard input: {e}", dev::LIFELINE_FLAG))
+    })?;
     let served = server::serve(&settings).await.map_err(|e| failed(e.to_string()))?;
     let core = served.node().core();
     tracing::info!(
@@ -153,6 +192,7 @@ async fn start(arguments: &SettingsArguments) -> Result<(), CliError> {
     );
     tokio::select! {
         () = either(&mut interrupt, &mut terminate) => {}
+        () = cut(lifeline.as_mut()) => {}
         error = served.failure() => {
             // Crash-only: the engine takes no more writes, and the next start recovers what it acknowledged.
             return Err(failed(format!("the store has failed, the node ends: {error}")));
@@ -173,6 +213,14 @@ async fn stop(served: Served) -> Result<(), CliError> {
     served.stop().await.map_err(|e| failed(e.to_string()))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Ends with the program that started this one, where it asked for that.
+async fn cut(lifeline: Option<&mut Lifeline>) {
+    match lifeline {
+        Some(lifeline) => lifeline.cut().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {

@@ -2,6 +2,7 @@
 //! the order in which all that ends. It decides how many threads there are and when the node calls itself
 //! ready; it does not know the command line.
 
+use crate::alone::Alone;
 use crate::http::{AppState, Door, admit, routes};
 use crate::settings::{self, Engine, QuorumSetting, Settings};
 use actix_web::dev::ServerHandle;
@@ -10,6 +11,7 @@ use ringwork_chat::{Chat, ChatConfig};
 use ringwork_core::quorum::{Count, QuorumDefaults};
 use ringwork_core::ring::{RingSize, RingSizeError};
 use ringwork_core::store::{Store, StoreError};
+use ringwork_runtime::administration::Administration;
 use ringwork_runtime::node::{Keep, Node, NodeLimits, NodeOptions, StartError};
 use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::Placement;
@@ -91,6 +93,7 @@ async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeErro
     let (closing, closes) = watch::channel(false);
     let state = web::Data::new(AppState {
         core: node.core().clone(),
+        administration: administration(&node, &settings.cluster.advertised(settings.cluster.address)),
         chat,
         census: Box::new(node.census()),
         door: Door::new(settings.http.requests_in_flight_max),
@@ -172,6 +175,11 @@ impl Served {
         self.handle.stop(false).await;
         Ok(())
     }
+}
+
+/// Who answers operators. A node has no cluster to speak for yet.
+fn administration(node: &Node, cluster_address: &str) -> Arc<dyn Administration> {
+    Arc::new(Alone::new(node.core().clone(), cluster_address.to_owned()))
 }
 
 fn chat_config(settings: &Settings) -> ChatConfig {

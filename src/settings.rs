@@ -2,9 +2,10 @@
 //! Decided once, before anything starts. It does not know the environment or the command line: both are
 //! handed in.
 //!
-//! Reading order: `schema` (every setting), `keys`, `table` (made of it), `kind`, `values` (what one may be),
+//! Reading order: `schema` (every setting), `keys`, `table` (made of it), `kind`, `values`, `endpoint` (what one may be),
 //! `sources`, `file`, `layer` (where values come from), `problem` (what can be wrong), `reference`.
 
+mod endpoint;
 mod file;
 mod keys;
 mod kind;
@@ -18,7 +19,9 @@ mod values;
 
 pub use file::CONFIG_FILE_BYTES_MAX;
 pub use keys::{ENVIRONMENT_PREFIX, ENVIRONMENT_SEPARATOR, Key, Section};
-pub use kind::{Kind, LOG_FILTER_BYTES_MAX, NODE_NAME_CHARACTERS_MAX, PATH_BYTES_MAX};
+pub use kind::{
+    Kind, LOCATION_CHARACTERS_MAX, LOG_FILTER_BYTES_MAX, NODE_NAME_CHARACTERS_MAX, PATH_BYTES_MAX,
+};
 pub use problem::{Origin, PROBLEMS_MAX, Problem, SettingsError, Stated};
 pub use reference::{reference, toml_value};
 pub use schema::{
@@ -91,7 +94,7 @@ impl Settings {
         problems.into_result().map(|()| loaded)
     }
 
-    /// The value of a key, as a number or a string; nothing if there is no such key.
+    /// The value of a key, as a number, a string or a list of strings; nothing if there is no such key.
     pub fn value(&self, key: &str) -> Option<serde_json::Value> {
         let tree = serde_json::to_value(self).ok()?;
         key.split('.').try_fold(&tree, |table, part| table.get(part)).cloned()
@@ -116,6 +119,12 @@ impl Loaded {
             (quorum.w.resolve(n_val) <= n_val, "quorum.w", "at most", "quorum.n_val"),
             (n_val as u64 <= u64::from(cluster.ring_size), "quorum.n_val", "at most", "cluster.ring_size"),
             (
+                http.address.port() == 0 || http.address != cluster.address,
+                "cluster.address",
+                "another address or port than",
+                "http.address",
+            ),
+            (
                 chat.text_bytes_max < http.body_bytes_max,
                 "chat.text_bytes_max",
                 "less than",
@@ -131,6 +140,14 @@ impl Loaded {
                     other: self.stated(other),
                 });
             }
+        }
+        let nowhere = cluster.address.ip().is_unspecified() && cluster.advertise.is_empty();
+        if nowhere && !["cluster.address", "cluster.advertise"].iter().any(|key| problems.concern(key)) {
+            problems.add(|| Problem::Impractical {
+                stated: self.stated("cluster.address"),
+                why: "listens on all addresses, and other nodes cannot be told which to use; name one in \
+                      cluster.advertise, such as 10.0.0.1:8099",
+            });
         }
     }
 

@@ -439,6 +439,9 @@ impl NodeClient {
         let way_out = match status {
             429 | 503 if answer.reading || said.contains("nothing was written") => format!("; {again}"),
             429 | 503 => format!("; nothing was written, {again}"),
+            504 if code.as_deref() == Some("deadline") => {
+                "; it may still take effect, `ringwork cluster status` shows whether it did".to_owned()
+            }
             504 if !answer.reading => {
                 "; it may still take effect, repeating it with the same key is safe".to_owned()
             }

@@ -1,11 +1,14 @@
-//! `ringwork status` and `ringwork wait`: one screen about a node, and a block until it serves or is settled.
-//! It decides how values are laid out and how often to ask. It does not know all that a node tells: fields
+//! `ringwork status` and `ringwork wait`: one screen about the cluster and the node that is asked, and a block
+//! until it serves or is settled. It decides how values are laid out and how often to ask. It does not know all that a node tells: fields
 //! that it never heard of are shown like the others.
 
 use crate::cli::client::{
     CliError, NodeArguments, NodeClient, explanation, json_line, printable, write_line,
 };
+use crate::cli::cluster::{claimant, members_table, obstacles, ring_line};
 use awc::http::Method;
+use ringwork_runtime::administration::MemberStatus;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::Duration;
@@ -26,6 +29,8 @@ const FIRST: [&str; 10] = [
     "ring_size",
     "vnodes_running",
 ];
+/// What the first part of the screen says in its own way.
+const OF_THE_CLUSTER: [&str; 4] = ["members", "claimant", "ring_ready", "waiting_for"];
 /// A screen: whatever a node sends, not more lines than this.
 const LINES_MAX: usize = 200;
 /// Objects inside objects are unfolded down to here.
@@ -85,11 +90,29 @@ impl WaitFor {
     }
 }
 
-/// Shows what a node says about itself.
+/// What a node's status says about the cluster; more is no harm.
+#[derive(Deserialize)]
+struct ClusterPart {
+    members: Vec<MemberStatus>,
+    claimant: Option<String>,
+    ring_ready: bool,
+    waiting_for: Vec<String>,
+    settled: bool,
+}
+
+/// Shows the cluster as a node sees it, and what the node says about itself.
 pub async fn status(arguments: StatusArguments, output: &mut dyn Write) -> Result<(), CliError> {
     let answer = arguments.node.client()?.get("/admin/status").await?;
     if arguments.node.json {
         return write_line(output, &json_line(&answer));
+    }
+    let mut answer = answer;
+    // A node of another release may tell it differently; then it is shown like all the rest.
+    if let Ok(cluster) = ClusterPart::deserialize(&answer) {
+        write_cluster(&cluster, output)?;
+        if let Value::Object(fields) = &mut answer {
+            OF_THE_CLUSTER.iter().for_each(|name| drop(fields.remove(*name)));
+        }
     }
     let lines = lines(&answer);
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
@@ -100,6 +123,20 @@ pub async fn status(arguments: StatusArguments, output: &mut dyn Write) -> Resul
         write_line(output, &format!("and {} more; see --json", lines.len() - LINES_MAX))?;
     }
     Ok(())
+}
+
+fn write_cluster(cluster: &ClusterPart, output: &mut dyn Write) -> Result<(), CliError> {
+    members_table(&cluster.members).write(output)?;
+    write_line(output, "")?;
+    let claimant = claimant(cluster.claimant.as_deref());
+    write_line(output, &format!("claimant   {}", explanation(&claimant)))?;
+    let ring = ring_line(cluster.ring_ready, &cluster.waiting_for);
+    write_line(output, &format!("ring       {}", explanation(&ring)))?;
+    if !cluster.settled {
+        let obstacles = obstacles(&cluster.members, cluster.ring_ready, &cluster.waiting_for);
+        write_line(output, &format!("unsettled  {}", explanation(&obstacles)))?;
+    }
+    write_line(output, "")
 }
 
 /// Blocks until the node is what is asked for.
@@ -149,7 +186,12 @@ async fn obstacle_to(client: &NodeClient, what: WaitFor) -> Option<String> {
         WaitFor::Settled => match client.get("/admin/status").await {
             Ok(status) => match status.get("settled") {
                 Some(Value::Bool(true)) => None,
-                Some(_) => Some("transfers are pending; `ringwork status` shows the node".to_owned()),
+                Some(_) => Some(match ClusterPart::deserialize(&status) {
+                    Ok(cluster) => {
+                        explanation(&obstacles(&cluster.members, cluster.ring_ready, &cluster.waiting_for))
+                    }
+                    Err(_) => "transfers are pending; `ringwork status` shows the node".to_owned(),
+                }),
                 None => {
                     Some("its status does not say whether it is settled; is this a ringwork node?".to_owned())
                 }

@@ -54,20 +54,31 @@ impl Query {
     /// Parses the request's query. Parameters other than `own` and the quorum's are refused, and so are
     /// doubled ones.
     pub(super) fn parse(request: &HttpRequest, own: &[&'static str]) -> Result<Self, Problem> {
+        Self::parse_known(request, &[own, &QUORUM_PARAMETERS])
+    }
+
+    /// The same where no quorum can be asked for.
+    pub(super) fn parse_only(request: &HttpRequest, own: &[&'static str]) -> Result<Self, Problem> {
+        Self::parse_known(request, &[own])
+    }
+
+    fn parse_known(request: &HttpRequest, known: &[&[&'static str]]) -> Result<Self, Problem> {
+        let all = || known.iter().copied().flatten();
         let raw = request.query_string();
         let mut found: Vec<(&'static str, String)> = Vec::new();
         for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let bad = |why: String| Problem::bad_request("bad-query", format!("a query parameter {why}"));
             let name = percent_decode(name, true).map_err(bad)?;
-            let known = own.iter().chain(&QUORUM_PARAMETERS).find(|known| **known == name);
+            let known = all().find(|known| **known == name);
             let Some(known) = known else {
-                let mut list: Vec<_> = own.iter().chain(&QUORUM_PARAMETERS).copied().collect();
+                let mut list: Vec<_> = all().copied().collect();
                 list.sort_by(|a, b| {
                     strsim::jaro_winkler(b, &name).total_cmp(&strsim::jaro_winkler(a, &name)).then(a.cmp(b))
                 });
                 let shown: String = name.chars().take(64).collect();
-                let detail = format!("unknown query parameter {shown:?}; known here: {}", list.join(", "));
+                let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+                let detail = format!("unknown query parameter {shown:?}; known here: {list}");
                 return Err(Problem::bad_request("unknown-parameter", detail));
             };
             if found.iter().any(|(name, _)| name == known) {

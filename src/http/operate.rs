@@ -48,6 +48,7 @@ pub(super) async fn metrics(state: web::Data<AppState>) -> HttpResponse {
 pub(super) async fn status(state: web::Data<AppState>) -> HttpResponse {
     let core = &state.core;
     let view = core.ring.load();
+    let cluster = state.administration.cluster_status();
     let census = (state.census)();
     let (writes, bytes) = core.storage.waiting();
     let counters: Map<String, Value> =
@@ -60,11 +61,16 @@ pub(super) async fn status(state: web::Data<AppState>) -> HttpResponse {
         "pid": std::process::id(),
         "boot": core.boot.0,
         "ready": state.is_ready(),
-        "settled": true,
+        "settled": cluster.settled,
         "stopping": core.is_stopping(),
         "uptime_ms": core.clock.moment().as_millis() as u64,
         "http_address": state.address.to_string(),
         "cluster": view.ring.cluster().to_string(),
+        "claimant": cluster.claimant,
+        "ring_ready": cluster.ring_ready,
+        "waiting_for": cluster.waiting_for,
+        "epoch": cluster.epoch,
+        "members": cluster.members,
         "ring_size": view.ring.size().count(),
         "partitions_owned": view.ring.owned_by(core.id).count(),
         "durability": state.durability,

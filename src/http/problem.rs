@@ -5,7 +5,9 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use ringwork_core::quorum::{ImpossibleQuorum, Refusal};
+use ringwork_runtime::administration::AdministrationRefusal;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// Seconds after which a refused client may come again: queues drain in far less.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -21,7 +23,7 @@ pub(super) fn quoted(text: &str) -> &str {
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    code: &'static str,
+    code: Cow<'static, str>,
     title: &'static str,
     detail: String,
     retry: bool,
@@ -30,13 +32,56 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, title, detail: detail.into(), retry: false, allow: None, more: Map::new() }
+    fn new(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code: code.into(),
+            title,
+            detail: detail.into(),
+            retry: false,
+            allow: None,
+            more: Map::new(),
+        }
     }
 
     /// 400: the request is wrong; `detail` says what would be right.
     pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, "The request is wrong", detail)
+    }
+
+    /// 403: a page of somebody else's made a browser send it.
+    pub fn foreign_origin(origin: &str) -> Self {
+        let detail = format!(
+            "the request comes from a web page of {:?}, and only pages of this node's may change the cluster; \
+             nothing was changed",
+            quoted(origin)
+        );
+        Self::new(StatusCode::FORBIDDEN, "foreign-origin", "Forbidden", detail)
+    }
+
+    /// What an operator asked for was not done: the status follows from the code. What is not known here
+    /// conflicts with the cluster's state.
+    pub fn administration(refusal: AdministrationRefusal) -> Self {
+        let AdministrationRefusal { code, detail } = refusal;
+        let (status, title, retry) = match code.as_str() {
+            "bad-location" | "seed-is-self" | "not-a-cluster-port" => {
+                (StatusCode::BAD_REQUEST, "The request is wrong", false)
+            }
+            "unknown-node" | "unknown-service" => (StatusCode::NOT_FOUND, "Not found", false),
+            "claimant-unreachable" | "seed-unreachable" | "stopping" | "store-failed" => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Refused", true)
+            }
+            "deadline" => (StatusCode::GATEWAY_TIMEOUT, "The outcome is unknown", false),
+            _ => (StatusCode::CONFLICT, "The cluster's state does not allow it", false),
+        };
+        let mut problem = Self::new(status, code, title, detail);
+        problem.retry = retry;
+        problem
     }
 
     /// 404: there is no such route.

@@ -143,7 +143,15 @@ fn given(value: &DeValue<'_>) -> Given {
         DeValue::Boolean(true) => Given::Other("true"),
         DeValue::Boolean(false) => Given::Other("false"),
         DeValue::Datetime(_) => Given::Other("a date or time"),
-        DeValue::Array(_) => Given::Other("a list"),
+        DeValue::Array(items) => {
+            let texts = items.iter().map(|item| match item.get_ref() {
+                DeValue::String(text) => Some(text.clone().into_owned()),
+                _ => None,
+            });
+            texts
+                .collect::<Option<_>>()
+                .map_or(Given::Other("a list of other things than strings"), Given::List)
+        }
         DeValue::Table(_) => Given::Other("a table"),
     }
 }

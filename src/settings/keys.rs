@@ -18,7 +18,7 @@ pub struct Key {
     pub kind: Kind,
     /// Its meaning, relation to others, and a sane value with the reason, line by line.
     pub doc: &'static [&'static str],
-    /// Its default, as a number or a string.
+    /// Its default, as a number, a string or a list of strings.
     pub default: fn() -> serde_json::Value,
 }
 

@@ -1,28 +1,44 @@
 //! What a setting takes: its type, its range, the words that say so to an operator, and the check of one
 //! given value against them. It does not know which settings exist, nor how their values relate.
 
+use super::endpoint::is_endpoint;
 use super::problem::quoted;
 use super::values::{QuorumSetting, RetentionAge, Size, Span};
 use config::ValueKind;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
 /// Characters of a node's name: it stands in log lines, tables and on command lines.
 pub const NODE_NAME_CHARACTERS_MAX: usize = 64;
+/// Characters of a location: a rack's or a room's name, which stands in tables.
+pub const LOCATION_CHARACTERS_MAX: usize = 64;
 /// Bytes of a path: what Linux takes at most.
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Bytes of a log filter: far more than anyone writes by hand, and compiling one costs with its length.
 pub const LOG_FILTER_BYTES_MAX: usize = 1024;
+
+/// Items of a wrong list that are told: one of them is enough to find the place.
+const LIST_ITEMS_SHOWN_MAX: usize = 3;
 
 /// What a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A node's name.
     Name,
+    /// A location's name, or nothing.
+    Location,
     /// A path of the file system, not looked at here: it may not exist yet.
     Path,
     /// An IP address and a port.
     Address,
+    /// A host, by name or address, and a port; or nothing.
+    Endpoint,
+    /// Such hosts and ports, each once.
+    Endpoints {
+        /// The most allowed.
+        max: usize,
+    },
     /// A directive for the log filter.
     LogFilter,
     /// One of a few words.
@@ -77,6 +93,8 @@ pub(super) enum Given {
     Text(String),
     /// A value of the environment or of a flag, where numbers and words look alike.
     Untyped(String),
+    /// A list of strings in a file.
+    List(Vec<String>),
     /// Anything that no setting takes; says what it is.
     Other(&'static str),
 }
@@ -86,14 +104,24 @@ impl Given {
         match self {
             Self::Integer(number) => u64::try_from(*number).ok(),
             Self::Untyped(text) => text.parse().ok(),
-            Self::Text(_) | Self::Other(_) => None,
+            Self::Text(_) | Self::List(_) | Self::Other(_) => None,
         }
     }
 
     fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Untyped(text) => Some(text),
-            Self::Integer(_) | Self::Other(_) => None,
+            Self::Integer(_) | Self::List(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// The items of a list, which the environment and flags write with commas between.
+    fn list(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::List(items) => Some(items.iter().map(String::as_str).collect()),
+            Self::Untyped(text) if text.is_empty() => Some(Vec::new()),
+            Self::Untyped(text) => Some(text.split(',').collect()),
+            Self::Text(_) | Self::Integer(_) | Self::Other(_) => None,
         }
     }
 }
@@ -104,6 +132,12 @@ impl fmt::Display for Given {
             Self::Integer(number) => number.fmt(f),
             Self::Untyped(text) if text.parse::<i64>().is_ok() => f.write_str(text),
             Self::Text(text) | Self::Untyped(text) => f.write_str(&quoted(text)),
+            Self::List(items) => {
+                let shown: Vec<_> =
+                    items.iter().take(LIST_ITEMS_SHOWN_MAX).map(|item| quoted(item)).collect();
+                let rest = if items.len() > LIST_ITEMS_SHOWN_MAX { ", …" } else { "" };
+                write!(f, "[{}{rest}]", shown.join(", "))
+            }
             Self::Other(what) => f.write_str(what),
         }
     }
@@ -115,8 +149,20 @@ impl Kind {
     pub(super) fn accept(&self, given: &Given) -> Option<ValueKind> {
         match self {
             Self::Name => given.text().filter(|name| is_node_name(name)).map(ValueKind::from),
+            Self::Location => given.text().filter(|location| is_location(location)).map(ValueKind::from),
             Self::Path => given.text().filter(|path| is_path(path)).map(ValueKind::from),
             Self::Address => parsed::<SocketAddr>(given).map(|address| address.to_string().into()),
+            Self::Endpoint => {
+                given.text().filter(|text| text.is_empty() || is_endpoint(text)).map(ValueKind::from)
+            }
+            Self::Endpoints { max } => {
+                let items = given.list()?;
+                let distinct: BTreeSet<_> = items.iter().collect();
+                let right = items.len() <= *max
+                    && distinct.len() == items.len()
+                    && items.iter().all(|item| is_endpoint(item));
+                right.then(|| ValueKind::from(items.into_iter().map(str::to_owned).collect::<Vec<_>>()))
+            }
             Self::LogFilter => given.text().filter(|filter| is_log_filter(filter)).map(ValueKind::from),
             Self::Choice(words) => given.text().filter(|word| words.contains(word)).map(ValueKind::from),
             Self::Count { min, max } => in_range(given, *min, *max),
@@ -149,8 +195,21 @@ impl fmt::Display for Kind {
                 "1 to {NODE_NAME_CHARACTERS_MAX} letters, digits, dots, underscores and hyphens, \
                  beginning with a letter or digit"
             ),
+            Self::Location => write!(
+                f,
+                "up to {LOCATION_CHARACTERS_MAX} characters without control characters, not beginning or \
+                 ending with a space; or nothing"
+            ),
             Self::Path => f.write_str("a path that is not empty, as a string"),
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:8098 or [::1]:8098"),
+            Self::Endpoint => f.write_str(
+                "a host that others can reach and a port, such as 10.0.0.1:8099 or n1.example:8099; or nothing",
+            ),
+            Self::Endpoints { max } => write!(
+                f,
+                "up to {max} different hosts with ports, such as 10.0.0.1:8099: a list of strings in a file, \
+                 with commas between elsewhere"
+            ),
             Self::LogFilter => {
                 f.write_str("a log filter without spaces, such as info or info,ringwork=debug")
             }
@@ -185,6 +244,13 @@ fn is_node_name(name: &str) -> bool {
     name.len() <= NODE_NAME_CHARACTERS_MAX
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// Whether a location may be called so.
+fn is_location(location: &str) -> bool {
+    location.chars().count() <= LOCATION_CHARACTERS_MAX
+        && location.trim() == location
+        && !location.contains(char::is_control)
 }
 
 fn is_path(path: &str) -> bool {

@@ -131,6 +131,14 @@ pub enum Problem {
         /// The other value.
         other: Stated,
     },
+    /// A value that is fine alone, but not beside the others as they are.
+    #[error("{stated}: {why}")]
+    Impractical {
+        /// The value.
+        stated: Stated,
+        /// Why not, and the way out.
+        why: &'static str,
+    },
     /// The layers were each accepted, but did not make a whole. That is an error of ringwork, not of the
     /// operator.
     #[error("the settings do not fit together, a defect of ringwork; please report it: {}", shown(.reason))]

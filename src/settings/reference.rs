@@ -50,7 +50,7 @@ fn write_comments(lines: &[&str], text: &mut String) {
     }
 }
 
-/// A number or string as TOML writes it.
+/// A number, a string or a list of strings as TOML writes it.
 pub fn toml_value(value: &serde_json::Value) -> String {
     // JSON's strings are TOML's, but for one character that TOML wants escaped.
     value.to_string().replace('\u{7f}', "\\u007f")

@@ -9,6 +9,8 @@ use ringwork_core::limits;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
+/// Seeds of one node: the first that answers suffices, and each that does not costs a wait.
+const SEEDS_MAX: usize = 32;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -39,6 +41,10 @@ section! {
         /// it: who deletes it has a new node, without any data, under the old name. On a local disk: requests
         /// wait for it.
         data_dir: PathBuf = PathBuf::from("./data"), Kind::Path;
+        /// Where this node stands, such as a rack or a room: whatever fails together. Copies of one thing are
+        /// put at different locations where there are enough. Empty for none. It counts when the node joins;
+        /// `ringwork cluster location` changes it later.
+        location: String = String::new(), Kind::Location;
     }
 }
 
@@ -86,8 +92,21 @@ section! {
 }
 
 section! {
-    /// What all nodes of a cluster have in common.
+    /// The cluster: where this node is found by others, how it finds them, and what all have in common.
     ClusterSettings at "cluster" {
+        /// Where it listens for other nodes. Nothing there asks who they are and nothing is encrypted: only
+        /// the nodes of the cluster may reach it. Port 0 takes any free port, which serves for trials only:
+        /// others remember where a node was.
+        address: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8099)), Kind::Address;
+        /// Where the other nodes reach this one, when that is not what it listens on: behind a translated
+        /// address, or when it listens on all addresses (0.0.0.0). Empty for `cluster.address`.
+        advertise: String = String::new(), Kind::Endpoint;
+        /// Cluster addresses of members, `cluster.advertise` or `cluster.address` of theirs. A node that is no
+        /// member yet asks them one after the other and stages its join; it becomes a member with the next
+        /// `ringwork cluster plan` and `commit`. A member ignores them. Two or three suffice; naming the node
+        /// itself does no harm, so all nodes may have the same list. In the environment and in flags they are
+        /// separated by commas.
+        seeds: Vec<String> = Vec::new(), Kind::Endpoints { max: SEEDS_MAX };
         /// How many partitions the cluster's keys are divided into. Fixed when the cluster is born: a node
         /// that finds another size in its ring refuses to start. The same on all nodes, and not less than
         /// `quorum.n_val`. About ten partitions for each node the cluster may grow to: with few, nodes get
@@ -214,5 +233,19 @@ impl HttpSettings {
     /// cores.
     pub fn workers_on(&self, cores: usize) -> usize {
         if self.workers == 0 { cores.saturating_sub(1).max(1) } else { self.workers }
+    }
+}
+
+impl NodeSettings {
+    /// The location, if there is one.
+    pub fn location(&self) -> Option<&str> {
+        (!self.location.is_empty()).then_some(self.location.as_str())
+    }
+}
+
+impl ClusterSettings {
+    /// What other nodes are told to reach this one at, when it listens at `bound`.
+    pub fn advertised(&self, bound: SocketAddr) -> String {
+        if self.advertise.is_empty() { bound.to_string() } else { self.advertise.clone() }
     }
 }

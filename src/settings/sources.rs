@@ -65,6 +65,9 @@ fn read_defaults(problems: &mut Problems) -> Layer {
         let given = match (key.default)() {
             serde_json::Value::Number(number) => Given::Untyped(number.to_string()),
             serde_json::Value::String(text) => Given::Text(text),
+            serde_json::Value::Array(items) => {
+                Given::List(items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+            }
             _ => Given::Other("nothing"),
         };
         layer.offer(key, &given, Origin::Default, problems);

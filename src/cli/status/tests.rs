@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::cli::client::fake_node::FakeNode;
+use crate::http::admin::fake_cluster::{FakeCluster, member};
+use std::sync::Arc;
 
 fn asks(node: &FakeNode, json: bool) -> NodeArguments {
     NodeArguments { node: node.url.clone(), json }
@@ -111,4 +113,36 @@ async fn waiting_in_vain_says_what_stood_in_the_way() {
     let nobody = NodeArguments { node: "http://127.0.0.1:1".to_owned(), json: false };
     let (outcome, _) = wait_for(nobody, WaitFor::Ready, Duration::from_millis(200)).await;
     assert!(outcome.unwrap_err().to_string().contains("connection refused"));
+}
+
+#[actix_rt::test]
+async fn the_cluster_comes_first_and_the_node_after_it() {
+    let cluster: Arc<FakeCluster> = Arc::default();
+    let node = NodeArguments { node: cluster.clone().serve().await, json: false };
+    cluster.state().cluster.members = vec![member("n1", "valid", 64, 32), member("n2", "valid", 0, 32)];
+    let mut output = Vec::new();
+    status(StatusArguments { node: node.clone() }, &mut output).await.unwrap();
+    let screen = String::from_utf8(output).unwrap();
+    let lines: Vec<&str> = screen.lines().collect();
+    assert_eq!(
+        lines[..6],
+        [
+            "node  status  seen    share   to be  location  address        services",
+            "n1    valid   up    100.0 %  50.0 %  -         10.0.0.1:8099  chat",
+            "n2    valid   up      0.0 %  50.0 %  -         10.0.0.2:8099  chat",
+            "",
+            "claimant   n1",
+            "ring       ready",
+        ]
+    );
+    assert!(lines[7].starts_with("node ") && !screen.contains("members"), "{screen}");
+
+    // And what stands in the way is what a wait says in the end.
+    (cluster.state().cluster.settled, cluster.state().cluster.ring_ready) = (false, false);
+    cluster.state().cluster.waiting_for = vec!["n2".to_owned()];
+    let (outcome, _) = wait_for(node, WaitFor::Settled, Duration::from_millis(200)).await;
+    let said = outcome.unwrap_err().to_string();
+    let expected = "is not settled after 200ms: 32 partitions have yet to move (32 to n2); n2 has not seen the newest \
+                    state of the cluster";
+    assert!(said.ends_with(expected), "{said}");
 }

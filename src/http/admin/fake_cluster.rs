@@ -1,0 +1,273 @@
+//! A cluster that exists in a test's memory only, behind the real admin routes: three nodes of which one asks,
+//! with changes that are staged, planned and committed as an operator expects. It refuses what it is told to.
+
+use super::super::{AppState, Door, routes};
+use actix_web::{App, HttpServer, web};
+use ringwork_chat::{Chat, ChatConfig};
+use ringwork_runtime::administration::{
+    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterStatus, MemberStatus,
+    PartitionStatus, PlanStatus, PlannedMove, PlannedShare, PreflistPlace, PreflistStatus, RingStatus,
+    StagedChange, StrayStatus,
+};
+use ringwork_runtime::node::Node;
+use ringwork_runtime::spawner::Placement;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What the tests see and set.
+pub(crate) struct State {
+    pub(crate) cluster: ClusterStatus,
+    pub(crate) ring: RingStatus,
+    pub(crate) plan: PlanStatus,
+    pub(crate) is_planned: bool,
+    /// What was asked for, in order.
+    pub(crate) asked: Vec<String>,
+    /// Answers every further request for a change.
+    pub(crate) refusal: Option<AdministrationRefusal>,
+}
+
+/// The cluster.
+pub(crate) struct FakeCluster(Mutex<State>);
+
+pub(crate) fn member(name: &str, status: &str, partitions: usize, pending_partitions: usize) -> MemberStatus {
+    MemberStatus {
+        name: name.to_owned(),
+        id: format!("id-of-{name}"),
+        address: format!("10.0.0.{}:8099", name.trim_start_matches('n')),
+        status: status.to_owned(),
+        available: Availability::Up,
+        share: partitions as f64 / 64.0,
+        pending_share: pending_partitions as f64 / 64.0,
+        partitions,
+        pending_partitions,
+        location: None,
+        services: vec!["chat".to_owned()],
+    }
+}
+
+pub(crate) fn staged(kind: &str, node: &str, location: Option<&str>) -> StagedChange {
+    StagedChange { kind: kind.to_owned(), node: node.to_owned(), location: location.map(str::to_owned) }
+}
+
+impl Default for FakeCluster {
+    /// n1 is a member, n2 and n3 want to be.
+    fn default() -> Self {
+        let share = |node: &str, before, after| PlannedShare {
+            node: node.to_owned(),
+            status: "valid".to_owned(),
+            before,
+            after,
+        };
+        let moves = |to: &str, from: u16| PlannedMove {
+            from: "n1".to_owned(),
+            to: to.to_owned(),
+            partitions: (from..from + 21).collect(),
+        };
+        let cluster = ClusterStatus {
+            cluster: "75100423-89f5-4467-850c-db2e3f0aa268".to_owned(),
+            node: "n1".to_owned(),
+            claimant: Some("n1".to_owned()),
+            ring_ready: true,
+            waiting_for: Vec::new(),
+            settled: true,
+            epoch: 1,
+            ring_size: 64,
+            members: vec![
+                member("n1", "valid", 64, 64),
+                member("n2", "joining", 0, 0),
+                member("n3", "joining", 0, 0),
+            ],
+            staged: Vec::new(),
+        };
+        let ring = RingStatus {
+            ring_size: 64,
+            epoch: 1,
+            claimant: Some("n1".to_owned()),
+            ring_ready: true,
+            waiting_for: Vec::new(),
+            settled: true,
+            pending: Vec::new(),
+            strays: Vec::new(),
+            node_violations: vec![64, 64, 64],
+            location_violations: Vec::new(),
+            incomplete: Vec::new(),
+        };
+        let plan = PlanStatus {
+            digest: "d1".to_owned(),
+            epoch: 2,
+            changes: Vec::new(),
+            shares: vec![share("n1", 64, 22), share("n2", 0, 21), share("n3", 0, 21)],
+            moves: vec![moves("n2", 0), moves("n3", 21)],
+            moved: 42,
+            moved_bound: 42,
+            node_violations: vec![0, 2, 64],
+            location_violations: Vec::new(),
+            warnings: vec!["n3 has no location".to_owned()],
+        };
+        Self(Mutex::new(State { cluster, ring, plan, is_planned: false, asked: Vec::new(), refusal: None }))
+    }
+}
+
+impl FakeCluster {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Puts the admin routes in front of it, and says where.
+    pub(crate) async fn serve(self: Arc<Self>) -> String {
+        let options = crate::server::trial_options(Placement::Here);
+        let node = Node::builder(options).service::<Chat>(ChatConfig::default()).start().await.unwrap();
+        // Dropped, it would end the streams; there are none.
+        let (_, closing) = watch::channel(false);
+        let state = web::Data::new(AppState {
+            core: node.core().clone(),
+            administration: self,
+            chat: node.service::<Chat>().unwrap(),
+            census: Box::new(node.census()),
+            door: Door::new(16),
+            answers: Arc::default(),
+            ready: AtomicBool::new(true),
+            closing,
+            address: ([127, 0, 0, 1], 0).into(),
+            durability: "os",
+            body_bytes_max: 32 * 1024,
+            text_bytes_max: 1024,
+            request_timeout: Duration::from_secs(10),
+        });
+        let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(routes))
+            .workers(1)
+            .disable_signals()
+            .shutdown_timeout(0)
+            .bind(("127.0.0.1", 0))
+            .unwrap();
+        let url = format!("http://{}", server.addrs()[0]);
+        actix_rt::spawn(async move {
+            let _held = node;
+            let _ = server.run().await;
+        });
+        url
+    }
+
+    fn answer<T: 'static>(
+        &self,
+        asked: String,
+        answer: impl FnOnce(&mut State) -> Result<T, AdministrationRefusal>,
+    ) -> Answering<T> {
+        let mut state = self.state();
+        state.asked.push(asked);
+        let outcome = match state.refusal.clone() {
+            Some(refusal) => Err(refusal),
+            None => answer(&mut state),
+        };
+        Box::pin(std::future::ready(outcome))
+    }
+}
+
+impl Administration for FakeCluster {
+    fn cluster_status(&self) -> ClusterStatus {
+        self.state().cluster.clone()
+    }
+
+    fn ring_status(&self) -> RingStatus {
+        self.state().ring.clone()
+    }
+
+    fn partitions(&self, of: Option<&str>) -> Result<Vec<PartitionStatus>, AdministrationRefusal> {
+        if of == Some("n9") {
+            return Err(AdministrationRefusal::new("unknown-node", "no member is called n9"));
+        }
+        let partition = |number: u16, target: &str| PartitionStatus {
+            partition: number,
+            index: format!("{number}00000"),
+            holder: "n1".to_owned(),
+            target: target.to_owned(),
+            fence: 0,
+            hop: 2,
+        };
+        Ok(vec![partition(0, "n1"), partition(7, "n2")])
+    }
+
+    fn preflist(
+        &self,
+        service: &str,
+        key: &[u8],
+        n: Option<usize>,
+    ) -> Result<PreflistStatus, AdministrationRefusal> {
+        let place = |partition: u16| PreflistPlace {
+            partition,
+            node: format!("n{}", partition - 40),
+            address: format!("10.0.0.{}:8099", partition - 40),
+            role: if partition == 43 { "fallback" } else { "primary" }.to_owned(),
+            stands_in_for: (partition == 43).then(|| "n9".to_owned()),
+            available: if partition == 42 { Availability::Suspect } else { Availability::Up },
+        };
+        let key = String::from_utf8_lossy(key).into_owned();
+        let places = (41..).take(n.unwrap_or(3)).map(place).collect();
+        Ok(PreflistStatus { service: service.to_owned(), key, places })
+    }
+
+    fn stage(&self, change: Change) -> Answering<Vec<StagedChange>> {
+        self.answer(format!("{change:?}"), |state| {
+            let me = || "n1".to_owned();
+            let change = match change {
+                Change::Join { .. } => staged("join", "n2", None),
+                Change::Leave { node } => staged("leave", &node.unwrap_or_else(me), None),
+                Change::Location { node, location } => {
+                    staged("location", &node.unwrap_or_else(me), location.as_deref())
+                }
+                Change::Rebalance => staged("rebalance", "", None),
+            };
+            state.cluster.staged.push(change);
+            Ok(state.cluster.staged.clone())
+        })
+    }
+
+    fn mark_down(&self, node: &str) -> Answering<()> {
+        self.answer(format!("down {node}"), |_| Ok(()))
+    }
+
+    fn plan(&self) -> Answering<PlanStatus> {
+        self.answer("plan".to_owned(), |state| {
+            if state.cluster.staged.is_empty() {
+                return Err(AdministrationRefusal::new("nothing-staged", "nothing is staged"));
+            }
+            state.is_planned = true;
+            state.plan.changes = state.cluster.staged.clone();
+            Ok(state.plan.clone())
+        })
+    }
+
+    fn shown_plan(&self) -> Answering<PlanStatus> {
+        self.answer("shown plan".to_owned(), |state| match state.is_planned {
+            true => Ok(state.plan.clone()),
+            false => Err(AdministrationRefusal::new("no-plan", "there is no plan; make one")),
+        })
+    }
+
+    fn commit(&self) -> Answering<PlanStatus> {
+        self.answer("commit".to_owned(), |state| {
+            if !state.is_planned {
+                return Err(AdministrationRefusal::new("no-plan", "there is no plan; make one"));
+            }
+            state.is_planned = false;
+            state.cluster.epoch = state.plan.epoch;
+            state.cluster.members.iter_mut().for_each(|member| member.status = "valid".to_owned());
+            state.cluster.staged.clear();
+            Ok(state.plan.clone())
+        })
+    }
+
+    fn clear(&self) -> Answering<()> {
+        self.answer("clear".to_owned(), |state| {
+            state.cluster.staged.clear();
+            Ok(())
+        })
+    }
+}
+
+/// Data in the wrong place.
+pub(crate) fn stray(node: &str, partition: u16, holder: &str) -> StrayStatus {
+    StrayStatus { node: node.to_owned(), partition, holder: holder.to_owned() }
+}

@@ -1,0 +1,144 @@
+//! The admin routes in front of a fake cluster: what is asked for arrives, what comes back is shown, what is
+//! refused keeps its code. Bytes that mean harm are in `tests/hostile`.
+
+use super::fake_cluster::FakeCluster;
+use super::*;
+use crate::cli::client::NodeClient;
+use awc::http::Method;
+
+struct Bed {
+    cluster: Arc<FakeCluster>,
+    client: NodeClient,
+}
+
+use std::sync::Arc;
+
+impl Bed {
+    async fn new() -> Self {
+        let cluster: Arc<FakeCluster> = Arc::default();
+        let url = cluster.clone().serve().await;
+        Self { cluster, client: NodeClient::new(&url).unwrap() }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let answer = self.client.request(method, path, &[], body.as_ref()).await.unwrap();
+        (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        self.ask(Method::GET, path, None).await
+    }
+
+    async fn post(&self, path: &str, body: Option<Value>) -> (u16, Value) {
+        self.ask(Method::POST, path, body).await
+    }
+}
+
+#[actix_rt::test]
+async fn what_can_be_seen_has_the_names_that_scripts_rely_on() {
+    let bed = Bed::new().await;
+    let (status, members) = bed.get("/admin/members").await;
+    assert_eq!((status, &members["claimant"], &members["ring_ready"]), (200, &json!("n1"), &json!(true)));
+    for field in
+        ["name", "id", "address", "status", "available", "share", "pending_share", "location", "services"]
+    {
+        assert!(members["members"][1].get(field).is_some(), "{field}: {members}");
+    }
+    let (_, status) = bed.get("/admin/status").await;
+    for field in ["claimant", "ring_ready", "waiting_for", "settled", "members", "epoch"] {
+        assert_eq!(status[field], members[field], "{field}");
+    }
+    assert_eq!(bed.get("/admin/ring").await.1["node_violations"], json!([64, 64, 64]));
+    let (_, partitions) = bed.get("/admin/ring/partitions?of=n1").await;
+    assert_eq!(partitions["partitions"][1]["target"], "n2");
+    let (_, preflist) = bed.get("/admin/ring/preflist?service=chat&key=a%00%26b&n=2").await;
+    assert_eq!((&preflist["key"], preflist["places"].as_array().unwrap().len()), (&json!("a\0&b"), 2));
+    assert_eq!(preflist["places"][1]["available"], "suspect");
+}
+
+#[actix_rt::test]
+async fn a_change_is_staged_planned_and_committed() {
+    let bed = Bed::new().await;
+    assert_eq!(bed.get("/admin/plan").await.1["code"], "no-plan");
+    let (status, staged) = bed.post("/admin/cluster/join", Some(json!({"seed": "10.0.0.1:8099"}))).await;
+    assert_eq!(
+        (status, &staged),
+        (200, &json!({"staged": [{"kind": "join", "node": "n2", "location": null}]}))
+    );
+    let (status, plan) = bed.post("/admin/cluster/plan", None).await;
+    assert_eq!((status, &plan["moved"], &plan["changes"]), (200, &json!(42), &staged["staged"]));
+    assert_eq!(bed.get("/admin/plan").await.1, plan);
+    assert_eq!(bed.post("/admin/cluster/commit", Some(json!({}))).await, (200, plan));
+    assert_eq!(bed.post("/admin/cluster/clear", None).await, (200, json!({"staged": []})));
+    assert_eq!(bed.get("/admin/members").await.1["epoch"], 2);
+    assert_eq!(
+        bed.cluster.state().asked,
+        ["shown plan", r#"Join { seed: "10.0.0.1:8099" }"#, "plan", "shown plan", "commit", "clear"]
+    );
+}
+
+#[actix_rt::test]
+async fn every_change_arrives_as_it_was_meant() {
+    let bed = Bed::new().await;
+    for (path, body, asked) in [
+        ("leave", None, "Leave { node: None }"),
+        ("leave", Some(json!({"node": "n3"})), r#"Leave { node: Some("n3") }"#),
+        ("location", Some(json!({"location": null})), "Location { node: None, location: None }"),
+        (
+            "location",
+            Some(json!({"location": "rack 1", "node": "n2"})),
+            r#"Location { node: Some("n2"), location: Some("rack 1") }"#,
+        ),
+        ("rebalance", None, "Rebalance"),
+        ("down", Some(json!({"node": "n3"})), "down n3"),
+    ] {
+        let (status, answer) = bed.post(&format!("/admin/cluster/{path}"), body).await;
+        assert_eq!((status, bed.cluster.state().asked.last().unwrap().as_str()), (200, asked), "{answer}");
+    }
+}
+
+#[actix_rt::test]
+async fn every_refusal_has_its_status_and_keeps_its_code() {
+    let bed = Bed::new().await;
+    let refusals = [
+        (400, "bad-location not-a-cluster-port seed-is-self"),
+        (404, "unknown-node"),
+        (
+            409,
+            "not-a-member nothing-staged no-plan plan-changed different-ring-size name-taken already-a-member \
+             node-holds-data only-member already-leaving node-is-up one-that-nobody-knows-yet",
+        ),
+        (503, "claimant-unreachable seed-unreachable stopping store-failed"),
+        (504, "deadline"),
+    ];
+    for (expected, codes) in refusals {
+        for code in codes.split(' ') {
+            bed.cluster.state().refusal = Some(AdministrationRefusal::new(code, "why, and the way out"));
+            for path in ["plan", "commit", "clear", "rebalance", "leave"] {
+                let answer =
+                    bed.client.request(Method::POST, &format!("/admin/cluster/{path}"), &[], None).await;
+                let (answer, problem) = answer.map(|answer| (answer.status, answer.body)).unwrap();
+                let problem: Value = serde_json::from_slice(&problem).unwrap();
+                assert_eq!((answer, problem["code"].as_str()), (expected, Some(code)), "{problem}");
+                assert_eq!(problem["detail"], "why, and the way out");
+                assert_eq!(problem["type"], format!("urn:ringwork:problem:{code}"));
+            }
+        }
+    }
+    assert_eq!(bed.get("/admin/ring/partitions?of=n9").await.1["code"], "unknown-node");
+}
+
+#[actix_rt::test]
+async fn a_page_of_somebody_elses_changes_nothing_and_ours_may() {
+    let bed = Bed::new().await;
+    let host = bed.client.url().to_owned();
+    let post = async |origin: &str| {
+        let headers = [("origin", origin)];
+        bed.client.request(Method::POST, "/admin/cluster/clear", &headers, None).await.unwrap().status
+    };
+    for origin in ["http://evil.example", "null", "", "http://127.0.0.1:1", "file://", "http://127.0.0.1"] {
+        assert_eq!(post(origin).await, 403, "{origin}");
+    }
+    assert!(bed.cluster.state().asked.is_empty());
+    assert_eq!(post(&host).await, 200);
+}
