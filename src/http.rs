@@ -62,7 +62,7 @@ pub struct AppState {
 impl AppState {
     /// Whether the node serves.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed) && !self.core.is_stopping()
+        self.ready.load(Ordering::Relaxed) && !self.core.is_stopping() && !self.core.is_outside()
     }
 }
 

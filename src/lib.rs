@@ -30,7 +30,6 @@
 //! # }
 //! ```
 
-mod alone;
 pub mod cli;
 pub mod http;
 pub mod server;

@@ -11,6 +11,7 @@ use ringwork::cli::ring::{self, RingArguments};
 use ringwork::cli::status::{self, StatusArguments, WaitArguments};
 use ringwork::server::{self, Served};
 use ringwork::settings::{LogFormat, LogSettings, Override, Settings, Sources, environment};
+use ringwork_runtime::node::Ending;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -193,10 +194,11 @@ async fn start(arguments: &StartArguments) -> Result<(), CliError> {
     tokio::select! {
         () = either(&mut interrupt, &mut terminate) => {}
         () = cut(lifeline.as_mut()) => {}
-        error = served.failure() => {
+        ending = served.ending() => match ending {
             // Crash-only: the engine takes no more writes, and the next start recovers what it acknowledged.
-            return Err(failed(format!("the store has failed, the node ends: {error}")));
-        }
+            Ending::Failed(why) => return Err(failed(format!("the node ends: {why}"))),
+            Ending::Departed(why) => tracing::info!("{why}"),
+        },
     }
     tracing::info!("stopping: new work is refused, what is under way is finished");
     tokio::select! {

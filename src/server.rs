@@ -2,17 +2,15 @@
 //! the order in which all that ends. It decides how many threads there are and when the node calls itself
 //! ready; it does not know the command line.
 
-use crate::alone::Alone;
 use crate::http::{AppState, Door, admit, routes};
-use crate::settings::{self, Engine, QuorumSetting, Settings};
+use crate::settings::{self, ClusterSettings, Engine, QuorumSetting, Settings};
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
 use ringwork_chat::{Chat, ChatConfig};
 use ringwork_core::quorum::{Count, QuorumDefaults};
 use ringwork_core::ring::{RingSize, RingSizeError};
-use ringwork_core::store::{Store, StoreError};
-use ringwork_runtime::administration::Administration;
-use ringwork_runtime::node::{Keep, Node, NodeLimits, NodeOptions, StartError};
+use ringwork_core::store::Store;
+use ringwork_runtime::node::{ClusterOptions, Ending, Keep, Node, NodeLimits, NodeOptions, StartError};
 use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::Placement;
 use ringwork_runtime::storage::{Durability, QueueLimits};
@@ -25,6 +23,9 @@ use tokio::sync::watch;
 
 /// How long the HTTP workers may take to appear: they only start threads.
 const WORKERS_APPEAR_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a starting node waits for the other members to be seen: longer than they need when they run.
+const LOOK_AROUND_WITHIN: Duration = Duration::from_secs(3);
 
 /// Time for answers that are with the workers to leave.
 const FLUSH_GRACE: Duration = Duration::from_millis(100);
@@ -87,13 +88,14 @@ async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeErro
     let listener = TcpListener::bind(wanted).map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
     let workers = settings.http.workers_on(std::thread::available_parallelism().map_or(1, usize::from));
-    let options = node_options(settings, keep, Placement::Adopted(workers))?;
+    let mut options = node_options(settings, keep, Placement::Adopted(workers))?;
+    options.cluster = Some(cluster_options(settings));
     let node = Node::builder(options).service::<Chat>(chat_config(settings)).start().await?;
     let chat = node.service::<Chat>().ok_or(StartError::ServiceName("chat"))?;
     let (closing, closes) = watch::channel(false);
     let state = web::Data::new(AppState {
         core: node.core().clone(),
-        administration: administration(&node, &settings.cluster.advertised(settings.cluster.address)),
+        administration: node.administration(),
         chat,
         census: Box::new(node.census()),
         door: Door::new(settings.http.requests_in_flight_max),
@@ -134,6 +136,16 @@ async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeErro
     if tokio::time::timeout(WORKERS_APPEAR_WITHIN, appear).await.is_err() {
         return Err(ServeError::Server(std::io::Error::other("its worker threads do not start")));
     }
+    // Who has just started takes all others for down and would stand in for them: it looks round before it serves.
+    let looked_around = node.has_looked_around();
+    let look = async {
+        while !looked_around() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(LOOK_AROUND_WITHIN, look).await.is_err() {
+        tracing::warn!("some members do not answer; the node serves without them");
+    }
     state.ready.store(true, Ordering::Relaxed);
     let shutdown_timeout = settings.http.shutdown_timeout.duration();
     Ok(Served { node, state, handle, closing, shutdown_timeout })
@@ -150,9 +162,14 @@ impl Served {
         &self.node
     }
 
-    /// Ends only when the store fails for good, with the reason: the process must end.
-    pub async fn failure(&self) -> StoreError {
-        self.node.core().storage.failure().await
+    /// Ends only when the node has to although nobody asked it to, with the reason: the store has failed for good, or
+    /// the node is no member of its cluster any more.
+    pub async fn ending(&self) -> Ending {
+        let core = self.node.core();
+        tokio::select! {
+            error = core.storage.failure() => Ending::Failed(format!("the store has failed: {error}")),
+            ending = core.ending() => ending,
+        }
     }
 
     /// Ends in peace: refuses new work, finishes what is inside, stops the vnodes, syncs the store.
@@ -177,17 +194,23 @@ impl Served {
     }
 }
 
-/// Who answers operators. A node has no cluster to speak for yet.
-fn administration(node: &Node, cluster_address: &str) -> Arc<dyn Administration> {
-    Arc::new(Alone::new(node.core().clone(), cluster_address.to_owned()))
-}
-
 fn chat_config(settings: &Settings) -> ChatConfig {
     let retention = &settings.chat.retention;
     ChatConfig {
         retention_age: retention.age.limit().map(|span| span.duration()),
         retention_count: (retention.count > 0).then_some(retention.count),
         ..ChatConfig::default()
+    }
+}
+
+fn cluster_options(settings: &Settings) -> ClusterOptions {
+    let ClusterSettings { address, seeds, .. } = &settings.cluster;
+    let advertise = &settings.cluster.advertise.to_string();
+    ClusterOptions {
+        listen: *address,
+        advertise: (!advertise.is_empty()).then(|| advertise.clone()),
+        seeds: seeds.iter().map(ToString::to_string).collect(),
+        location: (!settings.node.location.is_empty()).then(|| settings.node.location.clone()),
     }
 }
 
@@ -202,6 +225,7 @@ fn node_options(settings: &Settings, keep: Keep, placement: Placement) -> Result
         name: settings.node.name.clone(),
         keep,
         ring_size: RingSize::try_from(settings.cluster.ring_size)?,
+        cluster: None,
         durability: match settings.store.durability {
             settings::Durability::Sync => Durability::Sync,
             settings::Durability::Interval => Durability::Interval(settings.store.sync_interval.duration()),

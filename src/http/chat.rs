@@ -16,9 +16,10 @@ use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::limits::CLOCK_AHEAD_MS_MAX;
 use ringwork_core::quorum::{QuorumOptions, Refusal, Verdict};
 use ringwork_core::vnode::Merged;
-use ringwork_runtime::coordinator::{ReadFailure, Written};
+use ringwork_runtime::coordinator::{Answered, ReadFailure, Written};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a send mints anew when a delete mark lies above its id. Each mark that can be there is at most
@@ -39,6 +40,9 @@ struct Sent<'a> {
     user: &'a str,
     acks: usize,
     nodes: Vec<&'a str>,
+    /// Several copies were wanted, and one node has all there are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    alone: bool,
 }
 
 /// A message as clients see it.
@@ -57,6 +61,9 @@ struct ShownPage<'a> {
     messages: Vec<ShownMessage>,
     next: Option<String>,
     resume: Option<String>,
+    /// Fewer complete replicas than asked for could answer: something may be missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    degraded: bool,
 }
 
 impl ShownMessage {
@@ -135,7 +142,7 @@ async fn send_minted(
             return answer_send(state, user, id, written);
         }
         // A delete mark lies above the id: mint above the mark.
-        let page = read_page(state, newest(user, None, 1), bounds).await?;
+        let page = read_page(state, newest(user, None, 1), bounds).await?.page;
         above = page.mark.map_or(above, |mark| mark.hybrid_time());
     }
     let detail = "the user's log was deleted beyond the present time again and again; nothing was written";
@@ -154,7 +161,7 @@ async fn send_with_id(
     // found out before anything is written; only two such sends at the same moment still meet in the join.
     let (after, before) = (id.previous(), id.next());
     let own = PageQuery { user: user.to_owned(), after, before, limit: 1, backward: false, exact: true };
-    let stored = read_page(state, own, bounds).await?;
+    let stored = read_page(state, own, bounds).await?.page;
     if stored.items.iter().any(|item| item.id() == id && item.content() != Some(&content)) {
         state.core.telemetry.merge_conflicts.increment();
         return Err(reused_key(id));
@@ -207,12 +214,12 @@ fn answer_send<R>(
         (verdict, _) => return Err(failed_send(verdict, Some(id))),
     }
     let text = id.to_string();
-    // The name of every node is known here as long as there is one; members bring theirs.
-    let nodes = written.nodes.iter().map(|_| state.core.name.as_str()).collect();
+    let names: Vec<Arc<str>> = written.nodes.iter().map(|node| state.core.name_of(*node)).collect();
+    let nodes = names.iter().map(AsRef::as_ref).collect();
     // After the id just below, a page begins with this one; below the smallest there is none.
     let after = id.previous().map(|below| format!("after={below}&")).unwrap_or_default();
     let location = format!("/chat/users/{}/messages?{after}limit=1", encode_segment(user));
-    let sent = Sent { id: text, user, acks: written.acks, nodes };
+    let sent = Sent { id: text, user, acks: written.acks, nodes, alone: written.alone };
     let mut response = HttpResponse::Created();
     if let Ok(value) = HeaderValue::from_str(&location) {
         response.insert_header((LOCATION, value));
@@ -265,15 +272,21 @@ fn newest(user: &str, before: Option<MessageId>, limit: u16) -> PageQuery {
     PageQuery { user: user.to_owned(), after: None, before, limit, backward: true, exact: false }
 }
 
+/// A page, and whether fewer than r complete replicas stand behind it.
+pub(super) struct Page {
+    pub(super) page: PageReply,
+    pub(super) degraded: bool,
+}
+
 pub(super) async fn read_page(
     state: &AppState,
     query: PageQuery,
     (quorum, within): Bounds,
-) -> Result<PageReply, Problem> {
+) -> Result<Page, Problem> {
     let user = query.user.clone();
     let key = state.chat.key(user.as_bytes()).quorum(quorum).within(within);
     match key.read(ChatCommand::Page(query)).await? {
-        Ok(ChatReply::Page(page)) => Ok(page),
+        Ok(Answered { reply: ChatReply::Page(page), degraded }) => Ok(Page { page, degraded }),
         Ok(_) => Err(Problem::unknown("the replicas answered something else")),
         Err(failure) => Err(failed_read(&failure)),
     }
@@ -353,12 +366,12 @@ async fn page_forward(
     };
     let now_ms = state.core.clock.wall_ms();
     let query = PageQuery { before, ..position.query(user, limit) };
-    let page = read_page(state, query, bounds).await?;
+    let Page { page, degraded } = read_page(state, query, bounds).await?;
     let step = position.advance(page, limit, now_ms);
     let cursor = Cursor::Forward(step.position).to_string();
     let next = step.more.then(|| cursor.clone());
     let resume = before.is_none().then_some(cursor);
-    show(state, user, step.items, next, resume)
+    show(state, user, step.items, (next, resume), degraded)
 }
 
 async fn page_backward(
@@ -379,20 +392,20 @@ async fn page_backward(
             return Err(Problem::bad_request("bad-position", detail));
         }
     };
-    let page = read_page(state, query, bounds).await?;
+    let Page { page, degraded } = read_page(state, query, bounds).await?;
     let next = page.next_before().map(|before| Cursor::Backward { before }.to_string());
-    show(state, user, page.items, next, None)
+    show(state, user, page.items, (next, None), degraded)
 }
 
 fn show(
     state: &AppState,
     user: &str,
     items: Vec<ChatItem>,
-    next: Option<String>,
-    resume: Option<String>,
+    (next, resume): (Option<String>, Option<String>),
+    degraded: bool,
 ) -> Result<HttpResponse, Problem> {
     let messages = items.into_iter().filter_map(ShownMessage::of).collect();
-    let page = serde_json::to_vec(&ShownPage { user, messages, next, resume })
+    let page = serde_json::to_vec(&ShownPage { user, messages, next, resume, degraded })
         .map_err(|error| Problem::unknown(format!("the page cannot be shown: {error}")))?;
     let body = state.answers.hold(page).ok_or_else(|| Problem::refused(&Refusal::Overloaded))?;
     Ok(HttpResponse::Ok().content_type("application/json").body(body))
@@ -439,7 +452,7 @@ async fn locate(
 ) -> Result<MessageId, Problem> {
     let command = ChatCommand::Locate { user: user.to_owned(), id };
     match state.chat.key(user.as_bytes()).quorum(quorum).within(within).read(command).await? {
-        Ok(ChatReply::Located(located)) => Ok(located),
+        Ok(Answered { reply: ChatReply::Located(located), .. }) => Ok(located),
         Ok(_) => Ok(id),
         Err(failure) => Err(failed_read(&failure)),
     }

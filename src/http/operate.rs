@@ -17,7 +17,11 @@ pub(super) async fn ready(state: web::Data<AppState>) -> HttpResponse {
     if state.is_ready() {
         HttpResponse::Ok().json(json!({ "ready": true }))
     } else {
-        let why = if state.core.is_stopping() { "stopping" } else { "starting" };
+        let why = match (state.core.is_stopping(), state.core.is_outside()) {
+            (true, _) => "stopping",
+            (false, true) => "waiting to be taken into a cluster by one of its seeds",
+            (false, false) => "starting",
+        };
         HttpResponse::ServiceUnavailable().json(json!({ "ready": false, "why": why }))
     }
 }
@@ -65,14 +69,14 @@ pub(super) async fn status(state: web::Data<AppState>) -> HttpResponse {
         "stopping": core.is_stopping(),
         "uptime_ms": core.clock.moment().as_millis() as u64,
         "http_address": state.address.to_string(),
-        "cluster": view.ring.cluster().to_string(),
+        "cluster": view.state().cluster().to_string(),
         "claimant": cluster.claimant,
         "ring_ready": cluster.ring_ready,
         "waiting_for": cluster.waiting_for,
         "epoch": cluster.epoch,
         "members": cluster.members,
-        "ring_size": view.ring.size().count(),
-        "partitions_owned": view.ring.owned_by(core.id).count(),
+        "ring_size": view.size().count(),
+        "partitions_owned": view.state().held_by(core.id).count(),
         "durability": state.durability,
         "vnodes_running": vnodes,
         "services": census,

@@ -129,6 +129,7 @@ impl Problem {
             Refusal::Stopping => "stopping",
             Refusal::Unavailable(_) => "unavailable",
             Refusal::Expired => "expired",
+            Refusal::Incomplete => "incomplete",
             Refusal::Primaries { .. } => "too-few-primaries",
             Refusal::Nodes { .. } => "too-few-nodes",
             Refusal::Replicas { .. } => "too-few-replicas",

@@ -3,7 +3,7 @@
 //! store again. Every message is shown once, a late one too.
 
 use super::AppState;
-use super::chat::{ShownMessage, read_page, stream_start, user_of, watch_user};
+use super::chat::{Page, ShownMessage, read_page, stream_start, user_of, watch_user};
 use super::problem::Problem;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream::unfold;
@@ -18,6 +18,8 @@ use tokio::sync::watch;
 
 /// Silence after which a comment is sent, so that proxies and dead peers are noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often a stream on a node without a replica of the user asks the store.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 /// Ids that a stream remembers having shown.
 const SHOWN_IDS_MAX: usize = 4096;
 /// How far back a stream looks when it has to read again: as far as clocks may differ.
@@ -43,6 +45,8 @@ struct Stream {
     shown_in_order: VecDeque<MessageId>,
     failures: u32,
     greeted: bool,
+    /// For how long a stream that asks the store has said nothing.
+    silent: Duration,
 }
 
 pub(super) async fn stream(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
@@ -66,6 +70,7 @@ pub(super) async fn stream(state: web::Data<AppState>, request: HttpRequest) -> 
         shown_in_order: VecDeque::new(),
         failures: 0,
         greeted: false,
+        silent: Duration::ZERO,
     };
     let events = unfold(stream, |mut stream| async move {
         let event = stream.next_event().await?;
@@ -102,9 +107,22 @@ impl Stream {
                     Heard::Lagged => self.reading = Some(self.look_back()),
                 },
                 _ = self.closing.changed() => return None,
+                // Another node's vnodes tell nobody here: where this one has no replica, the store is asked.
+                () = tokio::time::sleep(FOLLOW_INTERVAL), if !self.is_replica() => {
+                    self.silent += FOLLOW_INTERVAL;
+                    self.reading = Some(self.look_back());
+                    if self.silent >= KEEP_ALIVE {
+                        self.silent = Duration::ZERO;
+                        return Some(": still here\n\n".to_owned());
+                    }
+                }
                 () = tokio::time::sleep(KEEP_ALIVE) => return Some(": still here\n\n".to_owned()),
             }
         }
+    }
+
+    fn is_replica(&self) -> bool {
+        self.state.chat.is_replica(self.user.as_bytes())
     }
 
     async fn read_on(&mut self, position: MessageId) -> Option<()> {
@@ -118,7 +136,7 @@ impl Stream {
         };
         let bounds = (QuorumOptions::default(), self.state.request_timeout);
         match read_page(&self.state, query, bounds).await {
-            Ok(page) => {
+            Ok(Page { page, .. }) => {
                 self.failures = 0;
                 self.reading = page.next_after();
                 self.ready.extend(page.items);

@@ -309,7 +309,7 @@ impl FailureDetector {
         }
         let mut outbox = Outbox::default();
         self.announce(vec![node], &mut outbox);
-        self.absorb(outbox, Touched::Nobody)
+        self.absorb(outbox, &[])
     }
 
     /// The connection to `node` broke, and there is no other: it is suspect at once, and down after the time of
