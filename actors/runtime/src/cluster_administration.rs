@@ -147,7 +147,7 @@ impl Administration for ClusterAdministration {
             .map(|(node, member)| ClaimNode { node, location: member.location.value().clone() })
             .collect();
         let holders: Vec<NodeId> = state.possession().iter().map(|possession| possession.holder).collect();
-        let location_n = TARGET_N.min(state.locations().len());
+        let location_n = TARGET_N.min(state.locations().len()).max(1);
         let violations = check(state.size(), &holders, &nodes, TARGET_N, location_n);
         RingStatus {
             ring_size: state.size().count(),

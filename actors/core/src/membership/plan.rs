@@ -84,7 +84,7 @@ impl ClusterState {
             owners: &owners,
             nodes: &nodes,
             target_n: TARGET_N,
-            location_n: TARGET_N.min(places.len()),
+            location_n: TARGET_N.min(places.len()).max(1),
             steps_max: CLAIM_STEPS_MAX,
         })
         .map_err(|error| ChangeRefusal::new("no-claim", error.to_string()))?;
