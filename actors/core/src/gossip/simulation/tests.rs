@@ -1,6 +1,8 @@
 //! The bars of gossip, over simulated clusters.
 
-use super::experiments::{Starved, convergence, crash, crash_noticed, heal, idle, join, starved};
+use super::experiments::{
+    Starved, convergence, crash, crash_noticed, crash_of_tenth, heal, idle, join, starved,
+};
 use super::*;
 
 fn lossy(nodes: usize, seed: u64) -> SimulationConfig {
@@ -45,6 +47,14 @@ fn a_crash_is_known_to_all_five_within_six_seconds() {
     assert!(silent <= 6000, "{silent} ms");
     let with_reset = p99(times(crash_noticed));
     assert!(with_reset <= 3000, "{with_reset} ms");
+}
+
+#[test]
+fn many_deaths_at_once_are_news_that_reaches_all() {
+    for seed in 0..20 {
+        let known_ms = crash_of_tenth(lossy(100, seed)).unwrap();
+        assert!(known_ms <= 15_000, "seed {seed}: {known_ms} ms");
+    }
 }
 
 #[test]
