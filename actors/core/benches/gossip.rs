@@ -63,7 +63,7 @@ fn main() -> Result<()> {
         &|c| heal(c).map(|h| h.milliseconds),
         1000,
     )?;
-    all("… detector's bytes per node for it", &|config| heal(config).map(|h| h.bytes_per_node), 100)?;
+    all("… detector's bytes per node for it", &|config| heal(config).map(|h| h.bytes_per_node), 1000)?;
 
     writeln!(out, "\n| idle, nothing lost, per node and second | detector, B | state, B | messages |")?;
     writeln!(out, "|---|---|---|---|")?;
