@@ -8,7 +8,7 @@
 
 use ringwork_core::gossip::simulation::SimulationConfig;
 use ringwork_core::gossip::simulation::experiments::{
-    convergence, crash, crash_noticed, crash_of_tenth, heal, idle, join, starved,
+    Convergence, Heal, convergence, crash, crash_noticed, crash_of_tenth, heal, idle, join, starved,
 };
 use std::io::{Result, Write};
 
@@ -18,7 +18,9 @@ fn lossy(nodes: usize, seed: u64) -> SimulationConfig {
 
 /// Median and 99th percentile of what was found, "–" when something was not found.
 fn spread(values: impl Iterator<Item = Option<u64>>) -> String {
-    let Some(mut values) = values.collect::<Option<Vec<u64>>>() else { return "–".to_owned() };
+    let Some(mut values) = values.collect::<Option<Vec<u64>>>() else {
+        return "–".to_owned();
+    };
     values.sort_unstable();
     let at = |percent: usize| values[(values.len() * percent).div_ceil(100).max(1) - 1];
     format!("{} / {}", at(50), at(99))
@@ -37,33 +39,33 @@ fn main() -> Result<()> {
     let sizes = SIZES.map(|(nodes, seeds)| format!("{nodes} nodes ({seeds} seeds)"));
     row(&mut out, "1 % of the messages lost; median / p99", &sizes)?;
     writeln!(out, "|---|---|---|---|---|")?;
-    let mut all = |name: &str, measure: &dyn Fn(SimulationConfig) -> Option<u64>, sizes: usize| {
-        let cells = SIZES.map(|(nodes, seeds)| {
-            if nodes > sizes {
-                return "not run".to_owned();
-            }
-            spread((0..seeds).map(|seed| measure(lossy(nodes, seed))))
-        });
-        row(&mut out, name, &cells)
+    let of = |measure: &dyn Fn(SimulationConfig) -> Option<u64>| {
+        SIZES.map(|(nodes, seeds)| spread((0..seeds).map(|seed| measure(lossy(nodes, seed)))))
     };
-    let found = |config| convergence(config);
-    all("a change known to all, ms", &|config| found(config).map(|c| c.milliseconds), 1000)?;
-    all("… in rounds of 200 ms", &|config| found(config).map(|c| c.rounds), 1000)?;
-    all(
-        "… bytes per node for it (the section has 1024)",
-        &|config| found(config).map(|c| c.bytes_per_node),
-        1000,
-    )?;
-    all("a crash without a word known to all, ms", &crash, 1000)?;
-    all("a crash that resets connections known to all, ms", &crash_noticed, 1000)?;
-    all("a tenth of the nodes crash, known to all, ms", &crash_of_tenth, 1000)?;
-    all("all start at once, all see all up, ms", &join, 100)?;
-    all(
+    let converged = SIZES
+        .map(|(nodes, seeds)| -> Vec<_> { (0..seeds).map(|seed| convergence(lossy(nodes, seed))).collect() });
+    let column = |column: fn(Convergence) -> u64| {
+        converged.each_ref().map(|found| spread(found.iter().map(|found| found.map(column))))
+    };
+    row(&mut out, "a change known to all, ms", &column(|c| c.milliseconds))?;
+    row(&mut out, "… in rounds of 200 ms", &column(|c| c.rounds))?;
+    row(&mut out, "… bytes per node for it (the section has 1024)", &column(|c| c.bytes_per_node))?;
+    row(&mut out, "a crash without a word known to all, ms", &of(&crash))?;
+    row(&mut out, "a crash that resets connections known to all, ms", &of(&crash_noticed))?;
+    row(&mut out, "a tenth of the nodes crash, known to all, ms", &of(&crash_of_tenth))?;
+    row(&mut out, "all start at once, all see all up, ms", &of(&join))?;
+    // A thousand nodes take minutes here: every one of them learns of a thousand new lives.
+    let healed =
+        SIZES.map(|(nodes, seeds)| -> Vec<_> { (0..seeds).map(|seed| heal(lossy(nodes, seed))).collect() });
+    let column = |column: fn(Heal) -> u64| {
+        healed.each_ref().map(|found| spread(found.iter().map(|found| found.map(column))))
+    };
+    row(
+        &mut out,
         "60 s split in halves, from its end until all see all up, ms",
-        &|c| heal(c).map(|h| h.milliseconds),
-        100,
+        &column(|h| h.milliseconds),
     )?;
-    all("… detector's bytes per node for it", &|config| heal(config).map(|h| h.bytes_per_node), 100)?;
+    row(&mut out, "… detector's bytes per node for it", &column(|h| h.bytes_per_node))?;
 
     writeln!(out, "\n| idle, nothing lost, per node and second | detector, B | state, B | messages |")?;
     writeln!(out, "|---|---|---|---|")?;

@@ -4,6 +4,9 @@
 //! does not run while the node stands still. It does not know addresses or connections: datagrams go to a
 //! node's id, and may be lost.
 //!
+//! The caller names the members whenever they change, hands in every datagram, says when a connection broke,
+//! ticks when the detector asks for it, and carries out the effects of each call in their order.
+//!
 //! **The clock is fair.** A process that was stopped for five seconds finds, when it goes on, all its timers
 //! overdue and the answers to its probes unread. Were it to fire the timers first, it would declare its
 //! healthy peers down. So each [`FailureDetector::tick`] moves the detector's time on by `clock_step_ms_max`

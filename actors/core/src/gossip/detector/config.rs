@@ -23,7 +23,8 @@ pub struct DetectorConfig {
     /// To how many of them a round announces.
     pub announces_max: usize,
     /// How far one tick moves the detector's time. Twice the interval of ticking: less would let it lag on a
-    /// busy machine, more would let timers overtake waiting datagrams after a stall.
+    /// busy machine. Below `probe_interval_ms` less `probe_timeout_ms`: a stall may begin just after a probe
+    /// through others, and the first tick after it must not end that probe before the answer is read.
     pub clock_step_ms_max: u64,
 }
 

@@ -43,7 +43,10 @@ impl Cluster {
 
     fn carry_out(&mut self, number: usize, effects: Vec<DetectorEffect>) {
         let mut waiting = VecDeque::from([(number, effects)]);
+        let mut answers = 0;
         while let Some((from, effects)) = waiting.pop_front() {
+            answers += 1;
+            assert!(answers < 10_000, "they answer each other without end");
             for effect in effects {
                 self.effects.push((from, effect.clone()));
                 let DetectorEffect::Send { to, datagram } = effect else { continue };
@@ -193,20 +196,24 @@ fn who_was_taken_for_down_is_told_before_anybody_sees_it_up() {
     }
 }
 
+/// Node 1 says to node `to` that it is down in its `generation`, and that it knows of `known`.
+fn word_of_death(to: u8, generation: u64, known: u64) -> Vec<u8> {
+    let header = foca::Header {
+        src: Identity { node: node(1), generation: 1 },
+        src_incarnation: 0,
+        dst: Identity { node: node(to), generation },
+        message: Message::TurnUndead,
+    };
+    let told = Datagram { header, remark: known, members: Vec::new() };
+    datagram::from_foca(&told.for_foca(), 0, known, 0)
+}
+
 #[test]
 fn the_news_of_a_new_life_stands_before_what_is_sent_in_it() {
     let mut cluster = Cluster::new(3);
-    let me = *cluster.detectors[0].foca.identity();
-    for known in [me.generation, me.generation + 100] {
+    for known in [1, 100] {
         let now = cluster.detectors[0].generation();
-        let header = foca::Header {
-            src: Identity { node: node(1), generation: 1 },
-            src_incarnation: 0,
-            dst: Identity { node: me.node, generation: now },
-            message: Message::TurnUndead,
-        };
-        let told = Datagram { header, remark: known, members: Vec::new() };
-        let bytes = datagram::from_foca(&told.for_foca(), 0, known, 0);
+        let bytes = word_of_death(0, now, known);
         let effects = cluster.detectors[0].datagram(node(1), &bytes).unwrap();
         let generation = now.max(known) + 1;
         assert_eq!(effects[0], DetectorEffect::Renewed { generation });
@@ -214,6 +221,10 @@ fn the_news_of_a_new_life_stands_before_what_is_sent_in_it() {
         let renewals = effects.iter().filter(|effect| matches!(effect, DetectorEffect::Renewed { .. }));
         assert_eq!(renewals.count(), 1);
     }
+    // It goes on probing, though it hears nothing any more.
+    cluster.cut_off = vec![0];
+    cluster.run(8000);
+    assert_eq!((cluster.views(1)[0], cluster.views(2)[0]), (Down, Down));
 }
 
 #[test]
@@ -229,6 +240,17 @@ fn a_restart_is_a_greater_generation_even_when_nobody_missed_the_node() {
         assert!(cluster.effects.contains(&(observer, seen.clone())), "observer {observer}");
         assert_eq!(cluster.views(2)[observer], Up);
     }
+}
+
+#[test]
+fn who_speaks_to_a_former_life_is_told_of_the_present_one() {
+    let mut cluster = Cluster::new(2);
+    let generation = first_generation(Boot(9));
+    cluster.detectors[1] = detector(1, generation);
+    let _lost = cluster.detectors[1].set_members(&ids(2));
+    cluster.run(800); // its own next announcement is due after a second
+    assert_eq!(cluster.detectors[0].members().next(), Some((node(1), generation, Up)));
+    assert!(!cluster.changes(0, 1).contains(&Suspect), "it was found silent");
 }
 
 #[test]
@@ -277,7 +299,13 @@ fn who_leaves_is_down_at_once_and_falls_silent() {
     cluster.effects.clear();
     cluster.run(3000);
     assert!(cluster.effects.iter().all(|(number, _)| *number != 2));
-    assert_eq!(cluster.views(2)[..2], [Down, Down], "it did not renew itself");
+    let mut told = Datagram::read(node(1), node(2), &word_of_death(2, 1, 1)).unwrap();
+    told.header.message = Message::Gossip;
+    told.members = vec![Member::down(Identity { node: node(2), generation: 1 })];
+    let bytes = datagram::from_foca(&told.for_foca(), 0, 0, 0);
+    assert_eq!(cluster.detectors[2].datagram(node(1), &bytes), Ok(Vec::new()));
+    assert_eq!(cluster.detectors[2].generation(), 1, "it does not come back for that");
+    assert_eq!(cluster.views(2)[..2], [Down, Down]);
 }
 
 #[test]
@@ -330,7 +358,7 @@ proptest! {
         steps in prop::collection::vec((datagrams(), 1u8..4, any::<bool>(), 0u64..400), 1..60)
     ) {
         let mut one = detector(2, first_generation(Boot(1)));
-        one.set_members(&ids(4));
+        one.set_members(&ids(3)); // and 3 is a stranger
         let mut now_ms = 0;
         for (mut sent, from, to_this_life, pause_ms) in steps {
             if to_this_life {

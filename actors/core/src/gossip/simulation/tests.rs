@@ -1,6 +1,8 @@
 //! The bars of gossip, over simulated clusters.
 
-use super::experiments::{Starved, convergence, crash, crash_noticed, heal, idle, join, starved};
+use super::experiments::{
+    Starved, convergence, crash, crash_noticed, crash_of_tenth, heal, idle, join, starved,
+};
 use super::*;
 
 fn lossy(nodes: usize, seed: u64) -> SimulationConfig {
@@ -15,12 +17,10 @@ fn p99(mut values: Vec<u64>) -> u64 {
 
 #[test]
 fn a_change_reaches_a_thousand_nodes_within_three_log_n_rounds() {
-    for config in [SimulationConfig::of(1000, 1), lossy(1000, 2)] {
-        let found = convergence(config).unwrap();
-        assert!(found.rounds as f64 <= 3.0 * 1000f64.log2(), "{found:?}");
-        // Once the section itself, and the versions that found out who lacks it.
-        assert!(found.bytes_per_node <= 2 * SECTION_BYTES, "{found:?}");
-    }
+    let found = convergence(lossy(1000, 1)).unwrap();
+    assert!(found.rounds as f64 <= 3.0 * 1000f64.log2(), "{found:?}");
+    // Once the section itself, and the versions that found out who lacks it.
+    assert!(found.bytes_per_node <= 2 * SECTION_BYTES, "{found:?}");
     for seed in 0..20 {
         let found = convergence(lossy(100, seed)).unwrap();
         assert!(found.rounds as f64 <= 3.0 * 100f64.log2(), "seed {seed}: {found:?}");
@@ -45,6 +45,14 @@ fn a_crash_is_known_to_all_five_within_six_seconds() {
     assert!(silent <= 6000, "{silent} ms");
     let with_reset = p99(times(crash_noticed));
     assert!(with_reset <= 3000, "{with_reset} ms");
+}
+
+#[test]
+fn many_deaths_at_once_are_news_that_reaches_all() {
+    for seed in 0..20 {
+        let known_ms = crash_of_tenth(lossy(100, seed)).unwrap();
+        assert!(known_ms <= 15_000, "seed {seed}: {known_ms} ms");
+    }
 }
 
 #[test]
