@@ -1,6 +1,6 @@
 //! What a request and its reply cost between two nodes: two processes on loopback, one thread each, so many requests
 //! under way at a time. It decides nothing; it prints CPU time per pair, asker and answerer apart, and how many
-//! frames shared a write.
+//! frames shared a write. With nothing outstanding it prints what two idle connections cost.
 //!
 //! `cargo bench -p ringwork-runtime --bench link -- [--seconds 3] [--outstanding 64] [--bytes 170] [--calls]`
 
@@ -187,12 +187,16 @@ fn main() {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let after = read();
         load.stop.set(true);
-        let done = (after.0 - before.0) as f64;
+        let (done, elapsed_s) = ((after.0 - before.0) as f64, (after.1 - before.1).as_secs_f64());
         let (asker, answerer) = ((after.2 - before.2) as f64, (after.3 - before.3) as f64);
+        if outstanding == 0 {
+            let (asker_us, answerer_us) = (asker / elapsed_s / 1000.0, answerer / elapsed_s / 1000.0);
+            return println!("idle: CPU per second {asker_us:.0} us and {answerer_us:.0} us, for two connections");
+        }
         println!(
             "{outstanding} outstanding, {bytes} bytes: {:.0} pairs/s; CPU per pair: asker {:.2} us, answerer {:.2} us; \
              {:.1} frames in a write",
-            done / (after.1 - before.1).as_secs_f64(),
+            done / elapsed_s,
             asker / done / 1000.0,
             answerer / done / 1000.0,
             (after.4.0 - before.4.0) as f64 / (after.4.1 - before.4.1).max(1) as f64,

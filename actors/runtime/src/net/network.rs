@@ -335,7 +335,7 @@ impl Network {
     /// Asks, from any thread, without waiting. `encode` is as for [`Self::send`]. If this
     /// returns `Ok`, `on_reply` is called once: with the reply, or with what became of the request; if it returns an
     /// error, never, and nothing was sent. It is called on the connection's thread and must be short.
-    #[allow(clippy::too_many_arguments)] // each is one word of a sentence; a struct would only be built to be taken apart
+    #[allow(clippy::too_many_arguments)] // a struct would only be built to be taken apart
     pub fn request(
         &self,
         to: NodeId,
@@ -369,8 +369,8 @@ impl Network {
     }
 
     /// Dials an address as a guest, asks once, waits, and hangs up: for whoever knows no more than an address, such as
-    /// a node that wants to join. Runs on the calling thread, which must be a tokio one. The answer may take `within`, and
-    /// dialling before it no longer than that either.
+    /// a node that wants to join. Runs on the calling thread, which must be a tokio one. The answer may take `within`,
+    /// and dialling before it no longer than that either.
     pub async fn call_address(
         &self,
         address: &str,

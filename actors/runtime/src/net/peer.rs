@@ -1,8 +1,8 @@
 //! One other member: the two connections to it, and how they come back. It decides when to dial again and which of
 //! two connections stays (the newer). The node with the lower id dials; the other *knocks*: it dials the control
-//! connection, knowing that it will be refused, so that a node which comes back is dialled at once and not at the end
-//! of a pause, and so that both sides can say what keeps them apart. It is the only one that tells the handler of connections that came and went,
-//! so those calls are in order. It does not know what travels.
+//! connection, knowing that it will be refused, so that a node which comes back is dialled at once and not at the
+//! end of a pause, and so that both sides can say what keeps them apart. It is the only one that tells the handler of
+//! connections that came and went, so those calls are in order. It does not know what travels.
 
 use super::carrier::Carrier;
 use super::error::DialError;
