@@ -215,6 +215,9 @@ fn verdict(inner: &Inner, hello: &Hello, guests: &Arc<Permits>) -> Verdict {
             };
         }
     };
+    if inner.is_closing() {
+        return Verdict::Refused(busy(inner, "it is stopping"));
+    }
     // A member that the node has not listed as a peer yet comes a moment too early.
     match inner.peer(hello.node) {
         Some(peer) if inner.spawner.complete() => Verdict::Member(agreed, peer, channel),

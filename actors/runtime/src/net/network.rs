@@ -140,6 +140,11 @@ impl Inner {
         self.serials.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Whether the goodbyes have begun.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
     /// The actor of a peer.
     pub(super) fn peer(&self, node: NodeId) -> Option<Postbox<Peer>> {
         let peers = self.peers.load();
@@ -175,7 +180,7 @@ impl Inner {
 
     /// On the control thread: starts and stops peers so that they are these.
     fn apply(self: &Arc<Self>, mut specs: Vec<PeerSpec>) {
-        if self.closing.load(Ordering::Acquire) {
+        if self.is_closing() {
             return;
         }
         specs.sort_by_key(|spec| spec.node);

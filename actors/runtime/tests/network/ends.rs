@@ -65,8 +65,11 @@ fn a_node_that_comes_back_on_its_port_is_connected_again() {
             meet(&[&a, &b]).await;
             let address = b.network.local_address();
             b.stop().await;
-            eventually("the end is noticed", async || !a.connected_to(leaving)).await;
-            assert!(a.network.last_failure(id(leaving), Channel::Control).is_some());
+            eventually("the end is noticed", async || {
+                Channel::ALL.iter().all(|channel| a.network.last_failure(id(leaving), *channel).is_some())
+            })
+            .await;
+            assert!(!a.connected_to(leaving));
             let b = start_at(leaving, placement, quick(), address);
             meet(&[&a, &b]).await;
             assert_eq!(a.echo(leaving, Channel::Request, b"again").await.unwrap(), b"again");
@@ -80,7 +83,7 @@ fn a_node_that_comes_back_on_its_port_is_connected_again() {
                     _ => None,
                 })
                 .collect();
-            assert_eq!(control, [true, false, true], "each is told in order");
+            assert_eq!(control, [true, false, true], "each is told in order: {:?}", a.events());
             a.stop().await;
             b.stop().await;
         }
