@@ -39,6 +39,9 @@ const KEPT_BYTES_MAX: usize = 1024 * 1024;
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// How long the other side may take to hang up after our goodbye.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
+/// How much longer silence is listened to once it was noticed. A process that was stopped, or a thread that was kept
+/// busy, finds its alarms overdue before it has looked at what arrived meanwhile.
+const SILENCE_GRACE: Duration = Duration::from_millis(100);
 /// Reads and writes before the other tasks of the thread have their turn.
 const ROUNDS_PER_TURN: usize = 4;
 
@@ -64,6 +67,8 @@ pub(super) struct Carrier {
     wrote: bool,
     last_heard: Moment,
     last_wrote: Moment,
+    /// Until when a silence that was noticed may still be broken.
+    doubted: Option<Moment>,
     next_sweep: Moment,
     /// The time for which `alarm` is set.
     armed: Moment,
@@ -106,6 +111,7 @@ impl Carrier {
             wrote: true,
             last_heard: now,
             last_wrote: now,
+            doubted: None,
             next_sweep: now,
             armed: Moment::MAX,
             alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -200,11 +206,12 @@ impl Carrier {
 
     /// Serves every complete frame that was read.
     fn serve_all(&mut self) -> Result<(), LinkEnd> {
-        let mut frames = 0;
+        let (mut frames, mut large) = (0, false);
         let result = loop {
             match self.decoder.decode(&mut self.read) {
                 Ok(Some(frame)) => {
                     frames += 1;
+                    large |= frame.body.len() > KEPT_BYTES_MAX;
                     if let Err(end) = self.serve(frame) {
                         break Err(end);
                     }
@@ -216,6 +223,10 @@ impl Carrier {
                 }
             }
         };
+        if large {
+            // Otherwise the buffer would be as large as that frame for as long as the connection lives.
+            self.read = BytesMut::from(&self.read[..]);
+        }
         self.carriage.telemetry.frames_received.add(frames);
         result
     }
@@ -272,6 +283,7 @@ impl Carrier {
         let now = self.carriage.clock.moment();
         if std::mem::take(&mut self.heard) {
             self.last_heard = now;
+            self.doubted = None;
         }
         if std::mem::take(&mut self.wrote) {
             self.last_wrote = now;
@@ -281,15 +293,18 @@ impl Carrier {
         {
             return Err(LinkEnd::because("closed by this node"));
         }
-        if now >= self.last_heard + limits.silence_max {
-            let silence_ms = limits.silence_max.as_millis();
-            return Err(LinkEnd::because(format!("nothing was heard from it for {silence_ms} ms")));
+        let mut wake_at = self.last_heard + limits.silence_max;
+        if now >= wake_at {
+            wake_at = *self.doubted.get_or_insert(now + SILENCE_GRACE);
+            if now >= wake_at {
+                let silence_ms = limits.silence_max.as_millis();
+                return Err(LinkEnd::because(format!("nothing was heard from it for {silence_ms} ms")));
+            }
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             self.link.sweep(now);
         }
-        let mut wake_at = self.last_heard + limits.silence_max;
         if !blocked && self.finished.is_none() {
             if now >= self.last_wrote + limits.ping_after {
                 self.link.send_own(&FrameHeader::bare(FrameKind::Ping), &[]);

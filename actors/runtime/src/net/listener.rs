@@ -11,8 +11,8 @@ use super::socket::{Acceptor, Socket, secure_inbound};
 use crate::post::{Permit, Permits, Postbox, Posted};
 use actix::{Actor, ActorContext, Context, Handler};
 use ringwork_core::wire::handshake::{
-    Agreed, FEATURES, HandshakeRefusal, Hello, Local, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, Refused, Welcome,
-    judge,
+    Agreed, FEATURES, HandshakeRefusal, Hello, Local, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, RefusalReason,
+    Refused, Welcome, judge,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -146,8 +146,13 @@ async fn take_in(
     };
     match verdict(inner, &hello, guests) {
         Verdict::Refused(refused) => {
+            // A member that is dialled from here has knocked: it is back.
+            let peer = inner.peer(hello.node).filter(|_| refused.reason == RefusalReason::Direction);
+            match peer {
+                Some(peer) => peer.post_control(PeerMessage::Nudge),
+                None => inner.note_refused(from, Some(&hello.name), &refused.text),
+            }
             let _ = timeout(within, greet::refuse(socket, &refused)).await;
-            inner.note_refused(from, Some(&hello.name), &refused.text);
         }
         Verdict::Member(agreed, peer, channel) => {
             if welcome(inner, &mut socket, agreed).await {
@@ -210,6 +215,9 @@ fn verdict(inner: &Inner, hello: &Hello, guests: &Arc<Permits>) -> Verdict {
             };
         }
     };
+    if inner.is_closing() {
+        return Verdict::Refused(busy(inner, "it is stopping"));
+    }
     // A member that the node has not listed as a peer yet comes a moment too early.
     match inner.peer(hello.node) {
         Some(peer) if inner.spawner.complete() => Verdict::Member(agreed, peer, channel),

@@ -2,7 +2,7 @@
 //! and finds the connection to one without a lock; the rest is done by [`super::peer`] and [`super::link`].
 
 use super::carrier::Carriage;
-use super::error::{CallError, DialError, LinkError, NetworkError, SendError};
+use super::error::{CallError, LinkError, NetworkError, SendError};
 use super::handler::{Channel, Incoming, NetworkHandler};
 use super::link::Link;
 use super::listener::{Listener, StopListening};
@@ -22,7 +22,7 @@ use ringwork_core::wire::frame::{FrameHeader, FrameKind};
 use ringwork_core::wire::handshake::{FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, Welcome};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -125,6 +125,7 @@ pub(super) struct Inner {
     listener: OnceLock<Postbox<Listener>>,
     guests: Mutex<BTreeMap<u64, Arc<Link>>>,
     serials: AtomicU64,
+    shards: AtomicUsize,
     closing: AtomicBool,
     refusal_logged: Mutex<Option<Moment>>,
 }
@@ -137,6 +138,11 @@ impl Inner {
     /// A number that no other connection of this process has.
     pub(super) fn next_serial(&self) -> u64 {
         self.serials.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the goodbyes have begun.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// The actor of a peer.
@@ -174,7 +180,7 @@ impl Inner {
 
     /// On the control thread: starts and stops peers so that they are these.
     fn apply(self: &Arc<Self>, mut specs: Vec<PeerSpec>) {
-        if self.closing.load(Ordering::Acquire) {
+        if self.is_closing() {
             return;
         }
         specs.sort_by_key(|spec| spec.node);
@@ -190,7 +196,7 @@ impl Inner {
                     Entry { node, slot: entry.slot.clone(), peer: entry.peer.clone() }
                 }
                 None => {
-                    let (slot, shard) = (PeerSlot::new(), self.next_serial() as usize);
+                    let (slot, shard) = (PeerSlot::new(), self.shards.fetch_add(1, Ordering::Relaxed));
                     let peer = Peer::start(self.clone(), spec, slot.clone(), shard);
                     Entry { node, slot, peer }
                 }
@@ -254,6 +260,7 @@ impl Network {
             listener: OnceLock::new(),
             guests: Mutex::default(),
             serials: AtomicU64::new(0),
+            shards: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             refusal_logged: Mutex::new(None),
         });
@@ -315,8 +322,9 @@ impl Network {
         }
     }
 
-    /// Sends a one-way message, from any thread, without waiting. `encode` appends the body and must not use the
-    /// network. On an error nothing was sent.
+    /// Sends a one-way message, from any thread, without waiting. `encode` appends the body; it runs under the
+    /// connection's lock, so it must neither use the network nor own a [`Responder`](super::Responder). On an error
+    /// nothing was sent.
     pub fn send(
         &self,
         to: NodeId,
@@ -329,10 +337,10 @@ impl Network {
         self.with_link(to, channel, |link| link.send(&header, encode))
     }
 
-    /// Asks, from any thread, without waiting. `encode` appends the body and must not use the network. If this
+    /// Asks, from any thread, without waiting. `encode` is as for [`Self::send`]. If this
     /// returns `Ok`, `on_reply` is called once: with the reply, or with what became of the request; if it returns an
     /// error, never, and nothing was sent. It is called on the connection's thread and must be short.
-    #[allow(clippy::too_many_arguments)] // each is one word of a sentence; a struct would only be built to be taken apart
+    #[allow(clippy::too_many_arguments)] // a struct would only be built to be taken apart
     pub fn request(
         &self,
         to: NodeId,
@@ -366,7 +374,8 @@ impl Network {
     }
 
     /// Dials an address as a guest, asks once, waits, and hangs up: for whoever knows no more than an address, such as
-    /// a node that wants to join. Runs on the calling thread, which must be a tokio one. The whole may take `within`.
+    /// a node that wants to join. Runs on the calling thread, which must be a tokio one. The answer may take `within`,
+    /// and dialling before it no longer than that either.
     pub async fn call_address(
         &self,
         address: &str,
@@ -377,17 +386,10 @@ impl Network {
     ) -> Result<(Welcome, Incoming), CallError> {
         let hello = self.0.hello_as_guest();
         let handshake_within = self.0.carriage.limits.handshake_within.min(within);
-        let call = async {
-            let (socket, buffer, welcome) = greet::dial(address, &hello, handshake_within).await?;
-            let incoming = guest::ask(socket, buffer, family, version, within, &body).await?;
-            Ok((welcome, incoming))
-        };
-        let late = || DialError::Deadline {
-            address: address.to_owned(),
-            what: "answer",
-            within_ms: within.as_millis() as u64,
-        };
-        timeout(within, call).await.unwrap_or_else(|_| Err(late().into()))
+        let (socket, buffer, welcome) = greet::dial(address, &hello, handshake_within).await?;
+        let answer = guest::ask(socket, buffer, family, version, within, &body);
+        let incoming = timeout(within, answer).await.map_err(|_| LinkError::Deadline)??;
+        Ok((welcome, incoming))
     }
 
     /// Says goodbye to all and stops: no connection is accepted or dialled any more. What was queued before is

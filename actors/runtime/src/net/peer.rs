@@ -1,6 +1,8 @@
 //! One other member: the two connections to it, and how they come back. It decides when to dial again and which of
-//! two connections stays (the newer). It is the only one that tells the handler of connections that came and went,
-//! so those calls are in order. It does not know what travels.
+//! two connections stays (the newer). The node with the lower id dials; the other *knocks*: it dials the control
+//! connection, knowing that it will be refused, so that a node which comes back is dialled at once and not at the
+//! end of a pause, and so that both sides can say what keeps them apart. It is the only one that tells the handler of
+//! connections that came and went, so those calls are in order. It does not know what travels.
 
 use super::carrier::Carrier;
 use super::error::DialError;
@@ -158,15 +160,20 @@ impl Peer {
         self.inner.options.node < self.spec.node
     }
 
+    /// Whether there is nothing to do on this side to get a connection.
+    fn idle(&self, channel: Channel) -> bool {
+        self.stopping.is_some() || (!self.dials() && channel == Channel::Request)
+    }
+
     fn line(&mut self, channel: Channel) -> &mut Line {
         &mut self.lines[channel as usize]
     }
 
-    /// Dials unless there is a connection or an attempt, or it is the other's part to dial.
+    /// Dials or knocks unless there is a connection or an attempt.
     fn dial(&mut self, channel: Channel, ctx: &mut Context<Self>) {
-        let (dials, stopping) = (self.dials(), self.stopping.is_some());
+        let idle = self.idle(channel);
         let line = self.line(channel);
-        if !dials || stopping || line.up.is_some() || line.dialling.is_some() {
+        if idle || line.up.is_some() || line.dialling.is_some() {
             return;
         }
         if let Some(waiting) = line.waiting.take() {
@@ -201,7 +208,7 @@ impl Peer {
     }
 
     fn dial_later(&mut self, channel: Channel, ctx: &mut Context<Self>) {
-        if !self.dials() || self.stopping.is_some() {
+        if self.idle(channel) || self.line(channel).up.is_some() {
             return;
         }
         let limits = self.inner.carriage.limits;
@@ -227,19 +234,24 @@ impl Peer {
         self.line(channel).dialling = None;
         match result {
             Ok((socket, buffer, welcome)) => {
-                self.stands(channel, Joined { socket, buffer, name: welcome.name, place: None });
+                self.stands(channel, Joined { socket, buffer, name: welcome.name, place: None }, ctx);
             }
             Err(error) => {
                 let (peer, channel_name) = (&self.spec.name, channel.name());
                 let text = error.to_string();
-                if matches!(&error, DialError::Refused { refused, .. } if refused.reason == RefusalReason::Removed) {
+                let refused = match &error {
+                    DialError::Refused { refused, .. } => Some(refused.reason),
+                    _ => None,
+                };
+                if refused == Some(RefusalReason::Removed) {
                     self.inner.carriage.handler.told_removed(self.spec.node);
+                }
+                if refused == Some(RefusalReason::Direction) {
+                    return self.dial_later(channel, ctx);
                 }
                 // What keeps being wrong is said once.
                 if self.slot.note(channel, Some(text.clone())) {
-                    let later = matches!(&error, DialError::Refused { refused, .. }
-                        if refused.reason == RefusalReason::Busy);
-                    if later {
+                    if refused == Some(RefusalReason::Busy) {
                         tracing::debug!(peer, channel = channel_name, error = text, "not connected yet");
                     } else {
                         tracing::warn!(
@@ -256,10 +268,13 @@ impl Peer {
     }
 
     /// A connection stands: it replaces the one there may be.
-    fn stands(&mut self, channel: Channel, joined: Joined) {
+    fn stands(&mut self, channel: Channel, joined: Joined, ctx: &mut Context<Self>) {
         let Some(me) = self.me.clone() else { return };
         if self.stopping.is_some() {
             return;
+        }
+        if let Some(waiting) = self.line(channel).waiting.take() {
+            ctx.cancel_future(waiting);
         }
         let carriage = self.inner.carriage.clone();
         if let Some((serial, _)) = self.line(channel).up.take() {
@@ -404,7 +419,7 @@ impl Handler<Posted<PeerMessage>> for Peer {
     fn handle(&mut self, posted: Posted<PeerMessage>, ctx: &mut Self::Context) {
         match posted.message {
             PeerMessage::Dialled(channel, result) => self.dialled(channel, result, ctx),
-            PeerMessage::Accepted(channel, joined) => self.stands(channel, joined),
+            PeerMessage::Accepted(channel, joined) => self.stands(channel, joined, ctx),
             PeerMessage::Ended(channel, serial, end) => self.ended(channel, serial, end, ctx),
             PeerMessage::Nudge => {
                 for channel in Channel::ALL {

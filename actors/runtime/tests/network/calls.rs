@@ -79,7 +79,8 @@ fn the_deadline_travels_and_ends_the_wait_and_a_late_reply_meets_nobody() {
         let (a, b) = (start(1, placement, quick()), start(2, placement, quick()));
         meet(&[&a, &b]).await;
         let within = Duration::from_millis(50);
-        let call = a.network.call(id(2), Channel::Request, KEEP, 1, within, nothing).await;
+        let call = a.network.call(id(2), Channel::Request, KEEP, 1, within, nothing);
+        let call = tokio::time::timeout(Duration::from_secs(10), call).await.expect("the wait has an end");
         assert!(matches!(call, Err(CallError::Link(LinkError::Deadline))), "{call:?}");
         let (incoming, respond) = b.stand.kept.lock().unwrap().pop().unwrap();
         assert_eq!((incoming.family, incoming.version, incoming.remaining), (KEEP, 1, Some(within)));

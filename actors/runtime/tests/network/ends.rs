@@ -65,8 +65,11 @@ fn a_node_that_comes_back_on_its_port_is_connected_again() {
             meet(&[&a, &b]).await;
             let address = b.network.local_address();
             b.stop().await;
-            eventually("the end is noticed", async || !a.connected_to(leaving)).await;
-            assert!(a.network.last_failure(id(leaving), Channel::Control).is_some());
+            eventually("the end is noticed", async || {
+                Channel::ALL.iter().all(|channel| a.network.last_failure(id(leaving), *channel).is_some())
+            })
+            .await;
+            assert!(!a.connected_to(leaving));
             let b = start_at(leaving, placement, quick(), address);
             meet(&[&a, &b]).await;
             assert_eq!(a.echo(leaving, Channel::Request, b"again").await.unwrap(), b"again");
@@ -80,7 +83,7 @@ fn a_node_that_comes_back_on_its_port_is_connected_again() {
                     _ => None,
                 })
                 .collect();
-            assert_eq!(control, [true, false, true], "each is told in order");
+            assert_eq!(control, [true, false, true], "each is told in order: {:?}", a.events());
             a.stop().await;
             b.stop().await;
         }
@@ -216,6 +219,51 @@ fn a_changed_address_is_used() {
         .await;
         a.network.set_peers(vec![b.spec()]);
         eventually("it is connected", async || a.connected_to(2)).await;
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn a_node_that_comes_back_knocks_and_is_not_kept_waiting() {
+    on_each_placement(async |placement| {
+        let patient = NetworkLimits {
+            redial_min: Duration::from_secs(600),
+            redial_max: Duration::from_secs(600),
+            ..NetworkLimits::default()
+        };
+        let (a, b) = (start(1, placement, patient), start(2, placement, quick()));
+        let (address, spec) = (b.network.local_address(), b.spec());
+        b.stop().await;
+        a.network.set_peers(vec![spec]);
+        eventually("the one who dials has failed", async || {
+            Channel::ALL.iter().all(|channel| a.network.last_failure(id(2), *channel).is_some())
+        })
+        .await;
+        let b = start_at(2, placement, quick(), address);
+        meet(&[&a, &b]).await;
+        assert!(
+            !a.events().iter().any(|event| matches!(event, Event::Refused(_))),
+            "a knock is no intrusion"
+        );
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn a_node_that_was_kept_from_listening_does_not_take_the_others_for_dead() {
+    run(async {
+        let limits = NetworkLimits { ping_after: Duration::from_millis(30), ..quick() };
+        let hasty = NetworkLimits { silence_max: Duration::from_millis(300), ..limits };
+        let (a, b) = (start(1, Placement::Here, hasty), start(2, Placement::Own(1), limits));
+        meet(&[&a, &b]).await;
+        for _ in 0..3 {
+            #[allow(clippy::disallowed_methods)] // the thread is starved on purpose
+            std::thread::sleep(Duration::from_millis(600));
+            assert_eq!(a.echo(2, Channel::Request, b"still").await.unwrap(), b"still");
+        }
+        assert_eq!((lost(&a), lost(&b)), (Vec::new(), Vec::new()));
         a.stop().await;
         b.stop().await;
     });
