@@ -274,7 +274,7 @@ async fn make_plan(node: &NodeArguments, output: &mut dyn Write) -> Result<(), C
     plan::write(&plan, output)?;
     write_line(output, "")?;
     write_line(output, "nothing is done yet")?;
-    write_line(output, &format!("do just this:         {}", next_command("ringwork cluster commit", node)))?;
+    write_line(output, &format!("do just this:          {}", next_command("ringwork cluster commit", node)))?;
     write_line(output, &format!("forget what is staged: {}", next_command("ringwork cluster clear", node)))
 }
 
