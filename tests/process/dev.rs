@@ -84,10 +84,10 @@ fn signal(process: u32, name: &str) {
     );
 }
 
-fn wait_until_nobody_serves(address: SocketAddr) {
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
-    while TcpListener::bind(address).is_err() {
-        assert!(begun.elapsed() < PATIENCE, "the node goes on");
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -119,12 +119,31 @@ fn an_interrupted_cluster_stops_in_peace_and_has_everything_when_it_is_started_a
 fn nodes_end_with_the_program_that_started_them_however_it_ends() {
     let directory = tempfile::tempdir().unwrap();
     let dev = Dev::start(&directory.path().join("dev"));
-    let node = dev.node;
     dev.signal("KILL");
     dev.end();
-    wait_until_nobody_serves(node);
-    let log = std::fs::read_to_string(directory.path().join("dev/n1.log")).unwrap();
-    assert!(log.trim_end().ends_with("stopped"), "in peace: {log}");
+    let log = || std::fs::read_to_string(directory.path().join("dev/n1.log")).unwrap();
+    wait_until("the node stops in peace", || log().trim_end().ends_with("stopped"));
+}
+
+#[test]
+fn a_second_interrupt_ends_a_node_that_does_not_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut dev = Dev::start(&directory.path().join("dev"));
+    let node = dev.node_process();
+    signal(node, "STOP");
+    dev.signal("INT");
+    let mut said = [0; 4096];
+    let mut heard = String::new();
+    while !heard.contains("Ctrl-C again") {
+        let count = dev.errors.read(&mut said).unwrap();
+        assert!(count > 0, "{heard}");
+        heard.push_str(&String::from_utf8_lossy(&said[..count]));
+    }
+    dev.signal("INT");
+    let (code, said) = dev.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("ended at once"), "{said}");
+    assert!(!Path::new(&format!("/proc/{node}")).exists(), "the node goes on");
 }
 
 #[test]
