@@ -2,8 +2,8 @@
 //! Decided once, before anything starts. It does not know the environment or the command line: both are
 //! handed in.
 //!
-//! Reading order: `schema` (every setting), `keys`, `table` (made of it), `kind`, `values`, `endpoint` (what one may be),
-//! `sources`, `file`, `layer` (where values come from), `problem` (what can be wrong), `reference`.
+//! Reading order: `schema` (every setting), `keys`, `table` (made of it), `kind`, `values`, `endpoint` (what one may
+//! be), `sources`, `file`, `layer` (where values come from), `problem` (what can be wrong), `reference`.
 
 mod endpoint;
 mod file;

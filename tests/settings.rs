@@ -506,8 +506,8 @@ fn seeds_are_a_list_in_a_file_and_have_commas_elsewhere() {
     assert_eq!(
         told_of_file("[cluster]\nseeds = [\"n1\", \"a\", \"b\", \"c\"]\n"),
         [
-            "cluster.seeds = [\"n1\", \"a\", \"b\", …] (file F:2): must be up to 32 different hosts with ports, such as \
-          10.0.0.1:8099: a list of strings in a file, with commas between elsewhere"
+            "cluster.seeds = [\"n1\", \"a\", \"b\", …] (file F:2): must be up to 32 different hosts with ports, such \
+             as 10.0.0.1:8099: a list of strings in a file, with commas between elsewhere"
         ]
     );
     assert_eq!(told_of_file("[cluster]\nseeds = [1]\n").len(), 1);

@@ -44,11 +44,13 @@ whether or not a connection was free then.
 
 With --reference the servers named there (see benches/echo.rs) are loaded in turn with the nodes,
 round by round, and the CPU time per answer is compared. CPU time is known of servers on this
-machine that tell their process number.
+machine that tell their process number; of several nodes it is the sum. A node that serves others'
+requests only counts as well when it is named with --node.
 
 Examples:
   ringwork bench chat --duration 10s --connections 64
   ringwork bench chat --rate 5000 --read-share 0.5 --node http://127.0.0.1:8110
+  ringwork bench chat --node http://127.0.0.1:8110,http://127.0.0.1:8120,http://127.0.0.1:8130
   cargo bench --bench echo & ringwork bench chat --rounds 5 --reference http://127.0.0.1:8090";
 
 /// Arguments of `ringwork bench`.

@@ -224,6 +224,10 @@ async fn stage(
     }
     let staged: Vec<StagedChange> = understood(answer.get("staged").unwrap_or(&Value::Null), client.url())?;
     write_staged(&staged, output)?;
+    if verb == "join" {
+        // The asked node is no member yet, so it is another that is to be asked next.
+        return write_line(output, "see what a commit would do, at any member: ringwork cluster plan");
+    }
     write_line(
         output,
         &format!("see what a commit would do: {}", next_command("ringwork cluster plan", node)),
@@ -274,7 +278,7 @@ async fn make_plan(node: &NodeArguments, output: &mut dyn Write) -> Result<(), C
     plan::write(&plan, output)?;
     write_line(output, "")?;
     write_line(output, "nothing is done yet")?;
-    write_line(output, &format!("do just this:         {}", next_command("ringwork cluster commit", node)))?;
+    write_line(output, &format!("do just this:          {}", next_command("ringwork cluster commit", node)))?;
     write_line(output, &format!("forget what is staged: {}", next_command("ringwork cluster clear", node)))
 }
 

@@ -107,8 +107,8 @@ fn refuse_taken_ports(nodes: &[DevNode]) -> Result<(), CliError> {
             if let Err(error) = TcpListener::bind(address) {
                 let (name, port) = (&node.name, address.port());
                 return Err(CliError::Failed(format!(
-                    "port {port}, for {what} of {name}, cannot be had: {error}. Does another `ringwork dev` run? Stop it, or \
-                     choose other ports with --base-port"
+                    "port {port}, for {what} of {name}, cannot be had: {error}. Does another `ringwork dev` run? \
+                     Stop it, or choose other ports with --base-port"
                 )));
             }
         }

@@ -1,6 +1,6 @@
 //! `ringwork status` and `ringwork wait`: one screen about the cluster and the node that is asked, and a block
-//! until it serves or is settled. It decides how values are laid out and how often to ask. It does not know all that a node tells: fields
-//! that it never heard of are shown like the others.
+//! until it serves or is settled. It decides how values are laid out and how often to ask. It does not know all
+//! that a node tells: fields that it never heard of are shown like the others.
 
 use crate::cli::client::{
     CliError, NodeArguments, NodeClient, explanation, json_line, printable, write_line,

@@ -88,7 +88,7 @@ mod tests {
         table.write(&mut output).unwrap();
         assert_eq!(
             String::from_utf8(output).unwrap(),
-            "node          share  at\nn1           33.3 %  Zürich\nn\\u{1b}[2J   5.0 %  -\n"
+            "node         share  at\nn1          33.3 %  Zürich\nn\\u{1b}[2J   5.0 %  -\n"
         );
         assert_eq!((in_words(3), in_words(40)), ("three".to_owned(), "40".to_owned()));
         assert_eq!(

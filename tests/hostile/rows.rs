@@ -1,6 +1,7 @@
 //! The rows of the table of wrong requests, by what is wrong with them. It knows what must be answered, not how
 //! that is checked.
 
+mod admin;
 mod bodies;
 mod framing;
 mod names;
@@ -62,6 +63,9 @@ pub(crate) fn all(given: &Given) -> Vec<Row> {
         queries::places(given),
         queries::deletes(given),
         queries::streams(),
+        admin::reading(),
+        admin::changing(),
+        admin::origins(),
         framing::routes(),
         framing::heads(),
         framing::smuggling(),

@@ -56,6 +56,7 @@ pub(crate) struct TestServer {
 pub(crate) fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.http.address = SocketAddr::from(([127, 0, 0, 1], 0));
+    settings.cluster.address = SocketAddr::from(([127, 0, 0, 1], 0));
     settings.store.engine = Engine::Memory;
     settings
 }

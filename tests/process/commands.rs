@@ -121,6 +121,21 @@ fn every_command_explains_itself_with_an_example() {
         &["wait"],
         &["bench"],
         &["bench", "chat"],
+        &["dev"],
+        &["cluster"],
+        &["cluster", "join"],
+        &["cluster", "leave"],
+        &["cluster", "down"],
+        &["cluster", "location"],
+        &["cluster", "rebalance"],
+        &["cluster", "plan"],
+        &["cluster", "commit"],
+        &["cluster", "clear"],
+        &["cluster", "status"],
+        &["ring"],
+        &["ring", "status"],
+        &["ring", "partitions"],
+        &["ring", "preflist"],
     ] {
         let help = program().args(command).arg("--help").output().unwrap();
         assert!(help.status.success(), "{command:?}");

@@ -102,7 +102,7 @@ fn a_second_node_on_the_same_data_or_port_is_refused_with_the_way_out() {
     assert!(said.contains("in use by another process") && said.contains("node.data_dir"), "{said}");
     let other = directory.path().join("other");
     let start = program()
-        .args(["start", "--http", &node.address.to_string(), "--data-dir"])
+        .args(["start", "--cluster", "127.0.0.1:0", "--http", &node.address.to_string(), "--data-dir"])
         .arg(&other)
         .output()
         .unwrap();

@@ -6,6 +6,7 @@
 
 mod commands;
 mod damage;
+mod dev;
 mod durability;
 mod endings;
 mod node;

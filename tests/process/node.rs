@@ -36,6 +36,7 @@ pub(crate) fn free_address() -> SocketAddr {
 fn start_command(data: &Path, address: SocketAddr, more: &[&str]) -> Command {
     let mut command = program();
     command.args(["start", "--data-dir"]).arg(data).args(["--http", &address.to_string()]);
+    command.args(["--cluster", "127.0.0.1:0"]);
     for setting in more {
         command.args(["--set", setting]);
     }

@@ -269,6 +269,10 @@ impl Series {
             let why = "due, but no connection was free; they have no latency";
             remarks.push(format!("{name}: {count} operations not started: {why}"));
         }
+        if self.urls.len() > 1 && self.cpu_us_per_operation.is_some() {
+            let count = self.urls.len();
+            remarks.push(format!("{name}: rate, latencies and CPU time are of all {count} servers together"));
+        }
         if let Some(reason) = &self.cpu_unavailable {
             remarks.push(format!("{name}: CPU time not available: {reason}"));
         }
@@ -303,7 +307,8 @@ mod tests {
     use crate::cli::bench::request::Operation;
 
     fn series(cpu_per_answer_us: &[u64]) -> Series {
-        let mut gatherer = Gatherer::new(vec!["http://127.0.0.1:8098".to_owned()]).unwrap();
+        let urls = ["http://127.0.0.1:8098", "http://127.0.0.2:8098"].map(str::to_owned);
+        let mut gatherer = Gatherer::new(urls.to_vec()).unwrap();
         for cpu in cpu_per_answer_us {
             let mut tally = Tally::new().unwrap();
             (0..100).for_each(|_| tally.answered_after(Operation::Send, Duration::from_micros(1500), 200));
@@ -381,6 +386,7 @@ mod tests {
             "2.00 (median of 2.00, 2.00)",
             "2 × 503 overload",
             "6 operations not started",
+            "CPU time are of all 2 servers together",
             "100 % of a core",
             "closed loop",
         ] {

@@ -73,6 +73,22 @@ async fn a_closed_loop_counts_what_the_node_counted() {
 }
 
 #[actix_rt::test]
+async fn several_nodes_share_the_load_and_their_figures_are_added_up() {
+    let nodes = [FakeNode::start().await, FakeNode::start().await];
+    let urls = format!("{},{}", nodes[0].url, nodes[1].url);
+    let words = ["--duration", "300ms", "--connections", "4", "--json", "--node", &urls];
+    let (outcome, output, _) = bench(&words).await;
+    outcome.unwrap();
+    let report: Value = serde_json::from_str(&output).unwrap();
+    let stored = nodes.each_ref().map(|node| node.state().messages.values().map(Vec::len).sum::<usize>());
+    let counted = report["node"]["send"]["count"].as_u64().unwrap();
+    assert!(stored.iter().all(|stored| *stored > 0), "{stored:?}");
+    assert!(stored.iter().sum::<usize>() as u64 >= counted, "{stored:?} of {counted}");
+    assert_eq!(report["node"]["urls"].as_array().map(Vec::len), Some(2));
+    assert!(report["node"]["cpu_us_per_operation"].as_f64().is_some(), "{report}");
+}
+
+#[actix_rt::test]
 async fn an_open_loop_keeps_its_rate_and_its_reads_find_messages() {
     let node = FakeNode::start().await;
     let words = [

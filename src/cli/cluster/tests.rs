@@ -32,7 +32,7 @@ async fn three_nodes_are_joined_with_the_command_line_alone() {
     let (cluster, url) = bed().await;
     assert_eq!(
         said(&url, &["join", "10.0.0.1:8099"]).await.unwrap(),
-        "staged:\n  n2 joins\nsee what a commit would do: ringwork cluster plan --node URL\n"
+        "staged:\n  n2 joins\nsee what a commit would do, at any member: ringwork cluster plan\n"
     );
     cluster.state().cluster.staged.push(staged("join", "n3", None));
     assert_eq!(

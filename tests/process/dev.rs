@@ -1,0 +1,203 @@
+//! `ringwork dev`: nodes that start, stop and end with the program that holds them. How nodes become one cluster
+//! is tested elsewhere; here it has one node, which is a cluster by itself.
+
+use crate::node::{PATIENCE, ask, program};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A `dev` that runs; killed when dropped.
+struct Dev {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    errors: ChildStderr,
+    node: SocketAddr,
+}
+
+/// A base port whose first node's ports were free a moment ago.
+fn free_base_port() -> u16 {
+    loop {
+        let http = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = http.local_addr().unwrap().port();
+        let free = (1024..65_000).contains(&port) && TcpListener::bind(("127.0.0.1", port + 1)).is_ok();
+        if free {
+            return port - 10;
+        }
+    }
+}
+
+fn command(data: &Path, base_port: u16) -> Command {
+    let mut command = program();
+    command.args(["dev", "--nodes", "1", "--base-port", &base_port.to_string(), "--data-dir"]).arg(data);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+impl Dev {
+    /// Starts one and waits until it says that its node serves.
+    fn start(data: &Path) -> Self {
+        let base_port = free_base_port();
+        let mut child = command(data, base_port).spawn().unwrap();
+        let (output, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let mut output = BufReader::new(output);
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        if line != "one node serves:\n" {
+            let mut said = String::new();
+            errors.read_to_string(&mut said).unwrap();
+            panic!("{line}{said}");
+        }
+        let node = SocketAddr::from(([127, 0, 0, 1], base_port + 10));
+        Self { child, output, errors, node }
+    }
+
+    fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    fn node_process(&self) -> u32 {
+        let status = ask(self.node, "GET", "/admin/status", &[], "").unwrap().json();
+        u32::try_from(status["pid"].as_u64().unwrap()).unwrap()
+    }
+
+    /// Waits for the end: exit code, and what was said.
+    fn end(mut self) -> (Option<i32>, String) {
+        let (mut output, mut errors) = (String::new(), String::new());
+        self.output.read_to_string(&mut output).unwrap();
+        self.errors.read_to_string(&mut errors).unwrap();
+        (self.child.wait().unwrap().code(), output + &errors)
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn signal(process: u32, name: &str) {
+    assert!(
+        Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap().success()
+    );
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn an_interrupted_cluster_stops_in_peace_and_has_everything_when_it_is_started_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("dev");
+    let dev = Dev::start(&data);
+    let sent = ask(dev.node, "POST", "/chat/users/ann/messages", &[], r#"{"text": "hello"}"#).unwrap();
+    assert_eq!(sent.status, 201, "{}", sent.body);
+    dev.signal("INT");
+    let (code, said) = dev.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("try in another terminal") && said.contains("the data stays in"), "{said}");
+    assert!(std::fs::read_to_string(data.join("n1.log")).unwrap().trim_end().ends_with("stopped"));
+
+    let dev = Dev::start(&data);
+    let page = ask(dev.node, "GET", "/chat/users/ann/messages", &[], "").unwrap();
+    assert_eq!(page.json()["messages"][0]["text"], "hello");
+    // As when the terminal's Ctrl-C reached the node as well, and first.
+    signal(dev.node_process(), "INT");
+    dev.signal("INT");
+    let (code, said) = dev.end();
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn nodes_end_with_the_program_that_started_them_however_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&directory.path().join("dev"));
+    dev.signal("KILL");
+    dev.end();
+    let log = || std::fs::read_to_string(directory.path().join("dev/n1.log")).unwrap();
+    wait_until("the node stops in peace", || log().trim_end().ends_with("stopped"));
+}
+
+#[test]
+fn a_second_interrupt_ends_a_node_that_does_not_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut dev = Dev::start(&directory.path().join("dev"));
+    let node = dev.node_process();
+    signal(node, "STOP");
+    dev.signal("INT");
+    let mut said = [0; 4096];
+    let mut heard = String::new();
+    while !heard.contains("Ctrl-C again") {
+        let count = dev.errors.read(&mut said).unwrap();
+        assert!(count > 0, "{heard}");
+        heard.push_str(&String::from_utf8_lossy(&said[..count]));
+    }
+    dev.signal("INT");
+    let (code, said) = dev.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("ended at once"), "{said}");
+    assert!(!Path::new(&format!("/proc/{node}")).exists(), "the node goes on");
+}
+
+#[test]
+fn a_node_that_dies_is_told_with_the_end_of_its_log_and_the_others_are_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("dev");
+    let dev = Dev::start(&data);
+    signal(dev.node_process(), "KILL");
+    let (code, said) = dev.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("error: n1 has ended (signal: 9 (SIGKILL)); the end of its log"), "{said}");
+    assert!(said.contains("ready at http://"), "{said}");
+
+    std::fs::write(data.join("n1/identity"), "nonsense").unwrap();
+    let ended = command(&data, free_base_port()).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("n1 has ended (exit status: 1)") && said.contains("identity is damaged"), "{said}");
+}
+
+#[test]
+fn a_taken_port_and_a_wrong_number_of_nodes_start_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("dev");
+    let base_port = free_base_port();
+    let _taken = TcpListener::bind(("127.0.0.1", base_port + 11)).unwrap();
+    let ended = command(&data, base_port).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("port {}, for the cluster of n1", base_port + 11)), "{said}");
+    assert!(said.contains("--base-port") && !data.exists(), "{said}");
+    for nodes in ["0", "17", "many"] {
+        assert_eq!(program().args(["dev", "--nodes", nodes]).output().unwrap().status.code(), Some(2));
+    }
+}
+
+#[test]
+fn a_lifeline_must_be_a_pipe() {
+    let directory = tempfile::tempdir().unwrap();
+    let started = program()
+        .args([
+            "start",
+            "--until-stdin-closes",
+            "--http",
+            "127.0.0.1:0",
+            "--cluster",
+            "127.0.0.1:0",
+            "--data-dir",
+        ])
+        .arg(directory.path().join("data"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&started.stderr).into_owned();
+    assert_eq!(started.status.code(), Some(2), "{said}");
+    assert!(said.contains("needs a pipe"), "{said}");
+}
