@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     exact: true,
                 };
                 match chat.key(user.as_bytes()).read(ChatCommand::Page(query)).await? {
-                    Ok(ChatReply::Page(page)) if page.items.len() == 100 => {}
+                    Ok(Answered { reply: ChatReply::Page(page), .. }) if page.items.len() == 100 => {}
                     other => return Err(format!("no full page: {other:?}").into()),
                 }
                 times.push(clock.moment() - begun);
