@@ -107,7 +107,8 @@ impl NetworkHandler for Wiring {
     fn lost(&self, node: NodeId, _: Channel, why: &str, reset: bool) {
         tracing::debug!(node = %self.node.name_of(node), why, reset, "a connection has ended");
         // A goodbye is no sign of trouble by itself: whoever says it also leaves the failure detector.
-        if reset {
+        let other = |channel| self.node.network().is_some_and(|network| network.is_connected(node, channel));
+        if reset && !Channel::ALL.into_iter().any(other) {
             self.tell_agent(AgentMessage::Lost(node));
         }
     }

@@ -34,6 +34,7 @@ fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
         name: "n1".into(),
         keep: Keep::Given { store, directory: None },
         ring_size: RingSize::try_from(8).unwrap(),
+        cluster: None,
         durability: Durability::Sync,
         queue: QueueLimits { writes_max: 1000, bytes_max: 1 << 20 },
         limits: NodeLimits::default(),
@@ -70,7 +71,7 @@ fn item(name: &str, number: u64) -> Highest {
 }
 
 async fn get(summit: &Service<Summit>, name: &str) -> Result<Told, ReadFailure> {
-    summit.key(name.as_bytes()).read(Ask::Get(name.into())).await.unwrap()
+    summit.key(name.as_bytes()).read(Ask::Get(name.into())).await.unwrap().map(|answered| answered.reply)
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
