@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// A `dev` that runs; killed when dropped.
@@ -16,14 +17,22 @@ struct Dev {
     node: SocketAddr,
 }
 
-/// A base port whose first node's ports were free a moment ago.
+/// Below the ports that the system hands out by itself, which other tests and their connections take.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
+/// Ports that one test may use.
+const PORTS_EACH: u16 = 20;
+
+/// A base port whose first node's ports were free a moment ago; another one for each test.
 fn free_base_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let places = PORTS.len() as u32 / u32::from(PORTS_EACH);
     loop {
-        let http = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = http.local_addr().unwrap().port();
-        let free = (1024..65_000).contains(&port) && TcpListener::bind(("127.0.0.1", port + 1)).is_ok();
-        if free {
-            return port - 10;
+        // Tests in other processes begin elsewhere.
+        let place = (std::process::id() * 8 + u32::from(GIVEN.fetch_add(1, Ordering::Relaxed))) % places;
+        let base = PORTS.start + u16::try_from(place).unwrap() * PORTS_EACH;
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(base + 10) && free(base + 11) {
+            return base;
         }
     }
 }
