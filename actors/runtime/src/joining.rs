@@ -157,7 +157,11 @@ pub(crate) async fn serve(
 
 /// Keeps asking the seeds, one after the other, until one takes this node in. Ends the node when one says no for a
 /// reason that time does not mend.
-pub(crate) async fn join_through(node: Arc<NodeCore>, ring_manager: Postbox<RingManager>, seeds: Vec<String>) {
+pub(crate) async fn join_through(
+    node: Arc<NodeCore>,
+    ring_manager: Postbox<RingManager>,
+    seeds: Vec<String>,
+) {
     let mut pause = RETRY_MIN;
     loop {
         for seed in &seeds {
@@ -172,7 +176,11 @@ pub(crate) async fn join_through(node: Arc<NodeCore>, ring_manager: Postbox<Ring
                         return node.outside.store(false, Ordering::Relaxed);
                     }
                     "seed-unreachable" | "seed-is-self" | "overloaded" | "stopping" => {
-                        tracing::warn!(seed, why = refusal.detail, "the seed does not take this node in; trying on");
+                        tracing::warn!(
+                            seed,
+                            why = refusal.detail,
+                            "the seed does not take this node in; trying on"
+                        );
                     }
                     _ => return node.end(Ending::Failed(format!("cannot join through {seed}: {refusal}"))),
                 },

@@ -19,7 +19,9 @@ use file::RingFile;
 use ringwork_core::completeness::Completeness;
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{NodeId, Partition};
-use ringwork_core::membership::{ChangeRefusal, ClusterState, Possession, Report, Section, StatePart, Status};
+use ringwork_core::membership::{
+    ChangeRefusal, ClusterState, Possession, Report, Section, StatePart, Status,
+};
 use ringwork_core::preflist::RingView;
 use ringwork_core::wire::codec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -292,7 +294,7 @@ impl RingManager {
             // Who is removed hears of it before the connection ends: afterwards nobody speaks to it.
             let gone = |peer: &&PeerSpec| state.status(peer.node) == Some(Status::Removed);
             for peer in self.peers.iter().filter(gone) {
-                send_part(&self.node, network, peer.node, state.part(Section::all()));
+                send_part(&self.node, &network, peer.node, state.part(Section::all()));
             }
             if peers != self.peers {
                 self.peers.clone_from(&peers);
@@ -372,7 +374,7 @@ impl RingManager {
 
     /// Asks those members whose word this node's replicas wait for.
     fn ask_for_strays(&mut self) {
-        let (Some(network), Some(me)) = (self.node.network().cloned(), self.me.clone()) else { return };
+        let (Some(network), Some(me)) = (self.node.network(), self.me.clone()) else { return };
         let now = self.node.clock.moment();
         let (round, generation) = (self.completeness.round(), self.node.generation.load(Ordering::SeqCst));
         self.asking_strays.retain(|_, since| now.saturating_sub(*since) < STRAYS_WITHIN);

@@ -168,9 +168,16 @@ fn a_panic_costs_one_vnode_and_the_next_request_is_served_from_the_store() {
             assert_eq!(node.core().telemetry.vnode_panics.value(), round as u64 + 1);
             let read = async || summit.key(b"k2").quorum(one).read(Ask::Get("k2".into())).await;
             if round == 0 {
-                assert_eq!(read().await.unwrap(), Ok(complete(Told::Number(8611))), "at once, from the store");
+                assert_eq!(
+                    read().await.unwrap(),
+                    Ok(complete(Told::Number(8611))),
+                    "at once, from the store"
+                );
             }
-            eventually("the vnode is back", async || read().await.unwrap() == Ok(complete(Told::Number(8611)))).await;
+            eventually("the vnode is back", async || {
+                read().await.unwrap() == Ok(complete(Told::Number(8611)))
+            })
+            .await;
             assert_eq!(node.census()()[0].vnodes_running, before, "only that vnode had ended");
         }
         assert_eq!(node.core().telemetry.vnode_restarts.value(), 2);
@@ -325,7 +332,8 @@ fn what_a_vnode_does_by_itself_reaches_its_replicas_and_those_who_watch() {
         let _ = summit.key(b"k2").within(Duration::from_millis(100)).run(Ask::RaiseTo("k2".into(), 5)).await;
         eventually("five at all replicas", async || {
             let three = QuorumOptions { r: Some(Count::All), ..QuorumOptions::default() };
-            summit.key(b"k2").quorum(three).read(Ask::Get("k2".into())).await.unwrap() == Ok(complete(Told::Number(5)))
+            summit.key(b"k2").quorum(three).read(Ask::Get("k2".into())).await.unwrap()
+                == Ok(complete(Told::Number(5)))
         })
         .await;
         let mut heard = Vec::new();
@@ -381,7 +389,9 @@ fn a_slow_store_gives_refusals_not_a_growing_queue_and_all_is_well_afterwards() 
         assert!(most <= 64 + 8, "the queue kept its bound, {most} writes waited");
         commit_ms.store(0, Ordering::Relaxed);
         for (name, number) in done {
-            let Ok(Answered { reply: Told::Number(found), .. }) = get(&summit, &name).await else { panic!("no answer") };
+            let Ok(Answered { reply: Told::Number(found), .. }) = get(&summit, &name).await else {
+                panic!("no answer")
+            };
             assert!(found >= number, "{name}: an acknowledged write is there");
         }
         let written = summit.key(b"after").merge(item("after", 1)).await.unwrap();
