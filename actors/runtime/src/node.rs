@@ -7,7 +7,7 @@ use crate::coordinator::Service;
 use crate::files::NumberFile;
 use crate::gossip_agent::{AgentMessage, GossipAgent, HealthCheck};
 use crate::identity::{Identity, count_boot, identify, lock};
-use crate::joining::join_through;
+use crate::joining::{announce_address, join_through};
 use crate::net::{Network, NetworkLimits, NetworkOptions};
 use crate::node_core::Started;
 pub use crate::node_core::{Ending, NodeCore, NodeLimits};
@@ -387,9 +387,10 @@ impl NodeBuilder {
             )?),
             None => None,
         };
+        let (mut moved, kept) = (false, state.stamp());
         if let (Some(cluster), Some(network)) = (&options.cluster, &network) {
             let address = cluster.advertise.clone().unwrap_or_else(|| network.local_address().to_string());
-            state.introduce(core.id, &core.name, &address);
+            moved = state.introduce(core.id, &core.name, &address) && state.members().count() > 1;
             if state.members().count() == 1 {
                 state.relocate_alone(core.id, cluster.location.clone());
             }
@@ -398,7 +399,7 @@ impl NodeBuilder {
         let (sender, receiver) = oneshot::channel();
         let (manager_core, manager_network) = (core.clone(), network.clone());
         let start_manager = move || {
-            let manager = RingManager::start(manager_core.clone(), ring_file, state, movable, services);
+            let manager = RingManager::start(manager_core.clone(), ring_file, (state, kept), movable, services);
             let started =
                 Started { network: manager_network, ring_manager: manager.clone(), services: remote };
             manager_core.started.store(Some(Arc::new(started)));
@@ -425,6 +426,12 @@ impl NodeBuilder {
             let started =
                 receiver.await.unwrap_or_else(|_| Err(std::io::Error::other("the thread has ended")));
             agent = Some(started.map_err(StartError::Randomness)?);
+        }
+        if moved {
+            let (core, manager) = (core.clone(), ring_manager.clone());
+            spawner.on_control(move || {
+                actix_rt::spawn(announce_address(core, manager));
+            });
         }
         if let Some(cluster) = options.cluster.filter(|_| outside) {
             let (core, manager) = (core.clone(), ring_manager.clone());

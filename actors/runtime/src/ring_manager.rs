@@ -125,16 +125,15 @@ pub struct RingManager {
 type Waiting = Box<dyn FnOnce(Result<Arc<ClusterState>, &FileError>)>;
 
 impl RingManager {
-    /// Starts the manager on the calling thread, and publishes what it has.
+    /// Starts the manager on the calling thread, and publishes what it has. `kept` is the stamp of what the file holds.
     pub(crate) fn start(
         node: Arc<NodeCore>,
         file: RingFile,
-        state: ClusterState,
+        (state, kept): (ClusterState, u64),
         movable: Vec<Arc<dyn Movable>>,
         services: BTreeSet<String>,
     ) -> Postbox<Self> {
         let report = Report { services, strays: node.strays.marked(), ..Report::first(node.boot) };
-        let kept = state.stamp();
         let completeness = Completeness::new(node.id, &state);
         let mut manager = Self {
             node,
@@ -456,6 +455,7 @@ impl Actor for RingManager {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.settle(ctx);
         ctx.run_interval(LOOK_INTERVAL, |manager, ctx| {
             let strays_changed = manager.report.strays != manager.node.strays.marked();
             if strays_changed {
