@@ -1,12 +1,11 @@
 //! `ringwork dev`: nodes that start, stop and end with the program that holds them. How nodes become one cluster
 //! is tested elsewhere; here it has one node, which is a cluster by itself.
 
-use crate::node::{PATIENCE, ask, program};
+use crate::node::{ask, program, wait_until};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// A `dev` that runs; killed when dropped.
 struct Dev {
@@ -82,14 +81,6 @@ fn signal(process: u32, name: &str) {
     assert!(
         Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap().success()
     );
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
