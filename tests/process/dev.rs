@@ -1,5 +1,5 @@
-//! `ringwork dev`: nodes that start, stop and end with the program that holds them. How nodes become one cluster
-//! is tested elsewhere; here it has one node, which is a cluster by itself.
+//! `ringwork dev`: nodes that start, stop and end with the program that holds them. Where it does not matter how many
+//! they are there is one, which is a cluster by itself.
 
 use crate::node::{ask, program, wait_until};
 use std::io::{BufRead, BufReader, Read};
@@ -15,21 +15,30 @@ struct Dev {
     node: SocketAddr,
 }
 
-/// A base port whose first node's ports were free a moment ago.
-fn free_base_port() -> u16 {
+/// A base port for that many nodes, whose ports were free a moment ago.
+fn free_base_port(nodes: u16) -> u16 {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     loop {
         let http = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = http.local_addr().unwrap().port();
-        let free = (1024..65_000).contains(&port) && TcpListener::bind(("127.0.0.1", port + 1)).is_ok();
-        if free {
+        let others = (1..nodes).map(|node| port + 10 * node);
+        if (1024..65_000).contains(&port)
+            && is_free(port + 1)
+            && others.into_iter().all(|p| is_free(p) && is_free(p + 1))
+        {
             return port - 10;
         }
     }
 }
 
 fn command(data: &Path, base_port: u16) -> Command {
+    command_for(1, data, base_port)
+}
+
+fn command_for(nodes: u16, data: &Path, base_port: u16) -> Command {
     let mut command = program();
-    command.args(["dev", "--nodes", "1", "--base-port", &base_port.to_string(), "--data-dir"]).arg(data);
+    command.args(["dev", "--nodes", &nodes.to_string(), "--base-port", &base_port.to_string(), "--data-dir"]);
+    command.arg(data);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -37,13 +46,17 @@ fn command(data: &Path, base_port: u16) -> Command {
 impl Dev {
     /// Starts one and waits until it says that its node serves.
     fn start(data: &Path) -> Self {
-        let base_port = free_base_port();
-        let mut child = command(data, base_port).spawn().unwrap();
+        Self::start_nodes(1, data, "one node serves:\n")
+    }
+
+    fn start_nodes(nodes: u16, data: &Path, greeting: &str) -> Self {
+        let base_port = free_base_port(nodes);
+        let mut child = command_for(nodes, data, base_port).spawn().unwrap();
         let (output, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let mut output = BufReader::new(output);
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        if line != "one node serves:\n" {
+        if line != greeting {
             let mut said = String::new();
             errors.read_to_string(&mut said).unwrap();
             panic!("{line}{said}");
@@ -107,6 +120,45 @@ fn an_interrupted_cluster_stops_in_peace_and_has_everything_when_it_is_started_a
 }
 
 #[test]
+fn three_nodes_become_one_cluster_by_themselves_and_have_everything_when_they_are_started_again() {
+    let _turn = crate::cluster::take_turn();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("dev");
+    for run in 0..2 {
+        let begun = std::time::Instant::now();
+        let mut dev = Dev::start_nodes(3, &data, "three nodes serve:\n");
+        println!("run {run}: three nodes serve after {:.1?}", begun.elapsed());
+        let nodes: Vec<SocketAddr> = (1..=3)
+            .map(|number| {
+                let mut line = String::new();
+                dev.output.read_line(&mut line).unwrap();
+                let words: Vec<&str> = line.split_whitespace().collect();
+                assert_eq!(words[0], format!("n{number}"), "{line}");
+                words[1].strip_prefix("http://").unwrap().parse().unwrap()
+            })
+            .collect();
+        let settled = program().args(["wait", "settled", "--node", &format!("http://{}", nodes[2])]).output();
+        assert_eq!(settled.unwrap().status.code(), Some(0));
+        for (sender, node) in nodes.iter().enumerate() {
+            let body = format!(r#"{{"text": "run {run} from {sender}"}}"#);
+            let sent = ask(*node, "POST", "/chat/users/ann/messages", &[], &body).unwrap();
+            assert_eq!(sent.status, 201, "{}", sent.body);
+        }
+        for node in &nodes {
+            let page = ask(*node, "GET", "/chat/users/ann/messages", &[], "").unwrap().json();
+            assert_eq!(page["messages"].as_array().unwrap().len(), 3 * (run + 1), "{page}");
+        }
+        dev.signal("INT");
+        let (code, said) = dev.end();
+        assert_eq!(code, Some(0), "{said}");
+        for number in 1..=3 {
+            let log = std::fs::read_to_string(data.join(format!("n{number}.log"))).unwrap();
+            assert!(log.trim_end().ends_with("stopped"), "{log}");
+        }
+    }
+}
+
+#[test]
 fn nodes_end_with_the_program_that_started_them_however_it_ends() {
     let directory = tempfile::tempdir().unwrap();
     let dev = Dev::start(&directory.path().join("dev"));
@@ -149,7 +201,7 @@ fn a_node_that_dies_is_told_with_the_end_of_its_log_and_the_others_are_stopped()
     assert!(said.contains("ready at http://"), "{said}");
 
     std::fs::write(data.join("n1/identity"), "nonsense").unwrap();
-    let ended = command(&data, free_base_port()).output().unwrap();
+    let ended = command(&data, free_base_port(1)).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(said.contains("n1 has ended (exit status: 1)") && said.contains("identity is damaged"), "{said}");
@@ -159,7 +211,7 @@ fn a_node_that_dies_is_told_with_the_end_of_its_log_and_the_others_are_stopped()
 fn a_taken_port_and_a_wrong_number_of_nodes_start_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("dev");
-    let base_port = free_base_port();
+    let base_port = free_base_port(1);
     let _taken = TcpListener::bind(("127.0.0.1", base_port + 11)).unwrap();
     let ended = command(&data, base_port).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();

@@ -17,7 +17,7 @@ const LOG_LINES_SHOWN: usize = 25;
 /// Clusters load the machine, and side by side they would only measure each other: one after the other.
 static TURN: Mutex<()> = Mutex::new(());
 
-pub(super) fn take_turn() -> MutexGuard<'static, ()> {
+pub(crate) fn take_turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

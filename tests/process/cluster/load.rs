@@ -175,16 +175,16 @@ impl Drop for SetOnDrop<'_> {
 /// Every acknowledged message is there, whichever of `nodes` is asked.
 pub(super) fn check_all_there(nodes: &[SocketAddr], acknowledged: &[Acknowledged]) {
     assert!(!acknowledged.is_empty());
-    for node in nodes {
-        let missing: Vec<&str> = acknowledged
-            .iter()
-            .filter(|sent| texts(*node, &sent.user, "&r=2").is_none_or(|found| !found.contains(&sent.text)))
-            .map(|sent| sent.text.as_str())
-            .collect();
-        let (missed, all) = (missing.len(), acknowledged.len());
-        assert!(
-            missing.is_empty(),
-            "{node} does not show {missed} of {all} acknowledged messages: {missing:?}"
-        );
-    }
+    std::thread::scope(|scope| {
+        for node in nodes {
+            scope.spawn(move || {
+                let shows = |sent: &&Acknowledged| {
+                    texts(*node, &sent.user, "&r=2").is_some_and(|found| found.contains(&sent.text))
+                };
+                let missing: Vec<_> = acknowledged.iter().filter(|sent| !shows(sent)).collect();
+                let (missed, all) = (missing.len(), acknowledged.len());
+                assert!(missing.is_empty(), "{node} does not show {missed} of {all}: {missing:?}");
+            });
+        }
+    });
 }

@@ -10,3 +10,5 @@ mod load;
 mod namespaces;
 mod quorums;
 mod restart;
+
+pub(crate) use self::harness::take_turn;

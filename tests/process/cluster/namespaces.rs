@@ -30,7 +30,7 @@ impl Namespaces {
 
     fn build(&self) -> Result<(), String> {
         let tag = &self.tag;
-        for (network, bridge) in [('c', 0), ('m', 1)] {
+        for (network, bridge) in [("cl", 0), ("mg", 1)] {
             ip(&format!("link add {tag}{network} type bridge"))?;
             if bridge == 1 {
                 let host = self.address(1, 254);
@@ -42,7 +42,7 @@ impl Namespaces {
             let namespace = self.name(number);
             ip(&format!("netns add {namespace}"))?;
             ip(&format!("-n {namespace} link set lo up"))?;
-            for (network, bridge) in [('c', 0), ('m', 1)] {
+            for (network, bridge) in [("cl", 0), ("mg", 1)] {
                 let (link, address) = (format!("{tag}{network}{number}"), self.address(bridge, number));
                 ip(&format!("link add {link} type veth peer name {network} netns {namespace}"))?;
                 ip(&format!("link set {link} master {tag}{network} up"))?;
@@ -74,12 +74,12 @@ impl Namespaces {
 
     /// Pulls a node's plug out of the bridge between the nodes: what it sends and is sent vanishes, and nobody is told.
     pub(super) fn cut_off(&self, number: u8) {
-        ip(&format!("link set {}c{number} nomaster", self.tag)).unwrap();
+        ip(&format!("link set {}cl{number} nomaster", self.tag)).unwrap();
     }
 
     /// Puts it back.
     pub(super) fn heal(&self, number: u8) {
-        ip(&format!("link set {0}c{number} master {0}c", self.tag)).unwrap();
+        ip(&format!("link set {0}cl{number} master {0}cl", self.tag)).unwrap();
     }
 }
 
@@ -88,10 +88,10 @@ impl Drop for Namespaces {
         for number in 1..=self.count {
             let _ = ip(&format!("netns del {}", self.name(number)));
             // A namespace takes its links along; without it they are still there.
-            let _ = ip(&format!("link del {}c{number}", self.tag));
-            let _ = ip(&format!("link del {}m{number}", self.tag));
+            let _ = ip(&format!("link del {}cl{number}", self.tag));
+            let _ = ip(&format!("link del {}mg{number}", self.tag));
         }
-        let _ = ip(&format!("link del {}c", self.tag));
-        let _ = ip(&format!("link del {}m", self.tag));
+        let _ = ip(&format!("link del {}cl", self.tag));
+        let _ = ip(&format!("link del {}mg", self.tag));
     }
 }

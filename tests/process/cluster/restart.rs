@@ -9,7 +9,7 @@ fn all_killed_at_once_and_started_again_have_everything_that_was_acknowledged() 
     let mut cluster = Cluster::start(3, &[]);
     let addresses: Vec<_> = (0..3).map(|number| cluster.address(number)).collect();
     let load = Load::run(&addresses, "before", |load| {
-        load.go_on_for(Duration::from_secs(4));
+        load.go_on_for(Duration::from_secs(3));
         for number in 0..3 {
             cluster.kill(number);
         }
