@@ -6,7 +6,7 @@
 use ringwork::chat::{Chat, ChatCommand, ChatConfig, ChatItem, ChatReply, Content, MessageId, PageQuery};
 use ringwork::core::clock::hybrid::HybridTime;
 use ringwork::core::quorum::Verdict;
-use ringwork::runtime::coordinator::Service;
+use ringwork::runtime::coordinator::{Answered, Service};
 use ringwork::runtime::node::{Keep, Node, NodeOptions};
 use ringwork::runtime::spawner::Placement;
 use ringwork::server::trial_options;

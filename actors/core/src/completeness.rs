@@ -83,9 +83,7 @@ impl Completeness {
     /// Members that have not answered the present round and whose word something waits for.
     pub fn to_ask(&self, state: &ClusterState) -> Vec<NodeId> {
         let needed = self.needs.values().copied().chain([self.base]).max().unwrap_or(self.base);
-        self.waited_for(state)
-            .filter(|node| self.answered.get(node).copied().unwrap_or(0) < needed)
-            .collect()
+        self.waited_for(state).filter(|node| self.answered.get(node).copied().unwrap_or(0) < needed).collect()
     }
 
     /// Own partitions that are not complete.
@@ -122,7 +120,8 @@ mod tests {
 
     /// Three valid members; the first holds everything.
     fn state() -> ClusterState {
-        let member = |n: u8, status| Member::new(&format!("n{n}"), "127.0.0.1:1", None, status, id(n)).unwrap();
+        let member =
+            |n: u8, status| Member::new(&format!("n{n}"), "127.0.0.1:1", None, status, id(n)).unwrap();
         let size = RingSize::try_from(8).unwrap();
         let mut state = ClusterState::born(ClusterId([7; 16]), size, id(1), member(1, Status::Valid));
         for n in [2, 3] {

@@ -36,7 +36,7 @@ pub const MEMBERS_MAX: usize = 8192;
 /// Bytes of a node's address: a DNS name of 253 bytes and a port.
 pub const ADDRESS_BYTES_MAX: usize = 260;
 /// Bytes of a location's name.
-pub const LOCATION_BYTES_MAX: usize = 128;
+pub const LOCATION_BYTES_MAX: usize = 256;
 /// How many consecutive partitions are to be on distinct nodes: one more than the usual three replicas, so
 /// that a fallback is a fourth node and not one of the three.
 pub const TARGET_N: usize = 4;

@@ -281,8 +281,12 @@ impl RingView {
             for partition in partitions.iter().filter(|partition| report.strays.contains(partition)) {
                 let Some(possession) = self.possession(*partition) else { continue };
                 if possession.holder != node.node {
-                    let entry =
-                        PreflistEntry { partition: *partition, node: node.node, role: Role::Stray, possession };
+                    let entry = PreflistEntry {
+                        partition: *partition,
+                        node: node.node,
+                        role: Role::Stray,
+                        possession,
+                    };
                     found.push(entry);
                 }
             }
@@ -308,9 +312,7 @@ impl RingView {
             Role::Primary | Role::Fallback if holds => {
                 Judgement::Serve { complete: ours == known && !self.incomplete.contains(&partition) }
             }
-            Role::Fallback
-                if known == possession && !self.can_be_asked(service, known.holder) =>
-            {
+            Role::Fallback if known == possession && !self.can_be_asked(service, known.holder) => {
                 Judgement::Serve { complete: false }
             }
             Role::Primary | Role::Fallback => Judgement::Moved(known),

@@ -427,7 +427,16 @@ impl ReadQuorum {
         order.sort_by_key(|place| places.get(*place).map(|p| (!p.primary, p.node != me)));
         let (asked, answers) =
             (places.iter().map(|_| false).collect(), places.iter().map(|_| None).collect());
-        Ok(Self { rules, places, order, asked, answers, strays: None, strays_answered: 0, last_refusal: None })
+        Ok(Self {
+            rules,
+            places,
+            order,
+            asked,
+            answers,
+            strays: None,
+            strays_answered: 0,
+            last_refusal: None,
+        })
     }
 
     /// The next step; call it again after each `Ask` until it says something else.

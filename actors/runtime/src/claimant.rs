@@ -2,9 +2,7 @@
 //! be asked: it sends the request on together with its own state, the claimant learns from that, acts, and answers
 //! with its state, so that whoever asked sees what was done. It decides nothing about plans (core does).
 
-use crate::administration::{
-    AdministrationRefusal, PlanStatus, PlannedMove, PlannedShare, StagedChange,
-};
+use crate::administration::{AdministrationRefusal, PlanStatus, PlannedMove, PlannedShare, StagedChange};
 use crate::families;
 use crate::net::{CallError, Channel, Responder};
 use crate::node_core::NodeCore;
@@ -70,7 +68,10 @@ pub(crate) async fn change(
     let (done, changed) = oneshot::channel();
     let change: Change = Box::new(change);
     if ring_manager.post(RingMessage::Change(change, done)).is_err() {
-        return Err(AdministrationRefusal::new("overloaded", "the ring manager has as much waiting as it may"));
+        return Err(AdministrationRefusal::new(
+            "overloaded",
+            "the ring manager has as much waiting as it may",
+        ));
     }
     let gone = || AdministrationRefusal::new("stopping", "the node is shutting down");
     changed.await.unwrap_or_else(|_| Err(gone()))
@@ -126,10 +127,9 @@ pub(crate) async fn administer(
     // So that whoever asked here sees here what was done there.
     let theirs = told.state;
     let _ = change(ring_manager, move |ours| {
-        ours.merge(&theirs).map(drop).map_err(|error| ChangeRefusal {
-            code: "other-cluster".to_owned(),
-            detail: error.to_string(),
-        })
+        ours.merge(&theirs)
+            .map(drop)
+            .map_err(|error| ChangeRefusal { code: "other-cluster".to_owned(), detail: error.to_string() })
     })
     .await;
     told.outcome
@@ -143,7 +143,9 @@ pub(crate) async fn serve(
     respond: Responder,
 ) {
     let outcome = match codec::decode::<Asked>(body) {
-        Err(error) => Err(AdministrationRefusal::new("unreadable", format!("the request cannot be read: {error}"))),
+        Err(error) => {
+            Err(AdministrationRefusal::new("unreadable", format!("the request cannot be read: {error}")))
+        }
         Ok(Asked { state, command }) => {
             ring_manager.post_control(RingMessage::MergeState(Box::new(state)));
             // After the merge: the change that follows is handled after it, and reads what it left.
@@ -155,7 +157,9 @@ pub(crate) async fn serve(
                     "claimant-unreachable",
                     format!(
                         "the claimant is {} now; ask again",
-                        state.claimant().map_or_else(|| "nobody".to_owned(), |claimant| state.name_of(claimant))
+                        state
+                            .claimant()
+                            .map_or_else(|| "nobody".to_owned(), |claimant| state.name_of(claimant))
                     ),
                 )),
                 Err(refused) => Err(refused),
@@ -232,13 +236,18 @@ async fn plan_and(node: &Arc<NodeCore>, ring_manager: &Postbox<RingManager>, com
             return Ok(Some(status));
         }
     }
-    Err(AdministrationRefusal::new("plan-changed", "the cluster changes faster than a plan is made; try again"))
+    Err(AdministrationRefusal::new(
+        "plan-changed",
+        "the cluster changes faster than a plan is made; try again",
+    ))
 }
 
 /// What is staged, by names.
 pub(crate) fn staged_changes(state: &ClusterState) -> Vec<StagedChange> {
     let staged = state.staging().changes.iter();
-    staged.map(|((node, kind), register)| staged_change(state, *node, *kind, register.value().clone())).collect()
+    staged
+        .map(|((node, kind), register)| staged_change(state, *node, *kind, register.value().clone()))
+        .collect()
 }
 
 fn staged_change(
@@ -289,7 +298,10 @@ fn plan_status(state: &ClusterState, plan: &Plan) -> PlanStatus {
             .map(|(node, kind, location)| staged_change(state, *node, *kind, location.clone()))
             .collect(),
         shares,
-        moves: moves.into_iter().map(|((from, to), partitions)| PlannedMove { from, to, partitions }).collect(),
+        moves: moves
+            .into_iter()
+            .map(|((from, to), partitions)| PlannedMove { from, to, partitions })
+            .collect(),
         moved: plan.moves.len(),
         moved_bound: plan.claim.moves_bound,
         node_violations: violations.nodes.clone(),
@@ -309,7 +321,10 @@ fn warnings(state: &ClusterState, plan: &Plan) -> Vec<String> {
     }
     let partitions = state.size().count();
     if claiming > partitions {
-        warnings.push(format!("{} nodes get nothing: the ring has {partitions} partitions", claiming - partitions));
+        warnings.push(format!(
+            "{} nodes get nothing: the ring has {partitions} partitions",
+            claiming - partitions
+        ));
     }
     let places: Vec<&Option<String>> = plan
         .statuses
@@ -327,7 +342,8 @@ fn warnings(state: &ClusterState, plan: &Plan) -> Vec<String> {
         }
     }
     if plan.claim.exhausted {
-        warnings.push("the ring is large: this is the best that was found in time, not the best there is".into());
+        warnings
+            .push("the ring is large: this is the best that was found in time, not the best there is".into());
     }
     warnings
 }

@@ -189,14 +189,14 @@ impl Administration for ClusterAdministration {
         key: &[u8],
         n: Option<usize>,
     ) -> Result<PreflistStatus, AdministrationRefusal> {
-        let runs = self.node.started.get().is_some_and(|started| started.services.contains_key(service));
-        if !runs {
-            let known: Vec<&str> = self
-                .node
-                .started
-                .get()
-                .map(|started| started.services.keys().copied().collect())
-                .unwrap_or_default();
+        let known: Vec<&str> = self
+            .node
+            .started
+            .load()
+            .as_ref()
+            .map(|started| started.services.keys().copied().collect())
+            .unwrap_or_default();
+        if !known.contains(&service) {
             return Err(AdministrationRefusal::new(
                 "unknown-service",
                 format!("this node does not run a service {service:?}; it runs {}", known.join(", ")),
@@ -204,7 +204,10 @@ impl Administration for ClusterAdministration {
         }
         let n = n.unwrap_or(self.node.quorum.n_val);
         if !(1..=N_VAL_MAX).contains(&n) {
-            return Err(AdministrationRefusal::new("bad-request", format!("n must be from 1 to {N_VAL_MAX}")));
+            return Err(AdministrationRefusal::new(
+                "bad-request",
+                format!("n must be from 1 to {N_VAL_MAX}"),
+            ));
         }
         let view = self.view();
         let state = view.state();

@@ -20,6 +20,7 @@ use ringwork_core::quorum::{
 };
 use ringwork_core::ring::KeyHash;
 use ringwork_core::vnode::{Item, Merged, Vnode};
+use smallvec::SmallVec;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use write::{Declining, WriteGather};
@@ -206,8 +207,15 @@ impl<V: Vnode> Keyed<'_, V> {
             Ok(quorum) => quorum,
             Err(refusal) => return Ok(Written::refused(refusal)),
         };
-        let gather =
-            WriteGather::new(self.service, quorum, preflist, vec![item], Declining::Ends, deadline, rules.dw > 0);
+        let gather = WriteGather::new(
+            self.service,
+            quorum,
+            preflist,
+            vec![item],
+            Declining::Ends,
+            deadline,
+            rules.dw > 0,
+        );
         for replica in 0..gather.replicas() {
             gather.send(replica);
         }
@@ -226,9 +234,12 @@ impl<V: Vnode> Keyed<'_, V> {
         };
         let sync = rules.dw > 0;
         let mut refusal = Refusal::Replicas { needed: 1, up: 0 };
+        // First those that know everything, then, where these cannot, those that said that they may not.
+        let mut left: SmallVec<[bool; 5]> = preflist.iter().map(|_| true).collect();
         for complete_only in [true, false] {
             for (replica, entry) in preflist.iter().enumerate() {
-                if complete_only && entry.role != Role::Primary {
+                let passed_over = complete_only && entry.role != Role::Primary;
+                if passed_over || left.get(replica) != Some(&true) {
                     continue;
                 }
                 match self.run_following(*entry, complete_only, &command, deadline, sync).await {
@@ -239,8 +250,15 @@ impl<V: Vnode> Keyed<'_, V> {
                         }
                         let nothing = touched.is_empty();
                         let declining = Declining::IsAsGoodAsDone;
-                        let gather =
-                            WriteGather::new(self.service, quorum, preflist, touched, declining, deadline, sync);
+                        let gather = WriteGather::new(
+                            self.service,
+                            quorum,
+                            preflist,
+                            touched,
+                            declining,
+                            deadline,
+                            sync,
+                        );
                         gather.take(replica, Answer::Done { durable }, None);
                         if nothing {
                             return Ok(gather.written(Verdict::Done, Some(reply), rules.w));
@@ -251,7 +269,11 @@ impl<V: Vnode> Keyed<'_, V> {
                         let verdict = self.wait_for(&gather, deadline).await;
                         return Ok(gather.written(verdict, Some(reply), rules.w));
                     }
-                    (_, Ran::Refused(why)) => refusal = why,
+                    (_, Ran::Refused(Refusal::Incomplete)) if complete_only => {}
+                    (_, Ran::Refused(why)) => {
+                        refusal = why;
+                        left.iter_mut().skip(replica).take(1).for_each(|left| *left = false);
+                    }
                     (_, Ran::Moved(_)) => {
                         refusal = Refusal::Unavailable("the partition is moving".to_owned());
                     }
@@ -322,7 +344,8 @@ impl<V: Vnode> Keyed<'_, V> {
     fn not_serving(&self) -> Option<Refusal> {
         let node = &self.service.0.node;
         if node.is_outside() {
-            let why = "this node waits to be taken into a cluster; 'ringwork cluster status' says how far it is";
+            let why =
+                "this node waits to be taken into a cluster; 'ringwork cluster status' says how far it is";
             return Some(Refusal::Unavailable(why.to_owned()));
         }
         node.is_stopping().then_some(Refusal::Stopping)

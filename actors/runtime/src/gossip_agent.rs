@@ -13,7 +13,9 @@ use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::gossip::datagram::first_generation;
 use ringwork_core::gossip::detector::{Availability, DetectorConfig, DetectorEffect, FailureDetector};
 use ringwork_core::gossip::health::{CheckResult, Health, HealthChange, HealthConfig};
-use ringwork_core::gossip::spread::{Effects, GossipMessage, Peers, Shared, Spread, SpreadConfig, SpreadEffect};
+use ringwork_core::gossip::spread::{
+    Effects, GossipMessage, Peers, Shared, Spread, SpreadConfig, SpreadEffect,
+};
 use ringwork_core::ids::NodeId;
 use ringwork_core::membership::{ClusterState, Section, StatePart};
 use ringwork_core::wire::codec;
@@ -134,7 +136,11 @@ impl GossipAgent {
         let services_up = checks.iter().map(|check| check.service.to_owned()).collect();
         let health = checks
             .into_iter()
-            .map(|check| Checked { check, health: Health::new(HealthConfig::default()), due_ms: Some(now_ms) })
+            .map(|check| Checked {
+                check,
+                health: Health::new(HealthConfig::default()),
+                due_ms: Some(now_ms),
+            })
             .collect();
         let mut agent = Self {
             node,
@@ -179,7 +185,9 @@ impl GossipAgent {
                             tracing::info!(node = %name, "a node is up");
                             self.network.nudge(node);
                         }
-                        Availability::Suspect => tracing::warn!(node = %name, "a node is suspect: it is late"),
+                        Availability::Suspect => {
+                            tracing::warn!(node = %name, "a node is suspect: it is late")
+                        }
                         Availability::Down => tracing::warn!(node = %name, "a node is down"),
                     }
                 }
@@ -250,7 +258,8 @@ impl GossipAgent {
         let (mut available, mut down) = (Vec::new(), Vec::new());
         for (node, _, availability) in self.detector.members() {
             let connected = self.network.is_connected(node, Channel::Control);
-            if connected && availability != Availability::Down { &mut available } else { &mut down }.push(node);
+            if connected && availability != Availability::Down { &mut available } else { &mut down }
+                .push(node);
         }
         let peers = Peers { available: &available, down: &down };
         let effects = self.spread.tick(now_ms, &self.shared, peers);
@@ -260,7 +269,9 @@ impl GossipAgent {
 
     fn check_health(&mut self, now_ms: u64) {
         let mut changed = false;
-        for checked in self.health.iter_mut().filter(|checked| checked.due_ms.is_some_and(|due| due <= now_ms)) {
+        for checked in
+            self.health.iter_mut().filter(|checked| checked.due_ms.is_some_and(|due| due <= now_ms))
+        {
             let result = match catch_unwind(AssertUnwindSafe(|| (checked.check.check)())) {
                 Ok(true) => CheckResult::Passed,
                 Ok(false) => CheckResult::Failed,

@@ -25,6 +25,9 @@ const SEED_WITHIN: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
+/// How often a member that has moved tries to say so.
+const ANNOUNCEMENTS_MAX: usize = 120;
+
 type Told = Result<ClusterState, AdministrationRefusal>;
 
 /// Asks a seed to take this node into its cluster, and becomes a joining member of it.
@@ -145,9 +148,17 @@ pub(crate) async fn serve(
         Ok(joiner) => {
             let me = node.id;
             let name = joiner.name.clone();
-            let admitted = change(&ring_manager, move |state| state.admit(&joiner, me)).await;
+            let admitted = change(&ring_manager, move |state| match state.status(joiner.node) {
+                None | Some(Status::Joining | Status::Removed) => state.admit(&joiner, me),
+                // A member that has moved: nobody would find it by the address that is known.
+                Some(_) => {
+                    state.introduce(joiner.node, &joiner.name, &joiner.address);
+                    Ok(())
+                }
+            })
+            .await;
             admitted.map(|state| {
-                tracing::info!(node = name, "a node asks to join; run 'ringwork cluster plan'");
+                tracing::info!(node = name, "a node asks to join, or says where it is now");
                 ClusterState::clone(&state)
             })
         }
@@ -155,9 +166,43 @@ pub(crate) async fn serve(
     let _ = respond.reply(families::VERSION, |out| codec::encode_into(&told, out));
 }
 
+/// Tells the cluster that this member is reached elsewhere now: any one member will do, the rest is gossip.
+pub(crate) async fn announce_address(node: Arc<NodeCore>, ring_manager: Postbox<RingManager>) {
+    for _ in 0..ANNOUNCEMENTS_MAX {
+        let (Some(network), state) = (node.network(), node.ring.load().state().clone()) else { return };
+        let Some(me) = state.member(node.id) else { return };
+        let joiner = Joiner {
+            node: node.id,
+            name: node.name.clone(),
+            address: me.address.value().clone(),
+            location: me.location.value().clone(),
+            ring_size: state.size(),
+        };
+        let Ok(body) = codec::encode(&joiner).map(Bytes::from) else { return };
+        for (_, member) in state.members().filter(|(other, _)| *other != node.id) {
+            let (address, family) = (member.address.value(), families::JOIN);
+            let call = network.call_address(address, family, families::VERSION, SEED_WITHIN, body.clone());
+            let Ok((_, incoming)) = call.await else { continue };
+            if let Ok(Ok(theirs)) = codec::decode::<Told>(&incoming.body) {
+                ring_manager.post_control(RingMessage::MergeState(Box::new(theirs)));
+                return;
+            }
+        }
+        if node.is_stopping() {
+            return;
+        }
+        tokio::time::sleep(RETRY_MAX).await;
+    }
+    tracing::warn!("no member could be told of this node's new address; they will find it when it finds one of them");
+}
+
 /// Keeps asking the seeds, one after the other, until one takes this node in. Ends the node when one says no for a
 /// reason that time does not mend.
-pub(crate) async fn join_through(node: Arc<NodeCore>, ring_manager: Postbox<RingManager>, seeds: Vec<String>) {
+pub(crate) async fn join_through(
+    node: Arc<NodeCore>,
+    ring_manager: Postbox<RingManager>,
+    seeds: Vec<String>,
+) {
     let mut pause = RETRY_MIN;
     loop {
         for seed in &seeds {
@@ -172,7 +217,11 @@ pub(crate) async fn join_through(node: Arc<NodeCore>, ring_manager: Postbox<Ring
                         return node.outside.store(false, Ordering::Relaxed);
                     }
                     "seed-unreachable" | "seed-is-self" | "overloaded" | "stopping" => {
-                        tracing::warn!(seed, why = refusal.detail, "the seed does not take this node in; trying on");
+                        tracing::warn!(
+                            seed,
+                            why = refusal.detail,
+                            "the seed does not take this node in; trying on"
+                        );
                     }
                     _ => return node.end(Ending::Failed(format!("cannot join through {seed}: {refusal}"))),
                 },

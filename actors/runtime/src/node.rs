@@ -7,10 +7,10 @@ use crate::coordinator::Service;
 use crate::files::NumberFile;
 use crate::gossip_agent::{AgentMessage, GossipAgent, HealthCheck};
 use crate::identity::{Identity, count_boot, identify, lock};
-use crate::joining::join_through;
+use crate::joining::{announce_address, join_through};
 use crate::net::{Network, NetworkLimits, NetworkOptions};
-pub use crate::node_core::{Ending, NodeCore, NodeLimits};
 use crate::node_core::Started;
+pub use crate::node_core::{Ending, NodeCore, NodeLimits};
 use crate::post::Postbox;
 use crate::randomness::Randomness;
 use crate::remote::HostedRemote;
@@ -387,9 +387,10 @@ impl NodeBuilder {
             )?),
             None => None,
         };
+        let (mut moved, kept) = (false, state.stamp());
         if let (Some(cluster), Some(network)) = (&options.cluster, &network) {
             let address = cluster.advertise.clone().unwrap_or_else(|| network.local_address().to_string());
-            state.introduce(core.id, &core.name, &address);
+            moved = state.introduce(core.id, &core.name, &address) && state.members().count() > 1;
             if state.members().count() == 1 {
                 state.relocate_alone(core.id, cluster.location.clone());
             }
@@ -398,14 +399,16 @@ impl NodeBuilder {
         let (sender, receiver) = oneshot::channel();
         let (manager_core, manager_network) = (core.clone(), network.clone());
         let start_manager = move || {
-            let manager = RingManager::start(manager_core.clone(), ring_file, state, movable, services);
-            let started = Started { network: manager_network, ring_manager: manager.clone(), services: remote };
-            let _ = manager_core.started.set(started);
+            let manager = RingManager::start(manager_core.clone(), ring_file, (state, kept), movable, services);
+            let started =
+                Started { network: manager_network, ring_manager: manager.clone(), services: remote };
+            manager_core.started.store(Some(Arc::new(started)));
             drop(sender.send(manager));
         };
         start_there(&spawner, Box::new(start_manager)).await;
-        let ring_manager =
-            receiver.await.map_err(|_| StartError::Thread(std::io::Error::other("the control thread has ended")))?;
+        let ring_manager = receiver
+            .await
+            .map_err(|_| StartError::Thread(std::io::Error::other("the control thread has ended")))?;
         let mut agent = None;
         if let Some(network) = &network {
             let (sender, receiver) = oneshot::channel();
@@ -420,8 +423,15 @@ impl NodeBuilder {
                 drop(sender.send(started));
             };
             start_there(&spawner, Box::new(start_agent)).await;
-            let started = receiver.await.unwrap_or_else(|_| Err(std::io::Error::other("the thread has ended")));
+            let started =
+                receiver.await.unwrap_or_else(|_| Err(std::io::Error::other("the thread has ended")));
             agent = Some(started.map_err(StartError::Randomness)?);
+        }
+        if moved {
+            let (core, manager) = (core.clone(), ring_manager.clone());
+            spawner.on_control(move || {
+                actix_rt::spawn(announce_address(core, manager));
+            });
         }
         if let Some(cluster) = options.cluster.filter(|_| outside) {
             let (core, manager) = (core.clone(), ring_manager.clone());
@@ -551,8 +561,10 @@ impl Node {
         let core = self.core.clone();
         move || {
             let view = core.ring.load();
-            let mut waited_for =
-                view.state().members().filter(|(node, member)| *node != core.id && member.status().is_waited_for());
+            let mut waited_for = view
+                .state()
+                .members()
+                .filter(|(node, member)| *node != core.id && member.status().is_waited_for());
             waited_for.all(|(node, _)| view.availability(node) != Availability::Down)
         }
     }
@@ -594,6 +606,7 @@ impl Node {
             self.identity.stopped_in_peace = true;
             self.identity.keep(directory)?;
         }
+        self.core.started.store(None);
         self.core.spawner.stop();
         drop(self.lock.take());
         Ok(())

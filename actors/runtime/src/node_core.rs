@@ -12,7 +12,7 @@ use crate::storage::Storage;
 use crate::strays::StrayTable;
 use crate::telemetry::Telemetry;
 use crate::time::{Clock, HybridClock};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ringwork_core::clock::hybrid::{HybridTime, Stamp};
 use ringwork_core::ids::{Boot, Generation, NodeId, Partition, RequestId};
 use ringwork_core::membership::Possession;
@@ -20,8 +20,8 @@ use ringwork_core::preflist::RingView;
 use ringwork_core::quorum::QuorumDefaults;
 use ringwork_core::store::Store;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 /// Bounds of a node's queues.
@@ -104,7 +104,8 @@ pub struct NodeCore {
     pub(crate) doubts: AtomicU64,
     /// In which generation the failure detector presents this node.
     pub(crate) generation: AtomicU64,
-    pub(crate) started: OnceLock<Started>,
+    /// Empty before the start has come so far, and again after the stop: what is in it holds the node in turn.
+    pub(crate) started: ArcSwapOption<Started>,
     pub(crate) generations: BTreeMap<(String, Partition), Generation>,
     pub(crate) requests: AtomicU64,
     pub(crate) stopping: AtomicBool,
@@ -140,8 +141,8 @@ impl NodeCore {
     }
 
     /// The connections to other nodes; none when this one has no cluster address.
-    pub fn network(&self) -> Option<&Network> {
-        self.started.get().and_then(|started| started.network.as_ref())
+    pub fn network(&self) -> Option<Network> {
+        self.started.load().as_ref().and_then(|started| started.network.clone())
     }
 
     pub(crate) fn generation_of(&self, service: &str, partition: Partition) -> Generation {
@@ -151,7 +152,7 @@ impl NodeCore {
     /// Somebody has shown who holds a partition; the ring's writer is told if that is news.
     pub(crate) fn learn(&self, partition: Partition, possession: Possession) {
         if self.ring.load().possession(partition).is_some_and(|ours| ours < possession)
-            && let Some(started) = self.started.get()
+            && let Some(started) = self.started.load().as_ref()
         {
             // Lost when full: the next request that meets it says so again.
             let _ = started.ring_manager.post(RingMessage::Adopt(partition, possession));
@@ -161,7 +162,7 @@ impl NodeCore {
     /// This node now has data of a partition that it does not hold.
     pub(crate) fn note_stray(&self, partition: Partition) {
         if self.strays.mark(partition)
-            && let Some(started) = self.started.get()
+            && let Some(started) = self.started.load().as_ref()
         {
             let _ = started.ring_manager.post(RingMessage::StraysChanged);
         }

@@ -19,7 +19,9 @@ use file::RingFile;
 use ringwork_core::completeness::Completeness;
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{NodeId, Partition};
-use ringwork_core::membership::{ChangeRefusal, ClusterState, Possession, Report, Section, StatePart, Status};
+use ringwork_core::membership::{
+    ChangeRefusal, ClusterState, Possession, Report, Section, StatePart, Status,
+};
 use ringwork_core::preflist::RingView;
 use ringwork_core::wire::codec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,16 +125,15 @@ pub struct RingManager {
 type Waiting = Box<dyn FnOnce(Result<Arc<ClusterState>, &FileError>)>;
 
 impl RingManager {
-    /// Starts the manager on the calling thread, and publishes what it has.
+    /// Starts the manager on the calling thread, and publishes what it has. `kept` is the stamp of what the file holds.
     pub(crate) fn start(
         node: Arc<NodeCore>,
         file: RingFile,
-        state: ClusterState,
+        (state, kept): (ClusterState, u64),
         movable: Vec<Arc<dyn Movable>>,
         services: BTreeSet<String>,
     ) -> Postbox<Self> {
         let report = Report { services, strays: node.strays.marked(), ..Report::first(node.boot) };
-        let kept = state.stamp();
         let completeness = Completeness::new(node.id, &state);
         let mut manager = Self {
             node,
@@ -292,7 +293,7 @@ impl RingManager {
             // Who is removed hears of it before the connection ends: afterwards nobody speaks to it.
             let gone = |peer: &&PeerSpec| state.status(peer.node) == Some(Status::Removed);
             for peer in self.peers.iter().filter(gone) {
-                send_part(&self.node, network, peer.node, state.part(Section::all()));
+                send_part(&self.node, &network, peer.node, state.part(Section::all()));
             }
             if peers != self.peers {
                 self.peers.clone_from(&peers);
@@ -372,7 +373,7 @@ impl RingManager {
 
     /// Asks those members whose word this node's replicas wait for.
     fn ask_for_strays(&mut self) {
-        let (Some(network), Some(me)) = (self.node.network().cloned(), self.me.clone()) else { return };
+        let (Some(network), Some(me)) = (self.node.network(), self.me.clone()) else { return };
         let now = self.node.clock.moment();
         let (round, generation) = (self.completeness.round(), self.node.generation.load(Ordering::SeqCst));
         self.asking_strays.retain(|_, since| now.saturating_sub(*since) < STRAYS_WITHIN);
@@ -454,6 +455,7 @@ impl Actor for RingManager {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.settle(ctx);
         ctx.run_interval(LOOK_INTERVAL, |manager, ctx| {
             let strays_changed = manager.report.strays != manager.node.strays.marked();
             if strays_changed {

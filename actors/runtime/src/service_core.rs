@@ -74,7 +74,8 @@ impl<V: Vnode> ServiceCore<V> {
             let request = Request { asked, task: ask.to_task(), reply, deadline, sync };
             return self.post(entry.partition, request);
         }
-        let Some(network) = self.node.network().filter(|n| n.is_connected(entry.node, Channel::Request)) else {
+        let Some(network) = self.node.network().filter(|n| n.is_connected(entry.node, Channel::Request))
+        else {
             let name = self.node.name_of(entry.node);
             let why = format!("there is no connection to node {name}");
             return reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(why)));

@@ -6,8 +6,8 @@
 use crate::coordinator::Service;
 use crate::messages::{Asked, ReplyTo, Request, Task, VnodeAnswer};
 use crate::node_core::NodeCore;
-use crate::service_core::ServiceCore;
 use crate::post::{Postbox, Posted};
+use crate::service_core::ServiceCore;
 use crate::storage::Committed;
 use crate::vnode_master::{MasterMessage, VnodeMaster};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};

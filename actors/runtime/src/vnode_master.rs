@@ -4,8 +4,9 @@
 //! a request reaches it only when no vnode runs yet, and then waits in here.
 
 use crate::messages::{Request, VnodeAnswer};
-use crate::service_core::ServiceCore;
+use crate::node_core::NodeCore;
 use crate::post::{Permits, Postbox, Posted};
+use crate::service_core::ServiceCore;
 use crate::time::Moment;
 use crate::vnode::{Freeze, Incarnation, Opened, Stop, Thaw, VnodeActor};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
@@ -15,7 +16,6 @@ use ringwork_core::ids::{ActorId, Partition};
 use ringwork_core::keyspace::Keyspace;
 use ringwork_core::quorum::Refusal;
 use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, StoreError};
-use crate::node_core::NodeCore;
 use ringwork_core::vnode::Vnode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -95,11 +95,20 @@ pub enum MasterMessage<V: Vnode> {
 }
 
 enum Life<V: Vnode> {
-    Starting { waiting: Vec<Request<V>> },
-    Running { since: Moment },
-    Resting { until: Moment, reason: String },
+    Starting {
+        waiting: Vec<Request<V>>,
+    },
+    Running {
+        since: Moment,
+    },
+    Resting {
+        until: Moment,
+        reason: String,
+    },
     /// It does not run, and its partition is about to be passed on.
-    Frozen { waiting: Vec<Request<V>> },
+    Frozen {
+        waiting: Vec<Request<V>>,
+    },
 }
 
 /// See the module's head.

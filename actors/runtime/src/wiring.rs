@@ -48,7 +48,8 @@ impl Wiring {
                 return refuse(respond, format!("the request cannot be read: {error}"));
             }
         };
-        let services = self.node.started.get().map(|started| &started.services);
+        let started = self.node.started.load();
+        let services = started.as_ref().map(|started| &started.services);
         let Some(service) = services.and_then(|services| services.get(head.service.as_str())) else {
             return refuse(respond, format!("this node does not run the service {:?}", head.service));
         };
@@ -57,7 +58,7 @@ impl Wiring {
     }
 
     fn control_request(&self, from: &Sender, incoming: &Incoming, respond: Responder) {
-        let Some(started) = self.node.started.get() else { return };
+        let Some(started) = self.node.started.load_full() else { return };
         let (node, manager) = (self.node.clone(), started.ring_manager.clone());
         let body: Bytes = incoming.body.clone();
         match incoming.family {
@@ -89,7 +90,7 @@ impl NetworkHandler for Wiring {
             (families::GOSSIP, None) => self.tell_agent(AgentMessage::Gossip(from.node, incoming.body)),
             (families::BEQUEST, None) => {
                 if let (Some(started), Ok(partitions)) =
-                    (self.node.started.get(), codec::decode::<Vec<Partition>>(&incoming.body))
+                    (self.node.started.load_full(), codec::decode::<Vec<Partition>>(&incoming.body))
                 {
                     let _ = started.ring_manager.post(RingMessage::Inherited(partitions));
                 }
@@ -107,7 +108,8 @@ impl NetworkHandler for Wiring {
     fn lost(&self, node: NodeId, _: Channel, why: &str, reset: bool) {
         tracing::debug!(node = %self.node.name_of(node), why, reset, "a connection has ended");
         // A goodbye is no sign of trouble by itself: whoever says it also leaves the failure detector.
-        if reset {
+        let other = |channel| self.node.network().is_some_and(|network| network.is_connected(node, channel));
+        if reset && !Channel::ALL.into_iter().any(other) {
             self.tell_agent(AgentMessage::Lost(node));
         }
     }

@@ -112,8 +112,7 @@ impl Course<'_> {
                 Members::Locations => {
                     let nobody = vec![NOBODY; problem.partitions];
                     for owners in [problem.present.clone(), nobody] {
-                        let start =
-                            self.scored(start::balanced(problem, owners, Some(&skeleton.members)));
+                        let start = self.scored(start::balanced(problem, owners, Some(&skeleton.members)));
                         starts.push(self.improve(&start, WARM, true, 4));
                     }
                 }

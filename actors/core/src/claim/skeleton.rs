@@ -179,7 +179,8 @@ fn window_cost(
         rest /= count;
     }
     let repeats = |end: usize| names[..end].iter().any(|name| location[*name] == location[names[end]]);
-    let crowded = |end: usize| names[..end].iter().filter(|name| **name == names[end]).count() >= nodes[names[end]];
+    let crowded =
+        |end: usize| names[..end].iter().filter(|name| **name == names[end]).count() >= nodes[names[end]];
     let mut cost = 0;
     let reach = (1..problem.location_window).find(|end| repeats(*end)).unwrap_or(problem.location_window);
     let mut of_length = full;

@@ -54,7 +54,9 @@ impl ClusterState {
             (Some((node, _)), None) => Ok(node),
             (Some(_), Some(_)) => Err(ChangeRefusal::new(
                 "unknown-node",
-                format!("two members are named {text:?}: say the id, which 'ringwork cluster status --json' shows"),
+                format!(
+                    "two members are named {text:?}: say the id, which 'ringwork cluster status --json' shows"
+                ),
             )),
             (None, _) => {
                 let names: Vec<&str> =
@@ -99,13 +101,15 @@ impl ClusterState {
             Some(_) => {
                 return Err(ChangeRefusal::new(
                     "already-a-member",
-                    format!("{} is a member of this cluster already; see 'ringwork cluster status'", joiner.name),
+                    format!(
+                        "{} is a member of this cluster already; see 'ringwork cluster status'",
+                        joiner.name
+                    ),
                 ));
             }
         }
-        let named = |(node, member): &(NodeId, &Member)| {
-            *node != joiner.node && *member.name.value() == joiner.name
-        };
+        let named =
+            |(node, member): &(NodeId, &Member)| *node != joiner.node && *member.name.value() == joiner.name;
         if let Some((node, _)) = self.members().find(named) {
             return Err(ChangeRefusal::new(
                 "name-taken",
@@ -121,14 +125,9 @@ impl ClusterState {
                 format!("a cluster can have had {MEMBERS_MAX} members in all"),
             ));
         }
-        let member = Member::new(
-            &joiner.name,
-            &joiner.address,
-            joiner.location.as_deref(),
-            Status::Joining,
-            writer,
-        )
-        .map_err(|error| ChangeRefusal::new("bad-request", error.to_string()))?;
+        let member =
+            Member::new(&joiner.name, &joiner.address, joiner.location.as_deref(), Status::Joining, writer)
+                .map_err(|error| ChangeRefusal::new("bad-request", error.to_string()))?;
         self.merge_member(joiner.node, &member);
         self.staging.stage(joiner.node, ChangeKind::Join, None, writer);
         Ok(())
@@ -139,7 +138,10 @@ impl ClusterState {
         let name = self.name_of(node);
         match self.status(node) {
             None | Some(Status::Removed) => {
-                return Err(ChangeRefusal::new("not-a-member", format!("{name} is no member of this cluster")));
+                return Err(ChangeRefusal::new(
+                    "not-a-member",
+                    format!("{name} is no member of this cluster"),
+                ));
             }
             Some(Status::Leaving | Status::Exiting | Status::Down(Before::Leaving)) => {
                 return Err(ChangeRefusal::new("already-leaving", format!("{name} is leaving already")));
@@ -150,7 +152,9 @@ impl ClusterState {
         if !others && self.status(node) != Some(Status::Joining) {
             return Err(ChangeRefusal::new(
                 "only-member",
-                format!("{name} is the only member that can hold anything: there is nobody to leave its data to"),
+                format!(
+                    "{name} is the only member that can hold anything: there is nobody to leave its data to"
+                ),
             ));
         }
         self.staging.stage(node, ChangeKind::Leave, None, writer);
@@ -182,7 +186,10 @@ impl ClusterState {
     /// Forgets what is staged. Nodes that wait to join remain known as joining.
     pub fn clear_staging(&mut self) -> Result<(), ChangeRefusal> {
         if self.staging.changes.is_empty() {
-            return Err(ChangeRefusal::new("nothing-staged", "nothing is staged, so there is nothing to forget"));
+            return Err(ChangeRefusal::new(
+                "nothing-staged",
+                "nothing is staged, so there is nothing to forget",
+            ));
         }
         self.staging.clear();
         Ok(())

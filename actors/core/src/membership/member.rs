@@ -91,8 +91,7 @@ fn lawful(what: &'static str, text: &str, bytes_max: usize) -> Result<(), Member
     if good && text.trim() == text {
         return Ok(());
     }
-    let expected =
-        format!("take 1 to {bytes_max} bytes without control characters or spaces at the ends");
+    let expected = format!("take 1 to {bytes_max} bytes without control characters or spaces at the ends");
     Err(MemberTextError { what, text: text.chars().take(80).collect(), expected })
 }
 

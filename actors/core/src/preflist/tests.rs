@@ -97,7 +97,11 @@ fn who_is_asked_wrongly_says_who_holds_the_partition() {
     let gone = possession(0).passed_to(id(3));
     assert_eq!(judge(0, Role::Primary, gone), Judgement::Moved(gone), "it was ours");
     assert_eq!(judge(3, Role::Stray, possession(3)), Judgement::Serve { complete: false });
-    assert_eq!(view.judge(CHAT, Partition(8), Role::Primary, old), Judgement::Moved(old), "no such partition");
+    assert_eq!(
+        view.judge(CHAT, Partition(8), Role::Primary, old),
+        Judgement::Moved(old),
+        "no such partition"
+    );
 }
 
 proptest! {

@@ -114,7 +114,8 @@ impl<V: Vnode> WriteGather<V> {
                 self.send_item(replica, number, &entry);
             }
             None => {
-                let why = Refusal::Unavailable("the partition moves faster than it can be followed".to_owned());
+                let why =
+                    Refusal::Unavailable("the partition moves faster than it can be followed".to_owned());
                 self.take(replica, Answer::Refused(why), None);
             }
         }

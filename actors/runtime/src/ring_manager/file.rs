@@ -35,14 +35,16 @@ pub(crate) fn load_or_create(
     cluster: impl FnOnce() -> std::io::Result<ClusterId>,
 ) -> Result<ClusterState, StartError> {
     let kept = match file {
-        Some(path) => files::read_versions(path, Kind::Ring, RING_FILE_VERSION, |version, body| match version {
-            1 => {
-                let ring: RingV1 = ringwork_core::wire::codec::decode(body)?;
-                debug_assert!(ring.owners.len() <= RING_SIZE_MAX as usize);
-                Ok(ClusterState::born(ring.cluster, ring.size, node, member.clone()))
-            }
-            _ => ringwork_core::wire::codec::decode(body),
-        })?,
+        Some(path) => {
+            files::read_versions(path, Kind::Ring, RING_FILE_VERSION, |version, body| match version {
+                1 => {
+                    let ring: RingV1 = ringwork_core::wire::codec::decode(body)?;
+                    debug_assert!(ring.owners.len() <= RING_SIZE_MAX as usize);
+                    Ok(ClusterState::born(ring.cluster, ring.size, node, member.clone()))
+                }
+                _ => ringwork_core::wire::codec::decode(body),
+            })?
+        }
         None => None,
     };
     if let Some(state) = kept {
@@ -80,7 +82,8 @@ mod tests {
         let old = RingV1 { cluster, size, owners: vec![me; 8] };
         files::write_whole(&path, Kind::Ring, 1, &old).unwrap();
         let member = Member::new("n1", "127.0.0.1:1", None, Status::Valid, me).unwrap();
-        let state = load_or_create(&Some(path), size, me, member, || unreachable!("there is a ring")).unwrap();
+        let state =
+            load_or_create(&Some(path), size, me, member, || unreachable!("there is a ring")).unwrap();
         assert_eq!((state.cluster(), state.held_by(me).count()), (cluster, 8));
     }
 }

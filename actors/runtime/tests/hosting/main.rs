@@ -14,7 +14,7 @@ use ringwork_core::ring::RingSize;
 use ringwork_core::store::Store;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::testing::check_laws;
-use ringwork_runtime::coordinator::{ReadFailure, Service};
+use ringwork_runtime::coordinator::{Answered, ReadFailure, Service};
 use ringwork_runtime::messages::{ReplyTo, Sink, VnodeAnswer};
 use ringwork_runtime::node::{Keep, Node, NodeLimits, NodeOptions, StartError};
 use ringwork_runtime::randomness::Randomness;
@@ -34,6 +34,7 @@ fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
         name: "n1".into(),
         keep: Keep::Given { store, directory: None },
         ring_size: RingSize::try_from(8).unwrap(),
+        cluster: None,
         durability: Durability::Sync,
         queue: QueueLimits { writes_max: 1000, bytes_max: 1 << 20 },
         limits: NodeLimits::default(),
@@ -69,8 +70,13 @@ fn item(name: &str, number: u64) -> Highest {
     Highest { name: name.into(), number }
 }
 
-async fn get(summit: &Service<Summit>, name: &str) -> Result<Told, ReadFailure> {
+async fn get(summit: &Service<Summit>, name: &str) -> Result<Answered<Told>, ReadFailure> {
     summit.key(name.as_bytes()).read(Ask::Get(name.into())).await.unwrap()
+}
+
+/// A node alone is complete, so no read of these tests is degraded.
+fn complete(reply: Told) -> Answered<Told> {
+    Answered { reply, degraded: false }
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -97,10 +103,10 @@ fn a_write_is_on_all_three_vnodes_and_survives_the_loss_of_everything_unsynced()
         let written = summit.key(b"everest").quorum(all).merge(item("everest", 8848)).await.unwrap();
         assert_eq!((written.verdict, written.acks), (Verdict::Done, 3));
         assert_eq!(written.nodes, [node.core().id], "three vnodes, one machine");
-        assert_eq!(get(&summit, "everest").await, Ok(Told::Number(8848)));
+        assert_eq!(get(&summit, "everest").await, Ok(complete(Told::Number(8848))));
         store.lose_unsynced(); // the machine dies here; the acknowledgement was durable
         let (again, summit) = start(options(placement, Arc::new(store.clone()))).await;
-        assert_eq!(get(&summit, "everest").await, Ok(Told::Number(8848)));
+        assert_eq!(get(&summit, "everest").await, Ok(complete(Told::Number(8848))));
         stop(again).await;
         drop(node);
     });
@@ -120,8 +126,8 @@ fn what_is_not_synced_may_be_lost_and_dw_says_it_must_not() {
         summit.key(b"lost").merge(item("lost", 1)).await.unwrap();
         store.lose_unsynced();
         let (node, summit) = start(lazy()).await;
-        assert_eq!(get(&summit, "kept").await, Ok(Told::Number(1)));
-        assert_eq!(get(&summit, "lost").await, Ok(Told::Number(0)), "this test can see a loss");
+        assert_eq!(get(&summit, "kept").await, Ok(complete(Told::Number(1))));
+        assert_eq!(get(&summit, "lost").await, Ok(complete(Told::Number(0))), "this test can see a loss");
         stop(node).await;
     });
 }
@@ -137,7 +143,7 @@ fn the_interval_sync_comes_by_itself() {
         summit.key(b"k2").merge(item("k2", 1)).await.unwrap();
         eventually("a sync", async || node.core().telemetry.storage_syncs.value() > 0).await;
         store.lose_unsynced();
-        assert_eq!(get(&summit, "k2").await, Ok(Told::Number(1)));
+        assert_eq!(get(&summit, "k2").await, Ok(complete(Told::Number(1))));
         stop(node).await;
     });
 }
@@ -162,9 +168,16 @@ fn a_panic_costs_one_vnode_and_the_next_request_is_served_from_the_store() {
             assert_eq!(node.core().telemetry.vnode_panics.value(), round as u64 + 1);
             let read = async || summit.key(b"k2").quorum(one).read(Ask::Get("k2".into())).await;
             if round == 0 {
-                assert_eq!(read().await.unwrap(), Ok(Told::Number(8611)), "at once, from the store");
+                assert_eq!(
+                    read().await.unwrap(),
+                    Ok(complete(Told::Number(8611))),
+                    "at once, from the store"
+                );
             }
-            eventually("the vnode is back", async || read().await.unwrap() == Ok(Told::Number(8611))).await;
+            eventually("the vnode is back", async || {
+                read().await.unwrap() == Ok(complete(Told::Number(8611)))
+            })
+            .await;
             assert_eq!(node.census()()[0].vnodes_running, before, "only that vnode had ended");
         }
         assert_eq!(node.core().telemetry.vnode_restarts.value(), 2);
@@ -192,7 +205,7 @@ fn a_restarted_vnode_sees_the_writes_that_were_under_way_when_it_died() {
         eventually("a write waits", async || node.core().storage.waiting().0 > 0).await;
         let _ = summit.key(b"k2").quorum(one).run(Ask::Panic).await.unwrap();
         let read = summit.key(b"k2").quorum(one).read(Ask::Get("k2".into())).await.unwrap();
-        assert_eq!(read, Ok(Told::Number(7)));
+        assert_eq!(read, Ok(complete(Told::Number(7))));
         assert_eq!(writing.await.unwrap(), Verdict::Done);
         commit_ms.store(0, Ordering::Relaxed);
         stop(node).await;
@@ -235,7 +248,7 @@ fn a_vnode_that_panics_again_and_again_rests_in_between_and_the_others_answer() 
         assert!(
             matches!(&lone, Err(ReadFailure::Refused(Refusal::Unavailable(why))) if why.contains("started again in"))
         );
-        assert_eq!(get(&summit, "k2").await, Ok(Told::Number(1)), "r = 2 of 3 asks the other two");
+        assert_eq!(get(&summit, "k2").await, Ok(complete(Told::Number(1))), "r = 2 of 3 asks the other two");
         stop(node).await;
     });
 }
@@ -250,7 +263,7 @@ fn a_panic_on_the_pool_is_an_answer_and_the_pool_goes_on() {
             assert!(matches!(read, Err(ReadFailure::Refused(_))), "{read:?}");
         }
         let read = summit.key(b"k2").read(Ask::GetOnThePool("k2".into())).await.unwrap();
-        assert_eq!(read, Ok(Told::Number(5)));
+        assert_eq!(read, Ok(complete(Told::Number(5))));
         stop(node).await;
     });
 }
@@ -269,7 +282,7 @@ fn a_coordinated_write_runs_once_and_reaches_the_other_replicas() {
         assert_eq!(one, two, "one actor");
         let three = QuorumOptions { r: Some(Count::All), ..QuorumOptions::default() };
         let read = summit.key(b"k2").quorum(three).read(Ask::Get("k2".into())).await.unwrap();
-        assert_eq!(read, Ok(Told::Number(2)));
+        assert_eq!(read, Ok(complete(Told::Number(2))));
         assert_eq!(node.core().telemetry.read_repairs.value(), 0, "all three had it");
         stop(node).await;
     });
@@ -300,7 +313,7 @@ fn a_read_mends_the_replica_that_lacks_something() {
         let (node, summit) = start(options(Placement::Here, Arc::new(store.clone()))).await;
         let one = QuorumOptions { n_val: Some(1), ..QuorumOptions::default() };
         summit.key(b"k2").quorum(one).merge(item("k2", 9)).await.unwrap();
-        assert_eq!(get(&summit, "k2").await, Ok(Told::Number(9)));
+        assert_eq!(get(&summit, "k2").await, Ok(complete(Told::Number(9))));
         assert_eq!(node.core().telemetry.read_repairs.value(), 1);
         eventually("the second replica has it", async || {
             get(&summit, "k2").await.unwrap();
@@ -319,7 +332,8 @@ fn what_a_vnode_does_by_itself_reaches_its_replicas_and_those_who_watch() {
         let _ = summit.key(b"k2").within(Duration::from_millis(100)).run(Ask::RaiseTo("k2".into(), 5)).await;
         eventually("five at all replicas", async || {
             let three = QuorumOptions { r: Some(Count::All), ..QuorumOptions::default() };
-            summit.key(b"k2").quorum(three).read(Ask::Get("k2".into())).await.unwrap() == Ok(Told::Number(5))
+            summit.key(b"k2").quorum(three).read(Ask::Get("k2".into())).await.unwrap()
+                == Ok(complete(Told::Number(5)))
         })
         .await;
         let mut heard = Vec::new();
@@ -375,7 +389,9 @@ fn a_slow_store_gives_refusals_not_a_growing_queue_and_all_is_well_afterwards() 
         assert!(most <= 64 + 8, "the queue kept its bound, {most} writes waited");
         commit_ms.store(0, Ordering::Relaxed);
         for (name, number) in done {
-            let Ok(Told::Number(found)) = get(&summit, &name).await else { panic!("no answer") };
+            let Ok(Answered { reply: Told::Number(found), .. }) = get(&summit, &name).await else {
+                panic!("no answer")
+            };
             assert!(found >= number, "{name}: an acknowledged write is there");
         }
         let written = summit.key(b"after").merge(item("after", 1)).await.unwrap();
@@ -395,7 +411,7 @@ fn a_deadline_that_passes_is_unknown_and_the_write_may_still_appear() {
         let hurried = summit.key(b"k2").within(Duration::from_millis(30));
         assert_eq!(hurried.merge(item("k2", 2)).await.unwrap().verdict, Verdict::Unknown);
         commit_ms.store(0, Ordering::Relaxed);
-        eventually("it appears", async || get(&summit, "k2").await == Ok(Told::Number(2))).await;
+        eventually("it appears", async || get(&summit, "k2").await == Ok(complete(Told::Number(2)))).await;
         stop(node).await;
     });
 }
@@ -432,7 +448,7 @@ fn a_stopping_node_finishes_what_it_has_and_refuses_what_comes() {
         let (node, summit) = start(options(placement, Arc::new(store))).await;
         let three = QuorumOptions { r: Some(Count::All), ..QuorumOptions::default() };
         let read = summit.key(b"k2").quorum(three).read(Ask::Get("k2".into())).await.unwrap();
-        assert_eq!((read, node.core().telemetry.read_repairs.value()), (Ok(Told::Number(7)), 0));
+        assert_eq!((read, node.core().telemetry.read_repairs.value()), (Ok(complete(Told::Number(7))), 0));
         stop(node).await;
     });
 }
@@ -497,7 +513,7 @@ fn a_data_directory_belongs_to_one_node_and_remembers_its_ring() {
         let (node, summit) = start(on_disk()).await;
         assert_eq!(node.core().id, id);
         assert!(node.core().boot > boot, "no boot number is given twice");
-        assert_eq!(get(&summit, "k2").await, Ok(Told::Number(3)));
+        assert_eq!(get(&summit, "k2").await, Ok(complete(Told::Number(3))));
         stop(node).await;
     });
 }
