@@ -8,12 +8,17 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
-/// Two neighbouring ports, for HTTP and for the cluster, that are free on six loopback addresses, below those that
-/// the system gives to connections.
+/// Below the ports that the system gives to connections.
+const PORTS: std::ops::Range<u32> = 30_000..32_000;
+
+/// Two neighbouring ports, for HTTP and for the cluster, that are free on six loopback addresses; others in each
+/// process.
 fn two_free_ports() -> u16 {
     let is_free = |host, port| TcpListener::bind((Ipv4Addr::new(127, 0, 0, host), port)).is_ok();
-    (20_000..32_000)
-        .step_by(2)
+    let places = PORTS.len() as u32 / 2;
+    (0..places)
+        .map(|step| PORTS.start + 2 * ((std::process::id() * 7 + step) % places))
+        .map(|port| u16::try_from(port).unwrap())
         .find(|port| (1..=6).all(|host| is_free(host, *port) && is_free(host, *port + 1)))
         .expect("no free ports")
 }
