@@ -1,6 +1,7 @@
 //! What a request gets for the quorums it asks for, over which of five nodes are up: a table.
 
 use super::harness::Cluster;
+use crate::node::wait_until;
 
 /// Which request, and what is expected: status, and the code of a problem or a word of the answer.
 type Row = (&'static str, &'static str, u16, &'static str);
@@ -95,6 +96,11 @@ fn check(cluster: &Cluster, by: usize, what: &str, rows: &[Row]) {
             let found = format!("{} {}", answer.status, answer.body);
             wrong.push(format!("{method} {query}: {status} {word} expected, found {found}"));
         }
+        for word in [r#""degraded":true"#, r#""alone":true"#] {
+            if answer.body.contains(word) && named != word {
+                wrong.push(format!("{method} {query}: {word} was not expected: {}", answer.body));
+            }
+        }
         let confirms_unknown = answer.status == 504 && *method == SEND;
         if confirms_unknown && answer.json()["idempotency_key"].as_str().is_none() {
             wrong.push(format!("{method} {query}: 504 without an idempotency_key"));
@@ -110,6 +116,9 @@ fn each_quorum_is_done_refused_or_unknown_as_the_nodes_that_are_up_allow() {
     let fallbacks: Vec<usize> = (0..5).filter(|node| !primaries.contains(node)).collect();
     assert_eq!((primaries.len(), fallbacks.len()), (3, 2), "{primaries:?}");
     let by = fallbacks[0];
+    wait_until("all partitions are complete everywhere", || {
+        (0..5).all(|node| cluster.ask(node, "GET", "/admin/ring", "").json()["incomplete"] == serde_json::json!([]))
+    });
     check(&cluster, by, "all up", ALL_UP);
 
     cluster.node(primaries[0]).signal("STOP");
