@@ -185,7 +185,13 @@ async fn carry_out(node: &Arc<NodeCore>, ring_manager: &Postbox<RingManager>, co
             })
             .await
         }
-        Command::Clear => change(ring_manager, ClusterState::clear_staging).await,
+        Command::Clear => {
+            change(ring_manager, |state| {
+                state.clear_staging();
+                Ok(())
+            })
+            .await
+        }
         Command::Plan | Command::ShownPlan | Command::Commit => {
             return plan_and(node, ring_manager, &command).await;
         }

@@ -11,6 +11,7 @@ use crate::post::Postbox;
 use crate::ring_manager::{RingManager, RingMessage};
 use crate::vnode_master::is_unwritten;
 use bytes::Bytes;
+use ringwork_core::gossip::detector::Availability;
 use ringwork_core::membership::{ClusterState, Joiner, Status};
 use ringwork_core::store::KeyspaceId;
 use ringwork_core::wire::codec;
@@ -25,7 +26,9 @@ const SEED_WITHIN: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// How often a member that has moved tries to say so.
+/// For how long a member that has not moved finds nobody before it asks its seeds where the others are.
+const ALONE_FOR: Duration = Duration::from_secs(3);
+/// How often a member tries to say where it is.
 const ANNOUNCEMENTS_MAX: usize = 120;
 
 type Told = Result<ClusterState, AdministrationRefusal>;
@@ -62,6 +65,7 @@ pub(crate) async fn join(
         address: me.map_or_else(String::new, |me| me.address.value().clone()),
         location: me.and_then(|me| me.location.value().clone()),
         ring_size: state.size(),
+        member_of: None,
     };
     let body = codec::encode(&joiner)
         .map_err(|error| AdministrationRefusal::new("bad-request", error.to_string()))?;
@@ -148,13 +152,10 @@ pub(crate) async fn serve(
         Ok(joiner) => {
             let me = node.id;
             let name = joiner.name.clone();
-            let admitted = change(&ring_manager, move |state| match state.status(joiner.node) {
-                None | Some(Status::Joining | Status::Removed) => state.admit(&joiner, me),
+            let admitted = change(&ring_manager, move |state| match joiner.member_of {
+                None => state.admit(&joiner, me),
                 // A member that has moved: nobody would find it by the address that is known.
-                Some(_) => {
-                    state.introduce(joiner.node, &joiner.name, &joiner.address);
-                    Ok(())
-                }
+                Some(_) => state.readmit(&joiner),
             })
             .await;
             admitted.map(|state| {
@@ -166,34 +167,51 @@ pub(crate) async fn serve(
     let _ = respond.reply(families::VERSION, |out| codec::encode_into(&told, out));
 }
 
-/// Tells the cluster that this member is reached elsewhere now: any one member will do, the rest is gossip.
-pub(crate) async fn announce_address(node: Arc<NodeCore>, ring_manager: Postbox<RingManager>) {
+/// Tells the cluster where this member is reached: any one member will do, the rest is gossip. A member that has
+/// `moved` does so at once; another one when it has found nobody after a while, who may have moved in turn.
+pub(crate) async fn announce_address(
+    node: Arc<NodeCore>,
+    ring_manager: Postbox<RingManager>,
+    seeds: Vec<String>,
+    moved: bool,
+) {
+    if !moved {
+        tokio::time::sleep(ALONE_FOR).await;
+    }
+    let mut pause = RETRY_MIN;
     for _ in 0..ANNOUNCEMENTS_MAX {
-        let (Some(network), state) = (node.network(), node.ring.load().state().clone()) else { return };
-        let Some(me) = state.member(node.id) else { return };
+        let view = node.ring.load_full();
+        let state = view.state();
+        let (Some(network), Some(me)) = (node.network(), state.member(node.id)) else { return };
+        let others = || state.members().filter(|(other, _)| *other != node.id);
+        let alone = others().all(|(other, _)| view.availability(other) == Availability::Down);
+        if node.is_stopping() || (!moved && !alone) {
+            return;
+        }
         let joiner = Joiner {
             node: node.id,
             name: node.name.clone(),
             address: me.address.value().clone(),
             location: me.location.value().clone(),
             ring_size: state.size(),
+            member_of: Some(state.cluster()),
         };
         let Ok(body) = codec::encode(&joiner).map(Bytes::from) else { return };
-        for (_, member) in state.members().filter(|(other, _)| *other != node.id) {
-            let (address, family) = (member.address.value(), families::JOIN);
-            let call = network.call_address(address, family, families::VERSION, SEED_WITHIN, body.clone());
+        let known = others().map(|(_, member)| member.address.value().clone());
+        for address in seeds.iter().cloned().chain(known) {
+            let (family, version) = (families::JOIN, families::VERSION);
+            let call = network.call_address(&address, family, version, SEED_WITHIN, body.clone());
             let Ok((_, incoming)) = call.await else { continue };
             if let Ok(Ok(theirs)) = codec::decode::<Told>(&incoming.body) {
+                tracing::info!(address, "a member was told where this node is reached now");
                 ring_manager.post_control(RingMessage::MergeState(Box::new(theirs)));
                 return;
             }
         }
-        if node.is_stopping() {
-            return;
-        }
-        tokio::time::sleep(RETRY_MAX).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
     }
-    tracing::warn!("no member could be told of this node's new address; they will find it when it finds one of them");
+    tracing::warn!("no member could be told where this node is reached now; name one of them as a seed");
 }
 
 /// Keeps asking the seeds, one after the other, until one takes this node in. Ends the node when one says no for a

@@ -399,7 +399,8 @@ impl NodeBuilder {
         let (sender, receiver) = oneshot::channel();
         let (manager_core, manager_network) = (core.clone(), network.clone());
         let start_manager = move || {
-            let manager = RingManager::start(manager_core.clone(), ring_file, (state, kept), movable, services);
+            let manager =
+                RingManager::start(manager_core.clone(), ring_file, (state, kept), movable, services);
             let started =
                 Started { network: manager_network, ring_manager: manager.clone(), services: remote };
             manager_core.started.store(Some(Arc::new(started)));
@@ -427,17 +428,18 @@ impl NodeBuilder {
                 receiver.await.unwrap_or_else(|_| Err(std::io::Error::other("the thread has ended")));
             agent = Some(started.map_err(StartError::Randomness)?);
         }
-        if moved {
+        if let Some(ClusterOptions { seeds, .. }) = options.cluster {
             let (core, manager) = (core.clone(), ring_manager.clone());
-            spawner.on_control(move || {
-                actix_rt::spawn(announce_address(core, manager));
-            });
-        }
-        if let Some(cluster) = options.cluster.filter(|_| outside) {
-            let (core, manager) = (core.clone(), ring_manager.clone());
-            spawner.on_control(move || {
-                actix_rt::spawn(join_through(core, manager, cluster.seeds));
-            });
+            let member = core.ring.load().state().members().count() > 1;
+            if outside {
+                spawner.on_control(move || {
+                    actix_rt::spawn(join_through(core, manager, seeds));
+                });
+            } else if member {
+                spawner.on_control(move || {
+                    actix_rt::spawn(announce_address(core, manager, seeds, moved));
+                });
+            }
         }
         Ok(Node { core, services: handles, hosted, ring_manager, agent, directory, identity, lock })
     }

@@ -73,6 +73,8 @@ pub struct VnodeActor<V: Vnode> {
     later_commands: usize,
     /// While the partition is about to be passed on, requests wait here: each keeps its permit, so there are never
     /// more than may be on their way.
+    #[allow(clippy::box_collection)]
+    // a deque of commands need not be Unpin, as an actor must; a box of it is
     held_back: Option<Box<VecDeque<Posted<Request<V>>>>>,
 }
 

@@ -67,8 +67,8 @@ impl Children {
             command.args(["start", "--name", &node.name, "--data-dir"]).arg(&node.directory);
             command.args(["--http", &node.http.to_string(), "--cluster", &node.cluster.to_string()]);
             command.arg(format!("--{LIFELINE_FLAG}"));
-            // Nodes that were started before are members already, or are asked to join later.
-            if position > 0 && node.is_new {
+            // Who is a member already finds the others by it when all have moved to other ports.
+            if position > 0 {
                 command.args(["--join", &seed]);
             }
             command.args([

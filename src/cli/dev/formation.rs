@@ -167,8 +167,10 @@ async fn until_settled(nodes: &[DevNode], obstacle: &mut String) -> Result<(), C
             let status = client.get("/admin/members").await;
             let (settled, members) = match &status {
                 Ok(status) => {
-                    let members = status.get("members").and_then(Value::as_array).map_or(0, Vec::len);
-                    (status.get("settled") == Some(&Value::Bool(true)), members)
+                    let members = status.get("members").and_then(Value::as_array);
+                    let up = |member: &&Value| member.get("available") == Some(&Value::from("up"));
+                    let up = members.map_or(0, |members| members.iter().filter(up).count());
+                    (status.get("settled") == Some(&Value::Bool(true)), up)
                 }
                 Err(error) => {
                     *obstacle = error.to_string();

@@ -29,7 +29,7 @@ pub(super) fn reading() -> Vec<Row> {
     let mut rows = vec![
         get("/admin/members", Status(200)),
         get("/admin/ring", Status(200)),
-        get("/admin/plan", Problem(409, "no-plan", "ringwork cluster plan")),
+        get("/admin/plan", Problem(409, "nothing-staged", "ringwork cluster")),
         get("/admin/members?", Status(200)),
         get("/admin/members?of=n1", unknown("known here: none")),
         get("/admin/members?r=1", unknown("known here: none")),
@@ -127,7 +127,7 @@ pub(super) fn changing() -> Vec<Row> {
         ("down", br#"{"node": "n9"}"#.into(), Problem(404, "unknown-node", "n9")),
         ("down", br#"{"node": "node1"}"#.into(), Problem(409, "node-is-up", "")),
         ("plan", b"".into(), Problem(409, "nothing-staged", "")),
-        ("commit", b"{}".into(), Problem(409, "no-plan", "")),
+        ("commit", b"{}".into(), Problem(409, "nothing-staged", "")),
         ("clear", b"".into(), Status(200)),
         ("replace-all", b"{}".into(), Problem(404, "no-such-route", "replace-all")),
     ];

@@ -7,7 +7,7 @@ use super::report::Report;
 use super::staging::ChangeKind;
 use super::state::ClusterState;
 use super::target::Possession;
-use crate::ids::{NodeId, Partition};
+use crate::ids::{ClusterId, NodeId, Partition};
 use crate::limits::MEMBERS_MAX;
 use crate::ring::RingSize;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,8 @@ pub struct Joiner {
     pub location: Option<String>,
     /// Of its own ring.
     pub ring_size: RingSize,
+    /// The cluster that it is a member of already, when it only says where it is reached now.
+    pub member_of: Option<ClusterId>,
 }
 
 impl ClusterState {
@@ -72,6 +74,25 @@ impl ClusterState {
     /// A member's name, or its id where there is none.
     pub fn name_of(&self, node: NodeId) -> String {
         self.members.get(&node).map_or_else(|| node.to_string(), |member| member.name.value().clone())
+    }
+
+    /// Takes note of where a member is reached now.
+    pub fn readmit(&mut self, joiner: &Joiner) -> Result<(), ChangeRefusal> {
+        let name = &joiner.name;
+        if joiner.member_of != Some(self.cluster) {
+            let detail = format!("{name} is a member of another cluster than this one");
+            return Err(ChangeRefusal::new("other-cluster", detail));
+        }
+        match self.status(joiner.node) {
+            None => Err(ChangeRefusal::new("not-a-member", format!("{name} is no member of this cluster"))),
+            Some(Status::Removed) => {
+                Err(ChangeRefusal::new("removed", format!("{name} was removed from this cluster")))
+            }
+            Some(_) => {
+                self.introduce(joiner.node, name, &joiner.address);
+                Ok(())
+            }
+        }
     }
 
     /// Takes a node in as joining, and stages its join. Done again it changes nothing.
@@ -183,16 +204,11 @@ impl ClusterState {
         self.staging.stage(writer, ChangeKind::Rebalance, None, writer);
     }
 
-    /// Forgets what is staged. Nodes that wait to join remain known as joining.
-    pub fn clear_staging(&mut self) -> Result<(), ChangeRefusal> {
-        if self.staging.changes.is_empty() {
-            return Err(ChangeRefusal::new(
-                "nothing-staged",
-                "nothing is staged, so there is nothing to forget",
-            ));
+    /// Forgets what is staged, if anything is. Nodes that wait to join remain known as joining.
+    pub fn clear_staging(&mut self) {
+        if !self.staging.changes.is_empty() {
+            self.staging.clear();
         }
-        self.staging.clear();
-        Ok(())
     }
 
     /// Marks a member as down: it is no longer waited for, and not the claimant.

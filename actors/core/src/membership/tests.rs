@@ -21,6 +21,7 @@ fn joiner(n: usize) -> Joiner {
         address: format!("127.0.0.1:{n}"),
         location: None,
         ring_size: RingSize::try_from(8).unwrap(),
+        member_of: None,
     }
 }
 
@@ -124,7 +125,7 @@ impl World {
                     s.show_plan(&plan, id(at));
                 }
             }),
-            Step::Clear { at } => self.at(at, |s| drop(s.clear_staging())),
+            Step::Clear { at } => self.at(at, ClusterState::clear_staging),
             Step::Down { at, node } => self.at(at, |s| drop(s.mark_down(id(node), id(at)))),
             Step::Return { at } => self.at(at, |s| {
                 s.return_from_down(id(at));
@@ -412,6 +413,20 @@ fn wrong_joins_are_refused_with_the_way_out() {
     let nameless = Joiner { name: String::new(), ..joiner(3) };
     assert_eq!(state.admit(&nameless, id(0)).unwrap_err().code, "bad-request");
     assert_eq!(state, three_members());
+}
+
+#[test]
+fn a_member_that_has_moved_says_so_to_its_own_cluster_only() {
+    let mut state = three_members();
+    let moved = Joiner { address: "127.0.0.9:9".to_owned(), ..joiner(1) };
+    assert_eq!(state.readmit(&moved).unwrap_err().code, "other-cluster", "it names none");
+    let moved = Joiner { member_of: Some(ClusterId([9; 16])), ..moved };
+    state.readmit(&moved).unwrap();
+    assert_eq!(state.member(id(1)).unwrap().address.value(), "127.0.0.9:9");
+    let stranger = Joiner { member_of: Some(ClusterId([9; 16])), ..joiner(4) };
+    assert_eq!(state.readmit(&stranger).unwrap_err().code, "not-a-member");
+    let elsewhere = Joiner { member_of: Some(ClusterId([1; 16])), ..moved };
+    assert_eq!(state.readmit(&elsewhere).unwrap_err().code, "other-cluster");
 }
 
 #[test]
