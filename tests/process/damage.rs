@@ -1,6 +1,6 @@
 //! Damaged files: the start stops, and says which file it is and what to do. Never a silent new beginning.
 
-use crate::node::RunningNode;
+use crate::node::{Launch, RunningNode};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -72,7 +72,7 @@ fn a_journal_that_was_cut_or_damaged_stops_the_start() {
     let mut refusals = 0;
     for at in places {
         flip(&path, at);
-        match RunningNode::attempt(&data, &[]) {
+        match Launch::new(&data).attempt() {
             // Some bytes of a batch's head mean nothing for its content, and the engine does not check them.
             Ok(node) => {
                 assert_eq!(node.log_of("ann").len(), count, "byte {at}: a node that starts has everything")

@@ -1,13 +1,12 @@
-//! `ringwork dev`: nodes that start, stop and end with the program that holds them. How nodes become one cluster
-//! is tested elsewhere; here it has one node, which is a cluster by itself.
+//! `ringwork dev`: nodes that start, stop and end with the program that holds them. Where it does not matter how many
+//! they are there is one, which is a cluster by itself.
 
-use crate::node::{PATIENCE, ask, program};
+use crate::node::{ask, program, wait_until};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
 
 /// A `dev` that runs; killed when dropped.
 struct Dev {
@@ -20,10 +19,10 @@ struct Dev {
 /// Below the ports that the system hands out by itself, which other tests and their connections take.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 /// Ports that one test may use.
-const PORTS_EACH: u16 = 20;
+const PORTS_EACH: u16 = 40;
 
-/// A base port whose first node's ports were free a moment ago; another one for each test.
-fn free_base_port() -> u16 {
+/// A base port for that many nodes, up to three, whose ports were free a moment ago; another one for each test.
+fn free_base_port(nodes: u16) -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     let places = PORTS.len() as u32 / u32::from(PORTS_EACH);
     loop {
@@ -31,15 +30,20 @@ fn free_base_port() -> u16 {
         let place = (std::process::id() * 8 + u32::from(GIVEN.fetch_add(1, Ordering::Relaxed))) % places;
         let base = PORTS.start + u16::try_from(place).unwrap() * PORTS_EACH;
         let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if free(base + 10) && free(base + 11) {
+        if (1..=nodes).all(|node| free(base + 10 * node) && free(base + 10 * node + 1)) {
             return base;
         }
     }
 }
 
 fn command(data: &Path, base_port: u16) -> Command {
+    command_for(1, data, base_port)
+}
+
+fn command_for(nodes: u16, data: &Path, base_port: u16) -> Command {
     let mut command = program();
-    command.args(["dev", "--nodes", "1", "--base-port", &base_port.to_string(), "--data-dir"]).arg(data);
+    command.args(["dev", "--nodes", &nodes.to_string(), "--base-port", &base_port.to_string(), "--data-dir"]);
+    command.arg(data);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -47,13 +51,16 @@ fn command(data: &Path, base_port: u16) -> Command {
 impl Dev {
     /// Starts one and waits until it says that its node serves.
     fn start(data: &Path) -> Self {
-        let base_port = free_base_port();
-        let mut child = command(data, base_port).spawn().unwrap();
+        Self::start_nodes(1, data, free_base_port(1), "one node serves:\n")
+    }
+
+    fn start_nodes(nodes: u16, data: &Path, base_port: u16, greeting: &str) -> Self {
+        let mut child = command_for(nodes, data, base_port).spawn().unwrap();
         let (output, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let mut output = BufReader::new(output);
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        if line != "one node serves:\n" {
+        if line != greeting {
             let mut said = String::new();
             errors.read_to_string(&mut said).unwrap();
             panic!("{line}{said}");
@@ -93,14 +100,6 @@ fn signal(process: u32, name: &str) {
     );
 }
 
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn an_interrupted_cluster_stops_in_peace_and_has_everything_when_it_is_started_again() {
     let directory = tempfile::tempdir().unwrap();
@@ -122,6 +121,46 @@ fn an_interrupted_cluster_stops_in_peace_and_has_everything_when_it_is_started_a
     dev.signal("INT");
     let (code, said) = dev.end();
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn three_nodes_become_one_cluster_by_themselves_and_have_everything_when_they_are_started_again() {
+    let _turn = crate::cluster::take_turn();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("dev");
+    let base_port = free_base_port(3);
+    for run in 0..2 {
+        let begun = std::time::Instant::now();
+        let mut dev = Dev::start_nodes(3, &data, base_port, "three nodes serve:\n");
+        println!("run {run}: three nodes serve after {:.1?}", begun.elapsed());
+        let nodes: Vec<SocketAddr> = (1..=3)
+            .map(|number| {
+                let mut line = String::new();
+                dev.output.read_line(&mut line).unwrap();
+                let words: Vec<&str> = line.split_whitespace().collect();
+                assert_eq!(words[0], format!("n{number}"), "{line}");
+                words[1].strip_prefix("http://").unwrap().parse().unwrap()
+            })
+            .collect();
+        let settled = program().args(["wait", "settled", "--node", &format!("http://{}", nodes[2])]).output();
+        assert_eq!(settled.unwrap().status.code(), Some(0));
+        for (sender, node) in nodes.iter().enumerate() {
+            let body = format!(r#"{{"text": "run {run} from {sender}"}}"#);
+            let sent = ask(*node, "POST", "/chat/users/ann/messages", &[], &body).unwrap();
+            assert_eq!(sent.status, 201, "{}", sent.body);
+        }
+        for node in &nodes {
+            let page = ask(*node, "GET", "/chat/users/ann/messages", &[], "").unwrap().json();
+            assert_eq!(page["messages"].as_array().unwrap().len(), 3 * (run + 1), "{page}");
+        }
+        dev.signal("INT");
+        let (code, said) = dev.end();
+        assert_eq!(code, Some(0), "{said}");
+        for number in 1..=3 {
+            let log = std::fs::read_to_string(data.join(format!("n{number}.log"))).unwrap();
+            assert!(log.trim_end().ends_with("stopped"), "{log}");
+        }
+    }
 }
 
 #[test]
@@ -167,7 +206,7 @@ fn a_node_that_dies_is_told_with_the_end_of_its_log_and_the_others_are_stopped()
     assert!(said.contains("ready at http://"), "{said}");
 
     std::fs::write(data.join("n1/identity"), "nonsense").unwrap();
-    let ended = command(&data, free_base_port()).output().unwrap();
+    let ended = command(&data, free_base_port(1)).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(said.contains("n1 has ended (exit status: 1)") && said.contains("identity is damaged"), "{said}");
@@ -177,7 +216,7 @@ fn a_node_that_dies_is_told_with_the_end_of_its_log_and_the_others_are_stopped()
 fn a_taken_port_and_a_wrong_number_of_nodes_start_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("dev");
-    let base_port = free_base_port();
+    let base_port = free_base_port(1);
     let _taken = TcpListener::bind(("127.0.0.1", base_port + 11)).unwrap();
     let ended = command(&data, base_port).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 #![allow(clippy::disallowed_methods)] // the tests' own clock and threads, not the node's
 
+mod cluster;
 mod commands;
 mod damage;
 mod dev;

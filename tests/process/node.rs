@@ -33,47 +33,121 @@ pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn start_command(data: &Path, address: SocketAddr, more: &[&str]) -> Command {
-    let mut command = program();
-    command.args(["start", "--data-dir"]).arg(data).args(["--http", &address.to_string()]);
-    command.args(["--cluster", "127.0.0.1:0"]);
-    for setting in more {
-        command.args(["--set", setting]);
+/// How a node is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    data: PathBuf,
+    pub(crate) http: SocketAddr,
+    /// Several nodes run on one machine, so each listens for others where it finds room unless told otherwise.
+    pub(crate) cluster: SocketAddr,
+    name: Option<String>,
+    seeds: Vec<SocketAddr>,
+    settings: Vec<String>,
+    namespace: Option<String>,
+}
+
+impl Launch {
+    /// Over `data`, on any free ports of this machine.
+    pub(crate) fn new(data: &Path) -> Self {
+        Self {
+            data: data.to_owned(),
+            http: free_address(),
+            cluster: SocketAddr::from(([127, 0, 0, 1], 0)),
+            name: None,
+            seeds: Vec::new(),
+            settings: Vec::new(),
+            namespace: None,
+        }
     }
-    command
+
+    pub(crate) fn at(self, http: SocketAddr, cluster: SocketAddr) -> Self {
+        Self { http, cluster, ..self }
+    }
+
+    pub(crate) fn named(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+
+    pub(crate) fn join(mut self, seed: SocketAddr) -> Self {
+        self.seeds.push(seed);
+        self
+    }
+
+    pub(crate) fn set(mut self, settings: &[&str]) -> Self {
+        self.settings.extend(settings.iter().map(ToString::to_string));
+        self
+    }
+
+    /// In a network namespace of that name.
+    pub(crate) fn inside(self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..self }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = program();
+        if let Some(namespace) = &self.namespace {
+            let program = command.get_program().to_owned();
+            command = Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(program);
+        }
+        command.arg("start");
+        if let Some(name) = &self.name {
+            command.args(["--name", name]);
+        }
+        command.arg("--data-dir").arg(&self.data).args(["--http", &self.http.to_string()]);
+        command.args(["--cluster", &self.cluster.to_string()]);
+        for seed in &self.seeds {
+            command.args(["--join", &seed.to_string()]);
+        }
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        command
+    }
+
+    /// Starts it and waits for nothing. What it logs goes behind what it has logged before.
+    pub(crate) fn spawn(&self) -> RunningNode {
+        let log = self.data.with_extension(format!("{}.log", self.http.port()));
+        let errors = std::fs::File::options().create(true).append(true).open(&log).unwrap();
+        let child = self.command().stderr(errors).stdin(Stdio::null()).spawn().unwrap();
+        RunningNode { child, address: self.http, log }
+    }
+
+    /// A node that serves, or the exit code and last words of one that did not come up.
+    pub(crate) fn attempt(&self) -> Result<RunningNode, (Option<i32>, String)> {
+        let mut node = self.spawn();
+        match node.wait_until_answers("/health/ready") {
+            Some(code) => Err((code, node.log())),
+            None => Ok(node),
+        }
+    }
 }
 
 impl RunningNode {
     /// Starts a node over `data` with `--set` for each of `settings`, and waits until it serves.
     pub(crate) fn start(data: &Path, settings: &[&str]) -> Self {
-        match Self::attempt(data, settings) {
+        match Launch::new(data).set(settings).attempt() {
             Ok(node) => node,
             Err((code, said)) => panic!("no start: {code:?}\n{said}"),
         }
     }
 
-    /// A node that serves, or the exit code and last words of one that did not come up.
-    pub(crate) fn attempt(data: &Path, settings: &[&str]) -> Result<Self, (Option<i32>, String)> {
-        let address = free_address();
-        let log = data.with_extension(format!("{}.log", address.port()));
-        let errors = std::fs::File::create(&log).unwrap();
-        let child =
-            start_command(data, address, settings).stderr(errors).stdin(Stdio::null()).spawn().unwrap();
-        let mut node = Self { child, address, log };
+    /// Waits until 200 is answered there; the exit code of a node that ends instead.
+    pub(crate) fn wait_until_answers(&mut self, path: &str) -> Option<Option<i32>> {
         let begun = Instant::now();
-        while ask(address, "GET", "/health/ready", &[], "").is_none_or(|answer| answer.status != 200) {
-            if let Some(status) = node.child.try_wait().unwrap() {
-                return Err((status.code(), node.log()));
+        while ask(self.address, "GET", path, &[], "").is_none_or(|answer| answer.status != 200) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status.code());
             }
-            assert!(begun.elapsed() < PATIENCE, "neither up nor down: {}", node.log());
+            assert!(begun.elapsed() < PATIENCE, "neither up nor down: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(node)
+        None
     }
 
     /// Tries to start a node that must not start: its exit code and what it said.
     pub(crate) fn refused(data: &Path, settings: &[&str]) -> (Option<i32>, String) {
-        match Self::attempt(data, settings) {
+        match Launch::new(data).set(settings).attempt() {
             Ok(node) => panic!("a node that must not start has started: {}", node.log()),
             Err(end) => end,
         }
@@ -175,6 +249,16 @@ impl Answer {
     }
 }
 
+/// Waits for a condition, and says how long that took.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    begun.elapsed()
+}
+
 /// One request over a connection of its own; none when there was no whole answer.
 pub(crate) fn ask(
     address: SocketAddr,
@@ -183,7 +267,7 @@ pub(crate) fn ask(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Option<Answer> {
-    let mut stream = TcpStream::connect(address).ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let request = format!(

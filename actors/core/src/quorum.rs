@@ -409,6 +409,8 @@ pub struct ReadQuorum {
     /// Strays that were asked, once they were.
     strays: Option<usize>,
     strays_answered: usize,
+    /// One of those asked is late, and there is no other left to ask.
+    nobody_left: bool,
     last_refusal: Option<Refusal>,
 }
 
@@ -435,6 +437,7 @@ impl ReadQuorum {
             answers,
             strays: None,
             strays_answered: 0,
+            nobody_left: false,
             last_refusal: None,
         })
     }
@@ -453,7 +456,8 @@ impl ReadQuorum {
         let (_, hopeful_primaries) =
             self.count(|asked, answer| asked && (answer.is_none() || answered(answer)));
         let enough = complete + waiting >= self.rules.r;
-        if enough && hopeful_primaries >= self.rules.pr {
+        // Who is late may never answer: with nobody left to ask it is not waited for alone.
+        if enough && hopeful_primaries >= self.rules.pr && (!self.nobody_left || self.strays.is_some()) {
             return ReadStep::Wait;
         }
         if let Some(replica) = self.ask_another(enough) {
@@ -509,9 +513,12 @@ impl ReadQuorum {
         }
     }
 
-    /// One of those asked is late: another to ask, if there is one.
+    /// One of those asked is late: another to ask, if there is one. Where there is none, what those who have answered
+    /// say may have to do, as when too few are complete.
     pub fn hedge(&mut self) -> Option<usize> {
-        self.ask_another(false)
+        let another = self.ask_another(false);
+        self.nobody_left = another.is_none();
+        another
     }
 
     /// Those of a degraded read that have not answered by now are taken for unreachable. Says whether what there

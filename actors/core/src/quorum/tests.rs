@@ -203,6 +203,24 @@ fn with_too_few_complete_replicas_everybody_is_asked_and_the_answer_is_marked() 
     assert_eq!(read.step(), DONE_DEGRADED);
 }
 
+/// A replica whose node has stopped and is not yet known to be down must not hold up the two that have answered.
+#[test]
+fn with_a_late_replica_and_an_incomplete_one_the_read_degrades() {
+    let mut read = read(QuorumOptions::default(), &preflist(&[(1, true), (2, true), (3, true)]));
+    assert_eq!(asked(&mut read), [0, 1]);
+    read.answer(1, ReadAnswer::Incomplete);
+    assert_eq!(asked(&mut read), [2]);
+    read.answer(2, ReadAnswer::Complete);
+    assert_eq!(read.step(), ReadStep::Wait, "the first may yet make two complete ones");
+    assert_eq!(read.hedge(), None);
+    assert_eq!(read.step(), ReadStep::AskStrays);
+    read.strays_asked(0);
+    assert_eq!(read.step(), ReadStep::Wait);
+    assert!(read.clone().give_up_on_the_rest());
+    read.answer(0, ReadAnswer::Complete);
+    assert_eq!(read.step(), ReadStep::Done { degraded: false });
+}
+
 #[test]
 fn a_degraded_read_still_needs_r_answers() {
     let mut read = read(QuorumOptions::default(), &preflist(&[(1, true), (4, false), (3, true)]));

@@ -119,6 +119,10 @@ impl<V: Vnode> ReadGather<V> {
                 ReadStep::Ended(refusal) => return Err(ReadFailure::Refused(refusal)),
                 ReadStep::Wait => {
                     let now = clock.moment();
+                    let waited = degraded_until.is_some_and(|until| now >= until);
+                    if waited && self.state().quorum.give_up_on_the_rest() {
+                        return self.resolve(true);
+                    }
                     let patience = match degraded_until {
                         Some(until) if until > now => until - now,
                         Some(_) => Duration::MAX,

@@ -1,0 +1,14 @@
+//! Several nodes on one machine, as an operator would run them: how they become a cluster, what they serve when some
+//! of them are dead, stopped or cut off, and what is there afterwards.
+
+mod by_hand;
+mod changes;
+mod cut;
+mod deaths;
+mod harness;
+mod load;
+mod namespaces;
+mod quorums;
+mod restart;
+
+pub(crate) use self::harness::take_turn;
