@@ -69,11 +69,11 @@ impl Problem {
     pub fn administration(refusal: AdministrationRefusal) -> Self {
         let AdministrationRefusal { code, detail } = refusal;
         let (status, title, retry) = match code.as_str() {
-            "bad-location" | "seed-is-self" | "not-a-cluster-port" => {
+            "bad-location" | "bad-request" | "seed-is-self" | "not-a-cluster-port" => {
                 (StatusCode::BAD_REQUEST, "The request is wrong", false)
             }
             "unknown-node" | "unknown-service" => (StatusCode::NOT_FOUND, "Not found", false),
-            "claimant-unreachable" | "seed-unreachable" | "stopping" | "store-failed" => {
+            "claimant-unreachable" | "seed-unreachable" | "stopping" | "store-failed" | "overloaded" => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Refused", true)
             }
             "deadline" => (StatusCode::GATEWAY_TIMEOUT, "The outcome is unknown", false),

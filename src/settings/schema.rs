@@ -103,9 +103,9 @@ section! {
         advertise: String = String::new(), Kind::Endpoint;
         /// Cluster addresses of members, `cluster.advertise` or `cluster.address` of theirs. A node that is no
         /// member yet asks them one after the other and stages its join; it becomes a member with the next
-        /// `ringwork cluster plan` and `commit`. A member ignores them. Two or three suffice; naming the node
-        /// itself does no harm, so all nodes may have the same list. In the environment and in flags they are
-        /// separated by commas.
+        /// `ringwork cluster plan` and `commit`. A member asks them only when it finds nobody by the addresses it
+        /// knows. Two or three suffice. All nodes may have the same list: the node that is named first in its own
+        /// founds the cluster. In the environment and in flags they are separated by commas.
         seeds: Vec<String> = Vec::new(), Kind::Endpoints { max: SEEDS_MAX };
         /// How many partitions the cluster's keys are divided into. Fixed when the cluster is born: a node
         /// that finds another size in its ring refuses to start. The same on all nodes, and not less than

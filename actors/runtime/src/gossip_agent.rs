@@ -223,8 +223,11 @@ impl GossipAgent {
                 }
                 SpreadEffect::Merge { from, part, versions } => {
                     let (done, kept) = oneshot::channel();
-                    self.ring_manager.post_control(RingMessage::Merge(part, Some(done)));
                     let Some(me) = self.me.clone() else { continue };
+                    if self.ring_manager.post(RingMessage::Merge(part, Some(done))).is_err() {
+                        self.node.telemetry.datagrams_dropped.increment();
+                        continue; // the next exchange brings it again
+                    }
                     actix_rt::spawn(async move {
                         if kept.await.is_ok() {
                             me.post_control(Merged { from, versions });

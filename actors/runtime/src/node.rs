@@ -91,6 +91,14 @@ pub struct ClusterOptions {
     pub location: Option<String>,
 }
 
+impl ClusterOptions {
+    /// Whether the first of the seeds is this node itself.
+    fn is_first_seed(&self) -> bool {
+        let own = self.advertise.clone().unwrap_or_else(|| self.listen.to_string());
+        self.seeds.first() == Some(&own)
+    }
+}
+
 /// What a node is made of. Every field is a choice of whoever starts it.
 #[derive(Clone)]
 pub struct NodeOptions {
@@ -291,7 +299,9 @@ impl NodeBuilder {
         let ring_file = file("ring");
         let mut state = load_or_create(&ring_file, options.ring_size, identity.node, member.clone(), random)?;
         let seeded = options.cluster.as_ref().is_some_and(|cluster| !cluster.seeds.is_empty());
-        let outside = seeded && state.members().count() == 1;
+        // All nodes may have the same seeds: the one that is named first founds the cluster.
+        let founds = options.cluster.as_ref().is_some_and(ClusterOptions::is_first_seed);
+        let outside = seeded && !founds && state.members().count() == 1;
         let view = RingView::new(identity.node, Arc::new(state.clone()), &BTreeMap::new(), BTreeSet::new());
         let view = Arc::new(ArcSwap::from_pointee(view));
         let spawner =

@@ -172,7 +172,13 @@ pub(super) fn skeletons(problem: &Problem, members: Members, most: usize, spent:
             }
         }
     }
-    if std::env::var("DBG").is_ok() { eprintln!("{members:?} {} prices {:?}", found.len(), pricing.prices); for f in &found { eprint!("({} {}) ", f.imbalance, f.cost); } eprintln!(); }
+    if std::env::var("DBG").is_ok() {
+        eprintln!("{members:?} {} prices {:?}", found.len(), pricing.prices);
+        for f in &found {
+            eprint!("({} {}) ", f.imbalance, f.cost);
+        }
+        eprintln!();
+    }
     found.sort();
     found.dedup();
     found.truncate(most);

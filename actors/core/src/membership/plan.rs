@@ -7,14 +7,11 @@ use super::member::{Member, Status};
 use super::staging::{ChangeKind, PlanDigest, Staging};
 use super::state::ClusterState;
 use super::target::Target;
-use crate::claim::{Claim, ClaimNode, ClaimRequest, claim};
+use crate::claim::{Claim, ClaimNode, ClaimRequest, STEPS_DEFAULT, claim};
 use crate::ids::{NodeId, Partition};
 use crate::limits::TARGET_N;
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Work that claim may do: about ten seconds of one core (docs/performance.md).
-const CLAIM_STEPS_MAX: u64 = 2_000_000_000;
 
 /// What a commit would do.
 #[derive(Clone, Debug)]
@@ -85,7 +82,7 @@ impl ClusterState {
             nodes: &nodes,
             target_n: TARGET_N,
             location_n: TARGET_N.min(places.len()).max(1),
-            steps_max: CLAIM_STEPS_MAX,
+            steps_max: STEPS_DEFAULT,
         })
         .map_err(|error| ChangeRefusal::new("no-claim", error.to_string()))?;
         let moves = self

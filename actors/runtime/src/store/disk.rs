@@ -86,7 +86,10 @@ impl DiskStore {
             }
             Ok(Err(error)) => return Err(open_error(&directory, &error)),
             Err(_) => {
-                let what = format!("the engine found {} in a state it cannot read", directory.display());
+                let what = format!(
+                    "{} is damaged: the engine found it in a state it cannot read",
+                    directory.display()
+                );
                 return Err(StoreError::Damaged(format!("{what}. {}", way_out(&directory))));
             }
         };
