@@ -40,7 +40,7 @@ pub const TARGET_N_DEFAULT: usize = 4;
 /// Most nodes that may own.
 pub const NODES_MAX: usize = 4096;
 /// Steps that are enough: below ten seconds at Q = 16 384 on one core of a small server.
-pub const STEPS_DEFAULT: u64 = 20_000_000;
+pub const STEPS_DEFAULT: u64 = 10_000_000;
 
 /// A node that may own partitions.
 #[derive(Clone, PartialEq, Eq, Debug)]
