@@ -136,9 +136,7 @@ impl<'a> Assignment<'a> {
             assignment.owned[owner].push(partition as u32);
             let present = problem.present[partition];
             assignment.moved_count += usize::from(assignment.owners[partition] != present);
-            assignment
-                .moved
-                .set(partition, present != NOBODY && assignment.owners[partition] != present);
+            assignment.moved.set(partition, present != NOBODY && assignment.owners[partition] != present);
         }
         for last in (0..q).step_by(problem.node_window.min(problem.location_window).max(1)) {
             assignment.measure(last);

@@ -62,10 +62,8 @@ pub fn check(
         .iter()
         .map(|node| (node.node, node.location.as_deref().map_or(Place::Alone(node.node), Place::Named)))
         .collect();
-    let located: Vec<Place<'_>> = owners
-        .iter()
-        .map(|owner| places.get(owner).copied().unwrap_or(Place::Alone(*owner)))
-        .collect();
+    let located: Vec<Place<'_>> =
+        owners.iter().map(|owner| places.get(owner).copied().unwrap_or(Place::Alone(*owner))).collect();
     let windows = |n: usize, of: &dyn Fn(usize) -> usize| (2..=n).map(of).collect::<Vec<usize>>();
     Violations {
         nodes: windows(target_n, &|k| repeating(owners, k)),

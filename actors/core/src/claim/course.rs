@@ -54,7 +54,7 @@ pub(super) fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> So
         return Solution { found, exhausted: false };
     }
     let mut found = course.scored(start::balanced(problem, problem.present.clone(), None));
-    for warmth in [WARM, COOL] {
+    for warmth in [COOL, WARM, COOL, COOL] {
         if !course.is_perfect(&found) {
             let better = course.improve(&found, warmth, false, 1);
             found.replace_if_better(better);

@@ -193,9 +193,9 @@ fn larger(assignment: &Assignment<'_>, proposals: &mut Proposals, except: u16) -
     if problem.extra == 0 {
         return None;
     }
-    (0..4).map(|_| assignment.owner(proposals.below(problem.partitions))).find(|node| {
-        *node != except && assignment.owned(*node).len() > problem.floor
-    })
+    (0..4)
+        .map(|_| assignment.owner(proposals.below(problem.partitions)))
+        .find(|node| *node != except && assignment.owned(*node).len() > problem.floor)
 }
 
 /// `giver` gives one of its partitions, other than `kept`, to `taker`; rather one that belongs there, or else one

@@ -173,7 +173,11 @@ pub(super) fn skeletons(
                 Steering::Pull => excess * pricing.pull / 2,
                 Steering::Ramp => {
                     let step = &mut steps[member];
-                    if step.signum() == excess.signum() { *step = *step * 5 / 4 } else { *step /= -2 }
+                    if step.signum() == excess.signum() {
+                        *step = *step * 5 / 4
+                    } else {
+                        *step /= -2
+                    }
                     *step
                 }
             };
@@ -219,7 +223,8 @@ fn window_cost(
         rest /= count;
     }
     let repeats = |end: usize| names[..end].iter().any(|name| location[*name] == location[names[end]]);
-    let crowded = |end: usize| names[..end].iter().filter(|name| **name == names[end]).count() >= nodes[names[end]];
+    let crowded =
+        |end: usize| names[..end].iter().filter(|name| **name == names[end]).count() >= nodes[names[end]];
     let mut cost = 0;
     let reach = (1..problem.location_window).find(|end| repeats(*end)).unwrap_or(problem.location_window);
     let mut of_length = full;

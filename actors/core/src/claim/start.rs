@@ -78,9 +78,7 @@ fn release(problem: &Problem, quotas: &[usize], owners: &mut [u16]) {
                 .filter(|at| owners[*at] != NOBODY && surplus[usize::from(owners[*at])] > 0)
                 .max_by(|a, b| {
                     let (x, y) = (usize::from(owners[*a]), usize::from(owners[*b]));
-                    (surplus[x] * ahead[y].max(1))
-                        .cmp(&(surplus[y] * ahead[x].max(1)))
-                        .then(b.cmp(a))
+                    (surplus[x] * ahead[y].max(1)).cmp(&(surplus[y] * ahead[x].max(1))).then(b.cmp(a))
                 });
             if let Some(at) = chosen {
                 let owner = usize::from(owners[at]);
@@ -125,7 +123,8 @@ fn fill(problem: &Problem, quotas: &[usize], owners: &mut [u16], locations: Opti
             .enumerate()
             .min_by_key(|(_, node)| {
                 let index = usize::from(**node);
-                let astray = locations.is_some_and(|locations| locations[partition] != problem.location[index]);
+                let astray =
+                    locations.is_some_and(|locations| locations[partition] != problem.location[index]);
                 let mut disturbs = if astray { ASTRAY } else { 0 };
                 for distance in 1..reach {
                     for other in [(partition + distance) & (q - 1), (partition + q - distance) & (q - 1)] {
