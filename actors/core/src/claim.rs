@@ -8,7 +8,8 @@
 //!
 //! How: with so few nodes that the best assignments are known as a family, the member that moves least is taken
 //! (`pattern`). Otherwise the present assignment is brought into balance (`start`) and improved by exchanges
-//! (`search`). The work is bounded by a number of steps, not by a clock, so the same request has the same
+//! (`search`); where windows still repeat, other starts are found by dynamic programming (`skeleton`); `course`
+//! says in which order. The work is bounded by a number of steps, not by a clock, so the same request has the same
 //! answer everywhere. `check` counts what is wrong independently of all that, and `bounds` says what could not
 //! be better.
 
@@ -22,8 +23,11 @@ mod course;
 mod pattern;
 mod problem;
 mod search;
+pub mod simulation;
 mod skeleton;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use problem::Problem;
 
@@ -40,7 +44,7 @@ pub const TARGET_N_DEFAULT: usize = 4;
 /// Most nodes that may own.
 pub const NODES_MAX: usize = 4096;
 /// Steps that are enough: below ten seconds at Q = 16 384 on one core of a small server.
-pub const STEPS_DEFAULT: u64 = 20_000_000;
+pub const STEPS_DEFAULT: u64 = 10_000_000;
 
 /// A node that may own partitions.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,18 +4,24 @@
 use super::assignment::{Assignment, Weights};
 use super::problem::{NOBODY, Problem};
 use super::search::{Found, Manner, Proposals, search};
-use super::skeleton::{self, Members};
+use super::skeleton::{Members, Steering, is_affordable, skeletons};
 use super::{pattern, start};
 
 /// Steps of one search, by partition, and the least.
 const STEPS_PER_PARTITION: u64 = 128;
-const STEPS_MIN: u64 = 60_000;
+const STEPS_MIN: u64 = 30_000;
 /// How often a rise of the cost by one is taken, of 65 536, at the beginning and at the end of a search.
 const WARM: (u32, u32) = (46_000, 20_000);
 const COOL: (u32, u32) = (30_000, 10_000);
-/// How many skeletons are clad with nodes, and how many of the results are worth a whole search.
-const SKELETONS_MAX: usize = 16;
-const CLAD_MAX: usize = 4;
+/// Which skeletons are tried, and how many of each; and how many of the results are worth a whole search.
+const SKELETONS: [(Members, Steering, usize); 3] = [
+    (Members::Locations, Steering::Ramp, 8),
+    (Members::Locations, Steering::Pull, 4),
+    (Members::Nodes, Steering::Pull, 12),
+];
+const CLAD_MAX: usize = 3;
+/// How many times the bound are many moves.
+const MANY_MOVES: usize = 2;
 
 /// What was found.
 pub(super) struct Solution {
@@ -48,27 +54,34 @@ pub(super) fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> So
         return Solution { found, exhausted: false };
     }
     let mut found = course.scored(start::balanced(problem, problem.present.clone(), None));
-    for warmth in [WARM, COOL] {
+    for warmth in [COOL, WARM, COOL, COOL] {
         if !course.is_perfect(&found) {
             let better = course.improve(&found, warmth, false, 1);
             found.replace_if_better(better);
         }
     }
-    if !course.is_perfect(&found)
-        && let Some(members) = skeleton::members(problem)
-    {
-        for start in course.clad(members) {
+    // A shape is worth its time where something repeats, or the way out of that took many moves.
+    let many = problem.location_window > 1 && found.score.moved > MANY_MOVES * moves_bound;
+    if !found.score.is_clean() || many {
+        for (members, steering, most) in SKELETONS {
             if course.is_perfect(&found) {
                 break;
             }
-            if problem.location_window > 1 {
-                let within = course.improve(&start, WARM, true, 1);
-                let free = course.improve(&within, COOL, false, 1);
-                found.replace_if_better(within);
-                found.replace_if_better(free);
+            let located = problem.location_window > 1;
+            if !is_affordable(problem, members) || (members == Members::Locations && !located) {
+                continue;
             }
-            let free = course.improve(&start, COOL, false, 1);
-            found.replace_if_better(free);
+            for start in course.clad(members, steering, most) {
+                if located && members == Members::Locations {
+                    let within = course.improve(&start, WARM, true, 1);
+                    let free = course.improve(&within, COOL, false, 1);
+                    found.replace_if_better(within);
+                    found.replace_if_better(free);
+                } else {
+                    let free = course.improve(&start, COOL, false, 1);
+                    found.replace_if_better(free);
+                }
+            }
         }
     }
     Solution { exhausted: course.spent >= steps_max, found }
@@ -101,10 +114,10 @@ impl Course<'_> {
     }
 
     /// Starts that follow skeletons, the most promising first.
-    fn clad(&mut self, members: Members) -> Vec<Found> {
+    fn clad(&mut self, members: Members, steering: Steering, most: usize) -> Vec<Found> {
         let problem = self.problem;
         let mut starts: Vec<Found> = Vec::new();
-        for skeleton in skeleton::skeletons(problem, members, SKELETONS_MAX, &mut self.spent) {
+        for skeleton in skeletons(problem, members, steering, most, &mut self.spent) {
             match members {
                 Members::Nodes => {
                     starts.push(self.scored(start::balanced(problem, skeleton.members, None)));
@@ -112,22 +125,16 @@ impl Course<'_> {
                 Members::Locations => {
                     let nobody = vec![NOBODY; problem.partitions];
                     for owners in [problem.present.clone(), nobody] {
-                        let start = self.scored(start::balanced(problem, owners, Some(&skeleton.members)));
+                        let owners = start::balanced(problem, owners, Some(&skeleton.members));
+                        let start = self.scored(owners);
                         starts.push(self.improve(&start, WARM, true, 4));
                     }
                 }
             }
         }
-        if std::env::var("DBG").is_ok() {
-            for s in &starts {
-                eprintln!("   {:?}", s.score);
-            }
-        }
-        let first = starts.first().cloned();
         starts.sort_by(|a, b| a.score.cmp(&b.score));
         starts.dedup_by(|a, b| a.owners == b.owners);
         starts.truncate(CLAD_MAX);
-        starts.extend(first);
         starts
     }
 }

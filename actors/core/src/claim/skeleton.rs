@@ -1,17 +1,16 @@
 //! The rough shape, by dynamic programming. Where nodes or locations are few, good sequences are rigid, as crystals
 //! are: no single exchange turns one into another, so exchanges do not find them. But such a sequence has only its
 //! last few places to remember, and the cheapest one is found in one pass round the ring (Viterbi 1967). Its
-//! members are the nodes where these are few, otherwise the locations, and then it is left open which node of the
-//! location gets what. How often each member occurs is steered by prices (Lagrange multipliers), which rise along
-//! the ring, so that what pays at one place does not pay everywhere at once; so the balance is near, not exact.
+//! members are nodes, or locations, and then it is left open which node of the location gets what. How often
+//! each member occurs is steered, in one of two ways, so that the balance is near, not exact.
 
 use super::problem::Problem;
 
 /// Most windows to be told apart: more members make no crystals, and take too long.
 const WINDOWS_MAX: usize = 4096;
 /// Transitions that finding prices may take, and those that trying beginnings may take.
-const PRICING_WORK: usize = 240_000_000;
-const BEGINNINGS_WORK: usize = 48_000_000;
+const PRICING_WORK: usize = 120_000_000;
+const BEGINNINGS_WORK: usize = 24_000_000;
 /// How often prices are adjusted, within that work.
 const PRICINGS: (usize, usize) = (8, 48);
 /// How often it is asked anew where to begin.
@@ -42,37 +41,42 @@ pub(super) enum Members {
     Locations,
 }
 
+/// How the shares of the members are steered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Steering {
+    /// By prices (Lagrange multipliers) that rise along the ring, so that what pays at one place does not pay
+    /// everywhere at once. Exact for its prices, but of many members some never settle.
+    Ramp,
+    /// By prices, and a pull towards the share that a member should have had so far. Always settles; but it
+    /// spreads evenly what need not be even.
+    Pull,
+}
+
 struct Pricing<'a> {
     problem: &'a Problem,
     remembered: usize,
     states: usize,
     /// Cost of a window, numbered by its members.
     windows: Vec<i64>,
-    moved: i64,
     /// What one more partition of each member costs.
     prices: Vec<i64>,
-    /// What it costs in addition for every partition that the member is ahead of its share, or behind it.
+    steering: Steering,
+    /// With [`Steering::Pull`], what it costs in addition for every partition that the member is ahead of its share, or behind it.
     pull: i64,
     /// Fewest and most partitions of each member.
     ranges: Vec<(usize, usize)>,
     home: Vec<Option<usize>>,
 }
 
-/// The finest members of which this problem's windows can be told apart in acceptable time.
-pub(super) fn members(problem: &Problem) -> Option<Members> {
-    let length = problem.node_window.max(problem.location_window) as u32;
-    let affordable = |count: usize| {
-        count.checked_pow(length).is_some_and(|windows| {
-            windows <= WINDOWS_MAX && 2 * PRICINGS.0 * windows * problem.partitions <= PRICING_WORK
-        })
+/// Whether this problem's windows of such members can be told apart in acceptable time.
+pub(super) fn is_affordable(problem: &Problem, members: Members) -> bool {
+    let count = match members {
+        Members::Nodes => problem.nodes(),
+        Members::Locations => problem.locations,
     };
-    if affordable(problem.nodes()) {
-        Some(Members::Nodes)
-    } else if problem.location_window > 1 && affordable(problem.locations) {
-        Some(Members::Locations)
-    } else {
-        None
-    }
+    count.checked_pow(problem.node_window.max(problem.location_window) as u32).is_some_and(|windows| {
+        windows <= WINDOWS_MAX && 2 * PRICINGS.0 * windows * problem.partitions <= PRICING_WORK
+    })
 }
 
 /// The cheapest past of every state.
@@ -94,7 +98,13 @@ impl Pasts {
 }
 
 /// The best sequences found, best first, at most `most`. Adds what they took to `spent`.
-pub(super) fn skeletons(problem: &Problem, members: Members, most: usize, spent: &mut u64) -> Vec<Skeleton> {
+pub(super) fn skeletons(
+    problem: &Problem,
+    members: Members,
+    steering: Steering,
+    most: usize,
+    spent: &mut u64,
+) -> Vec<Skeleton> {
     let (count, member): (usize, Vec<u16>) = match members {
         Members::Nodes => (problem.nodes(), (0..problem.nodes() as u16).collect()),
         Members::Locations => (problem.locations, problem.location.clone()),
@@ -119,8 +129,8 @@ pub(super) fn skeletons(problem: &Problem, members: Members, most: usize, spent:
         windows: (0..windows)
             .map(|window| window_cost(problem, &nodes, &location, remembered + 1, window, full))
             .collect(),
-        moved: MOVED,
         prices: vec![0; count],
+        steering,
         pull: MOVED / 2,
         ranges,
         home: problem
@@ -131,6 +141,7 @@ pub(super) fn skeletons(problem: &Problem, members: Members, most: usize, spent:
     };
     let work = problem.partitions * windows;
     let mut found: Vec<Skeleton> = Vec::new();
+    let mut steps = vec![-full; count]; // halved and turned round at the first excess
     let mut best: Option<(usize, i64, i64, Vec<i64>)> = None;
     let mut beginning = 0;
     for number in 0..(PRICING_WORK / (2 * work)).clamp(PRICINGS.0, PRICINGS.1) {
@@ -154,13 +165,29 @@ pub(super) fn skeletons(problem: &Problem, members: Members, most: usize, spent:
         for (member, price) in pricing.prices.iter_mut().enumerate() {
             let (least, most) = pricing.ranges[member];
             let excess = owned[member] as i64 - owned[member].clamp(least, most) as i64;
-            settled &= excess == 0;
-            *price += excess * pricing.pull / 2;
+            if excess == 0 {
+                continue;
+            }
+            settled = false;
+            *price += match steering {
+                Steering::Pull => excess * pricing.pull / 2,
+                Steering::Ramp => {
+                    let step = &mut steps[member];
+                    if step.signum() == excess.signum() {
+                        *step = *step * 5 / 4
+                    } else {
+                        *step /= -2
+                    }
+                    *step
+                }
+            };
         }
         if settled {
             break;
         }
-        pricing.pull = (pricing.pull * 3 / 2).min(full / 4);
+        if steering == Steering::Pull {
+            pricing.pull = (pricing.pull * 3 / 2).min(full / 4);
+        }
     }
     if let Some((_, _, pull, prices)) = best {
         (pricing.pull, pricing.prices) = (pull, prices);
@@ -171,13 +198,6 @@ pub(super) fn skeletons(problem: &Problem, members: Members, most: usize, spent:
                 found.push(pricing.skeleton(sequence));
             }
         }
-    }
-    if std::env::var("DBG").is_ok() {
-        eprintln!("{members:?} {} prices {:?}", found.len(), pricing.prices);
-        for f in &found {
-            eprint!("({} {}) ", f.imbalance, f.cost);
-        }
-        eprintln!();
     }
     found.sort();
     found.dedup();
@@ -226,25 +246,38 @@ impl Pricing<'_> {
     /// `place`; places go on rising in a second round.
     fn price(&self, place: usize, member: usize, owned: usize) -> i64 {
         let q = self.problem.partitions;
-        let moved = match self.home[place % q] {
-            Some(home) if home != member => self.moved,
+        let shift = q.trailing_zeros();
+        let moved = match self.home[place & (q - 1)] {
+            Some(home) if home != member => MOVED,
             _ => 0,
         };
+        let price = self.prices[member];
+        if self.steering == Steering::Ramp {
+            // From a half to one and a half of the price, along the ring.
+            return moved + price / 2 + ((price * (place & (q - 1)) as i64) >> shift);
+        }
         let (least, most) = self.ranges[member];
         let had = (2 * owned + 1) * q;
         let ahead = had as i64 - had.clamp(2 * least * place, 2 * most * place + q) as i64;
-        moved + self.prices[member] + self.pull * ahead / (2 * q as i64)
+        moved + price + ((self.pull * ahead) >> (shift + 1))
     }
 
     /// One pass round the ring. `back` gets, for every state after every partition, the member that fell out of
-    /// memory. Each state keeps only its cheapest past, with the shares of that; so the result is near the
-    /// cheapest, not the cheapest.
+    /// memory. Each state keeps only its cheapest past, with the shares of that; so with [`Steering::Pull`] the
+    /// result is near the cheapest, not the cheapest.
     fn pass(&self, round: usize, pasts: &mut Pasts, mut back: Option<&mut Vec<u8>>) {
         let count = self.prices.len();
         let leading = self.states / count;
+        let pulled = self.steering == Steering::Pull;
+        let mut prices = vec![0; count];
         let mut next = Pasts { costs: pasts.costs.clone(), owned: pasts.owned.clone() };
         for step in 0..self.problem.partitions {
             let place = round * self.problem.partitions + step;
+            if !pulled {
+                for (member, price) in prices.iter_mut().enumerate() {
+                    *price = self.price(place, member, 0);
+                }
+            }
             for state in 0..self.states {
                 let (kept, member) = (state / count, state % count);
                 let mut best = (i64::MAX, 0usize);
@@ -254,13 +287,11 @@ impl Pricing<'_> {
                     if cost == i64::MAX {
                         continue;
                     }
-                    let cost = cost + self.windows[before * count + member];
+                    let owned = usize::from(pasts.owned[before * count + member]);
+                    let price = if pulled { self.price(place, member, owned) } else { prices[member] };
+                    let cost = cost + self.windows[before * count + member] + price;
                     if cost < best.0 {
-                        let owned = usize::from(pasts.owned[before * count + member]);
-                        let cost = cost + self.price(place, member, owned);
-                        if cost < best.0 {
-                            best = (cost, first);
-                        }
+                        best = (cost, first);
                     }
                 }
                 next.costs[state] = best.0;
@@ -327,7 +358,7 @@ impl Pricing<'_> {
             window = window % self.states * count + member;
             cost += self.windows[window];
             if self.home[partition].is_some_and(|home| home != member) {
-                cost += self.moved;
+                cost += MOVED;
             }
         }
         let imbalance = owned

@@ -1,0 +1,76 @@
+//! Sweeps: every ring size up to 1 024 with up to 64 nodes, joining singly and in groups, leaving, and in two to five
+//! locations. The bench `claim` does the wide ones.
+
+use super::{Walk, walk};
+
+const SIZES: [u32; 8] = [8, 16, 32, 64, 128, 256, 512, 1024];
+
+/// What a sweep adds up.
+#[derive(Default)]
+struct Sum {
+    moved: usize,
+    bound: usize,
+}
+
+impl Sum {
+    fn add(&mut self, q: u32, steps: &[Walk]) {
+        for step in steps {
+            let (from, to) = (step.from, step.to);
+            assert_eq!(step.claim.violations.nodes, step.least.nodes, "Q={q} {from}→{to}");
+            assert!(step.claim.violations.is_balanced(), "Q={q} {from}→{to}: {:?}", step.claim.balance);
+            self.moved += step.claim.moved;
+            self.bound += step.claim.moves_bound;
+        }
+    }
+
+    fn is_within(&self, percent: usize) -> bool {
+        self.moved * 100 <= self.bound * percent
+    }
+}
+
+#[test]
+fn joining_and_leaving_one_by_one_is_clean_and_moves_little() {
+    let mut sum = Sum::default();
+    for q in SIZES {
+        let counts: Vec<usize> = (2..=64).chain((1..64).rev()).collect();
+        sum.add(q, &walk(q, 0, 3, &counts));
+    }
+    assert!(sum.is_within(102), "moved {} of {}", sum.moved, sum.bound);
+}
+
+#[test]
+fn joining_and_leaving_in_groups_is_clean_and_moves_little() {
+    let mut sum = Sum::default();
+    for q in SIZES {
+        for count in 2..=64 {
+            let later = count * 37 % 64 + 1;
+            sum.add(q, &walk(q, 0, 3, &[count, later]));
+        }
+    }
+    assert!(sum.is_within(102), "moved {} of {}", sum.moved, sum.bound);
+}
+
+/// What the numbers allow is reached for pairs. For longer windows it is not always possible, because of the nodes'
+/// own windows; there it is reached to a tenth of the windows, and nearly always wholly.
+#[test]
+fn locations_repeat_as_little_as_the_numbers_allow() {
+    for q in [8, 16, 64] {
+        for locations in 2..=5 {
+            let counts = [locations, locations + 1, 2 * locations, 7, 10, 16, 13, 5];
+            for n in [2, 3] {
+                for step in walk(q, locations, n, &counts) {
+                    let context = format!("Q={q} L={locations} n={n} {}→{}", step.from, step.to);
+                    let (found, least) = (&step.claim.violations, &step.least);
+                    assert_eq!(found.nodes, least.nodes, "{context}");
+                    assert!(found.is_balanced(), "{context}");
+                    let of_pairs = |windows: &[usize]| windows.first().copied();
+                    assert_eq!(of_pairs(&found.locations), of_pairs(&least.locations), "{context}");
+                    if let (Some(found), Some(least)) = (found.locations.get(1), least.locations.get(1)) {
+                        let tenth = (q as usize / 10).max(2);
+                        assert!(*found <= *least + tenth, "{context}: {found} of {least}");
+                    }
+                }
+            }
+        }
+    }
+}
