@@ -117,7 +117,9 @@ fn each_quorum_is_done_refused_or_unknown_as_the_nodes_that_are_up_allow() {
     assert_eq!((primaries.len(), fallbacks.len()), (3, 2), "{primaries:?}");
     let by = fallbacks[0];
     wait_until("all partitions are complete everywhere", || {
-        (0..5).all(|node| cluster.ask(node, "GET", "/admin/ring", "").json()["incomplete"] == serde_json::json!([]))
+        (0..5).all(|node| {
+            cluster.ask(node, "GET", "/admin/ring", "").json()["incomplete"] == serde_json::json!([])
+        })
     });
     check(&cluster, by, "all up", ALL_UP);
 
