@@ -236,40 +236,48 @@ impl RingView {
         let able = self.able(service);
         let n = n.min(self.size().count());
         let first = self.size().partition_of(hash);
-        let mut used: BTreeSet<NodeId> = primaries.iter().map(|entry| entry.node).collect();
-        // Every able holder once, in the order in which the ring is walked from the last replica on.
-        let mut walk: Vec<u16> = Vec::new();
-        for step in n..n + self.size().count() {
-            let partition = self.size().clockwise(first, step);
-            let Some(place) = self.holders.get(usize::from(partition.0)).copied() else { continue };
-            if able.get(usize::from(place)) == Some(&true) && !walk.contains(&place) {
-                walk.push(place);
-            }
-        }
+        let mut used: SmallVec<[NodeId; 8]> = primaries.iter().map(|entry| entry.node).collect();
+        // The ring is walked once, from the last replica on, as far as it has to be.
+        let mut walk = n..n + self.size().count();
+        let holder_at = |step: usize| {
+            let place = *self.holders.get(usize::from(self.size().clockwise(first, step).0))?;
+            let can = able.get(usize::from(place)) == Some(&true);
+            can.then(|| self.nodes.get(usize::from(place)).map(|n| (place, n.node)))?
+        };
+        let mut again = None;
         let mut list = Preflist::new();
-        let mut again = 0;
         for step in 0..n {
             let partition = self.size().clockwise(first, step);
             if let Some(primary) = primaries.iter().find(|entry| entry.partition == partition) {
                 list.push(*primary);
                 continue;
             }
-            let node_at = |place: &u16| self.nodes.get(usize::from(*place)).map(|n| n.node);
-            let fresh = walk.iter().find(|place| node_at(place).is_some_and(|node| !used.contains(&node)));
+            let fresh = walk.by_ref().filter_map(holder_at).find(|(_, node)| !used.contains(node));
             let place = match fresh {
-                Some(place) => Some(*place),
-                None if walk.is_empty() => None,
-                None => {
-                    again += 1;
-                    walk.get((again - 1) % walk.len()).copied()
+                Some((place, node)) => {
+                    used.push(node);
+                    Some(place)
                 }
+                // Everybody who can be asked has one of these replicas: in turn, from the first that the walk meets.
+                None => again.get_or_insert_with(|| self.able_holders(able, first, n)).next(),
             };
-            if let Some(entry) = place.and_then(|place| self.entry(partition, place, Role::Fallback)) {
-                used.insert(entry.node);
-                list.push(entry);
-            }
+            list.extend(place.and_then(|place| self.entry(partition, place, Role::Fallback)));
         }
         list
+    }
+
+    /// Every holder that can be asked, in the order in which the ring is walked from `n` places after `first`, for
+    /// ever.
+    fn able_holders(&self, able: &[bool], first: Partition, n: usize) -> impl Iterator<Item = u16> + use<> {
+        let mut places: Vec<u16> = Vec::new();
+        for step in n..n + self.size().count() {
+            let partition = self.size().clockwise(first, step);
+            let Some(place) = self.holders.get(usize::from(partition.0)).copied() else { continue };
+            if able.get(usize::from(place)) == Some(&true) && !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places.into_iter().cycle()
     }
 
     /// Nodes that have said that they have data of these partitions without holding them, and can be asked.

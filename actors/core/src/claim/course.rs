@@ -118,6 +118,7 @@ impl Course<'_> {
                 }
             }
         }
+        if std::env::var("DBG").is_ok() { for s in &starts { eprintln!("   {:?}", s.score); } }
         let first = starts.first().cloned();
         starts.sort_by(|a, b| a.score.cmp(&b.score));
         starts.dedup_by(|a, b| a.owners == b.owners);

@@ -19,6 +19,9 @@ const BEGINNING_EVERY: usize = 4;
 /// Transitions that take as long as one exchange of the search.
 const TRANSITIONS_PER_STEP: u64 = 64;
 
+/// What one move costs; finer than 1 so that prices below it can be told apart.
+const MOVED: i64 = 1024;
+
 /// A sequence of members round the ring.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Skeleton {
@@ -46,8 +49,12 @@ struct Pricing<'a> {
     /// Cost of a window, numbered by its members.
     windows: Vec<i64>,
     moved: i64,
-    /// What one more partition of each member costs at the middle of the ring.
+    /// What one more partition of each member costs.
     prices: Vec<i64>,
+    /// What it costs in addition for every partition that the member is ahead of its share, or behind it.
+    pull: i64,
+    /// Fewest and most partitions of each member.
+    ranges: Vec<(usize, usize)>,
     home: Vec<Option<usize>>,
 }
 
@@ -65,6 +72,24 @@ pub(super) fn members(problem: &Problem) -> Option<Members> {
         Some(Members::Locations)
     } else {
         None
+    }
+}
+
+/// The cheapest past of every state.
+struct Pasts {
+    costs: Vec<i64>,
+    /// Partitions of every member, by state.
+    owned: Vec<u16>,
+}
+
+impl Pasts {
+    /// From one state, or from any.
+    fn new(pricing: &Pricing<'_>, beginning: Option<usize>) -> Self {
+        let mut costs = vec![if beginning.is_none() { 0 } else { i64::MAX }; pricing.states];
+        if let Some(beginning) = beginning {
+            costs[beginning] = 0;
+        }
+        Self { costs, owned: vec![0; pricing.states * pricing.prices.len()] }
     }
 }
 
@@ -86,7 +111,7 @@ pub(super) fn skeletons(problem: &Problem, members: Members, most: usize, spent:
         .collect();
     let remembered = problem.node_window.max(problem.location_window) - 1;
     let windows = count.pow(remembered as u32 + 1);
-    let full = 8 * problem.partitions as i64;
+    let full = 8 * MOVED * problem.partitions as i64;
     let mut pricing = Pricing {
         problem,
         remembered,
@@ -94,8 +119,10 @@ pub(super) fn skeletons(problem: &Problem, members: Members, most: usize, spent:
         windows: (0..windows)
             .map(|window| window_cost(problem, &nodes, &location, remembered + 1, window, full))
             .collect(),
-        moved: 2,
+        moved: MOVED,
         prices: vec![0; count],
+        pull: MOVED / 2,
+        ranges,
         home: problem
             .present
             .iter()
@@ -104,9 +131,7 @@ pub(super) fn skeletons(problem: &Problem, members: Members, most: usize, spent:
     };
     let work = problem.partitions * windows;
     let mut found: Vec<Skeleton> = Vec::new();
-    let mut steps = vec![full; count];
-    let mut signs = vec![0i64; count];
-    let mut best: Option<(usize, i64, Vec<i64>)> = None;
+    let mut best: Option<(usize, i64, i64, Vec<i64>)> = None;
     let mut beginning = 0;
     for number in 0..(PRICING_WORK / (2 * work)).clamp(PRICINGS.0, PRICINGS.1) {
         if number % BEGINNING_EVERY == 0 {
@@ -115,46 +140,39 @@ pub(super) fn skeletons(problem: &Problem, members: Members, most: usize, spent:
         }
         *spent += work as u64 / TRANSITIONS_PER_STEP;
         let Some(sequence) = pricing.cheapest(beginning) else { break };
-        let skeleton = pricing.skeleton(sequence, &ranges);
+        let skeleton = pricing.skeleton(sequence);
         let mut owned = vec![0usize; count];
         for member in &skeleton.members {
             owned[usize::from(*member)] += 1;
         }
         let key = (skeleton.imbalance, skeleton.cost);
-        if best.as_ref().is_none_or(|(imbalance, cost, _)| key < (*imbalance, *cost)) {
-            best = Some((key.0, key.1, pricing.prices.clone()));
+        if best.as_ref().is_none_or(|(imbalance, cost, _, _)| key < (*imbalance, *cost)) {
+            best = Some((key.0, key.1, pricing.pull, pricing.prices.clone()));
         }
         found.push(skeleton);
         let mut settled = true;
-        for member in 0..count {
-            let (least, most) = ranges[member];
-            let sign = i64::from(owned[member] > most) - i64::from(owned[member] < least);
-            if sign == 0 {
-                continue;
-            }
-            settled = false;
-            if sign * signs[member] < 0 {
-                steps[member] = (steps[member] / 2).max(1);
-            } else if sign * signs[member] > 0 {
-                steps[member] = steps[member] * 5 / 4 + 1;
-            }
-            signs[member] = sign;
-            pricing.prices[member] += sign * steps[member];
+        for (member, price) in pricing.prices.iter_mut().enumerate() {
+            let (least, most) = pricing.ranges[member];
+            let excess = owned[member] as i64 - owned[member].clamp(least, most) as i64;
+            settled &= excess == 0;
+            *price += excess * pricing.pull / 2;
         }
         if settled {
             break;
         }
+        pricing.pull = (pricing.pull * 3 / 2).min(full / 4);
     }
-    if let Some((_, _, prices)) = best {
-        pricing.prices = prices;
+    if let Some((_, _, pull, prices)) = best {
+        (pricing.pull, pricing.prices) = (pull, prices);
         let beginnings = (BEGINNINGS_WORK / work).clamp(1, pricing.states);
         for number in 0..beginnings {
             *spent += work as u64 / TRANSITIONS_PER_STEP;
             if let Some(sequence) = pricing.cheapest(number * pricing.states / beginnings) {
-                found.push(pricing.skeleton(sequence, &ranges));
+                found.push(pricing.skeleton(sequence));
             }
         }
     }
+    if std::env::var("DBG").is_ok() { eprintln!("{members:?} {} prices {:?}", found.len(), pricing.prices); for f in &found { eprint!("({} {}) ", f.imbalance, f.cost); } eprintln!(); }
     found.sort();
     found.dedup();
     found.truncate(most);
@@ -198,47 +216,59 @@ fn window_cost(
 }
 
 impl Pricing<'_> {
-    fn price(&self, partition: usize, member: usize) -> i64 {
-        let moved = match self.home[partition] {
+    /// What it costs to give `member`, that has had `owned` partitions of those before it, the partition at
+    /// `place`; places go on rising in a second round.
+    fn price(&self, place: usize, member: usize, owned: usize) -> i64 {
+        let q = self.problem.partitions;
+        let moved = match self.home[place % q] {
             Some(home) if home != member => self.moved,
             _ => 0,
         };
-        // From a half to one and a half of the price, along the ring.
-        let q = self.problem.partitions as i64;
-        moved + self.prices[member] / 2 + self.prices[member] * partition as i64 / q
+        let (least, most) = self.ranges[member];
+        let had = (2 * owned + 1) * q;
+        let ahead = had as i64 - had.clamp(2 * least * place, 2 * most * place + q) as i64;
+        moved + self.prices[member] + self.pull * ahead / (2 * q as i64)
     }
 
-    /// One pass round the ring from these costs of the states; `back` gets, for every state after every
-    /// partition, the member that fell out of memory.
-    fn pass(&self, costs: &mut Vec<i64>, mut back: Option<&mut Vec<u8>>) {
+    /// One pass round the ring. `back` gets, for every state after every partition, the member that fell out of
+    /// memory. Each state keeps only its cheapest past, with the shares of that; so the result is near the
+    /// cheapest, not the cheapest.
+    fn pass(&self, round: usize, pasts: &mut Pasts, mut back: Option<&mut Vec<u8>>) {
         let count = self.prices.len();
         let leading = self.states / count;
-        let mut next = vec![i64::MAX; self.states];
-        let mut prices = vec![0i64; count];
-        for partition in 0..self.problem.partitions {
-            for (member, price) in prices.iter_mut().enumerate() {
-                *price = self.price(partition, member);
-            }
+        let mut next = Pasts { costs: pasts.costs.clone(), owned: pasts.owned.clone() };
+        for step in 0..self.problem.partitions {
+            let place = round * self.problem.partitions + step;
             for state in 0..self.states {
-                let kept = state / count;
-                let mut best = (i64::MAX, 0u8);
+                let (kept, member) = (state / count, state % count);
+                let mut best = (i64::MAX, 0usize);
                 for first in 0..count {
                     let before = first * leading + kept;
-                    let cost = costs[before];
+                    let cost = pasts.costs[before];
                     if cost == i64::MAX {
                         continue;
                     }
-                    let cost = cost + self.windows[before * count + state % count];
+                    let cost = cost + self.windows[before * count + member];
                     if cost < best.0 {
-                        best = (cost, first as u8);
+                        let owned = usize::from(pasts.owned[before * count + member]);
+                        let cost = cost + self.price(place, member, owned);
+                        if cost < best.0 {
+                            best = (cost, first);
+                        }
                     }
                 }
-                next[state] = if best.0 == i64::MAX { best.0 } else { best.0 + prices[state % count] };
+                next.costs[state] = best.0;
+                if best.0 < i64::MAX {
+                    let before = best.1 * leading + kept;
+                    next.owned[state * count..][..count]
+                        .copy_from_slice(&pasts.owned[before * count..][..count]);
+                    next.owned[state * count + member] += 1;
+                }
                 if let Some(back) = back.as_deref_mut() {
-                    back.push(best.1);
+                    back.push(best.1 as u8);
                 }
             }
-            std::mem::swap(costs, &mut next);
+            std::mem::swap(pasts, &mut next);
         }
     }
 
@@ -260,26 +290,25 @@ impl Pricing<'_> {
 
     /// The memory that the cheapest endless sequence has at partition 0.
     fn natural_beginning(&self) -> usize {
-        let mut costs = vec![0; self.states];
-        self.pass(&mut costs, None);
+        let mut pasts = Pasts::new(self, None);
+        self.pass(0, &mut pasts, None);
         let mut back = Vec::with_capacity(self.states * self.problem.partitions);
-        self.pass(&mut costs, Some(&mut back));
-        self.walk_back(Self::cheapest_state(&costs), &back).0
+        self.pass(1, &mut pasts, Some(&mut back));
+        self.walk_back(Self::cheapest_state(&pasts.costs), &back).0
     }
 
-    /// The cheapest sequence that ends in the memory with which it begins.
+    /// The cheapest sequence found that ends in the memory with which it begins.
     fn cheapest(&self, beginning: usize) -> Option<Vec<u16>> {
-        let mut costs = vec![i64::MAX; self.states];
-        costs[beginning] = 0;
+        let mut pasts = Pasts::new(self, Some(beginning));
         let mut back = Vec::with_capacity(self.states * self.problem.partitions);
-        self.pass(&mut costs, Some(&mut back));
-        if costs[beginning] == i64::MAX {
+        self.pass(0, &mut pasts, Some(&mut back));
+        if pasts.costs[beginning] == i64::MAX {
             return None;
         }
         Some(self.walk_back(beginning, &back).1)
     }
 
-    fn skeleton(&self, members: Vec<u16>, ranges: &[(usize, usize)]) -> Skeleton {
+    fn skeleton(&self, members: Vec<u16>) -> Skeleton {
         let q = members.len();
         let count = self.prices.len();
         let mut owned = vec![0usize; count];
@@ -297,7 +326,7 @@ impl Pricing<'_> {
         }
         let imbalance = owned
             .iter()
-            .zip(ranges)
+            .zip(&self.ranges)
             .map(|(owned, (least, most))| least.saturating_sub(*owned) + owned.saturating_sub(*most))
             .sum();
         Skeleton { imbalance, cost, members }
