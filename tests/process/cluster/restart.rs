@@ -24,6 +24,10 @@ fn all_killed_at_once_and_started_again_have_everything_that_was_acknowledged() 
     }
     // At once, before anybody has heard from anybody.
     check_all_there(&addresses, &load.acknowledged());
-    cluster.wait_settled();
+    let after = Load::run(&addresses, "after", |load| {
+        cluster.wait_settled();
+        load.go_on_for(Duration::from_secs(2));
+    });
+    after.check("after");
     check_all_there(&addresses, &load.acknowledged());
 }
