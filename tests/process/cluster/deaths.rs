@@ -74,7 +74,7 @@ fn four_of_five_serve_on_when_one_is_killed_and_when_one_is_stopped() {
     // The one that was away must not pass off what it missed as never written.
     let back = Load::run(&everybody(&cluster), "back", |load| {
         cluster.wait_whole();
-        load.go_on_for(Duration::from_secs(4));
+        load.go_on_for(Duration::from_secs(3));
     });
     back.check("back");
     check_all_there(&everybody(&cluster), &killed.acknowledged());
@@ -85,7 +85,7 @@ fn four_of_five_serve_on_when_one_is_killed_and_when_one_is_stopped() {
     cluster.node(LAST).signal("CONT");
     let back = Load::run(&everybody(&cluster), "continued", |load| {
         cluster.wait_whole();
-        load.go_on_for(Duration::from_secs(4));
+        load.go_on_for(Duration::from_secs(3));
     });
     back.check("continued");
     check_all_there(&everybody(&cluster), &stopped.acknowledged());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 #[test]
 fn all_killed_at_once_and_started_again_have_everything_that_was_acknowledged() {
-    let mut cluster = Cluster::start(3, &[]);
+    let mut cluster = Cluster::start(3, &["cluster.ring_size=16"]);
     let addresses: Vec<_> = (0..3).map(|number| cluster.address(number)).collect();
     let load = Load::run(&addresses, "before", |load| {
         load.go_on_for(Duration::from_secs(3));
