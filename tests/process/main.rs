@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 #![allow(clippy::disallowed_methods)] // the tests' own clock and threads, not the node's
+#![allow(clippy::print_stdout, clippy::print_stderr)] // what was measured, and what could not be tested here
 
 mod cluster;
 mod commands;

@@ -64,7 +64,7 @@ fn an_empty_cluster_grows_at_once_gets_locations_and_lets_a_member_go() {
 
 #[test]
 fn a_killed_member_that_was_marked_down_comes_back_as_a_member() {
-    let mut cluster = Cluster::start(3, &[]);
+    let mut cluster = Cluster::start(3, &["cluster.ring_size=16"]);
     cluster.kill(2);
     let early = cluster.ask(0, "POST", "/admin/cluster/down", r#"{"node": "n3"}"#);
     // Refused until it is seen as down, at which any moment may be.

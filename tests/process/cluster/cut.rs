@@ -53,7 +53,7 @@ fn a_node_cut_off_serves_as_the_others_do_and_healed_all_have_everything() {
     let mut launches: Vec<Launch> = Vec::new();
     for number in 1..=3 {
         let name = format!("n{number}");
-        let http = SocketAddr::new(namespaces.from_here(number), 8098);
+        let http = SocketAddr::new(namespaces.reached_at(number), 8098);
         let cluster = SocketAddr::new(namespaces.among_nodes(number), 8099);
         let mut launch = Launch::new(&directory.path().join(&name)).named(&name).at(http, cluster);
         launch = launch.inside(&namespaces.name(number));
@@ -64,7 +64,7 @@ fn a_node_cut_off_serves_as_the_others_do_and_healed_all_have_everything() {
     }
     let mut cluster = Cluster::of(launches, directory, turn);
     cluster.form();
-    let node = |number: usize| SocketAddr::new(namespaces.from_here(number as u8 + 1), 8098);
+    let node = |number: usize| SocketAddr::new(namespaces.reached_at(number as u8 + 1), 8098);
     let mut sent = vec![BTreeSet::new(); USERS];
     send_to_all(node(0), "whole", false, &mut sent);
 

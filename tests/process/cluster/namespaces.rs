@@ -68,7 +68,7 @@ impl Namespaces {
     }
 
     /// Where this process reaches it, also when it is cut off.
-    pub(super) fn from_here(&self, number: u8) -> IpAddr {
+    pub(super) fn reached_at(&self, number: u8) -> IpAddr {
         self.address(1, number)
     }
 

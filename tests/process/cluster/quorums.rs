@@ -111,7 +111,7 @@ fn check(cluster: &Cluster, by: usize, what: &str, rows: &[Row]) {
 
 #[test]
 fn each_quorum_is_done_refused_or_unknown_as_the_nodes_that_are_up_allow() {
-    let mut cluster = Cluster::start(5, &[]);
+    let mut cluster = Cluster::start(5, &["cluster.ring_size=16"]);
     let primaries: Vec<usize> = cluster.preflist(0, "ann").into_iter().map(|(node, _)| node).collect();
     let fallbacks: Vec<usize> = (0..5).filter(|node| !primaries.contains(node)).collect();
     assert_eq!((primaries.len(), fallbacks.len()), (3, 2), "{primaries:?}");

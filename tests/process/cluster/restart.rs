@@ -6,7 +6,7 @@ use std::time::Duration;
 
 #[test]
 fn all_killed_at_once_and_started_again_have_everything_that_was_acknowledged() {
-    let mut cluster = Cluster::start(3, &[]);
+    let mut cluster = Cluster::start(3, &["cluster.ring_size=16"]);
     let addresses: Vec<_> = (0..3).map(|number| cluster.address(number)).collect();
     let load = Load::run(&addresses, "before", |load| {
         load.go_on_for(Duration::from_secs(3));
@@ -24,6 +24,10 @@ fn all_killed_at_once_and_started_again_have_everything_that_was_acknowledged() 
     }
     // At once, before anybody has heard from anybody.
     check_all_there(&addresses, &load.acknowledged());
-    cluster.wait_settled();
+    let after = Load::run(&addresses, "after", |load| {
+        cluster.wait_settled();
+        load.go_on_for(Duration::from_secs(2));
+    });
+    after.check("after");
     check_all_there(&addresses, &load.acknowledged());
 }
