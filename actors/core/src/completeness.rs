@@ -24,13 +24,16 @@ pub struct Completeness {
     /// The latest round that each member has answered.
     answered: BTreeMap<NodeId, u64>,
     held: BTreeSet<Partition>,
+    /// Members that were joining when last looked: they stand in for nobody.
+    joining: BTreeSet<NodeId>,
 }
 
 impl Completeness {
     /// A node that starts: nothing it holds is complete yet.
     pub fn new(me: NodeId, state: &ClusterState) -> Self {
         let held = state.held_by(me).collect();
-        Self { me, round: 1, base: 1, needs: BTreeMap::new(), answered: BTreeMap::new(), held }
+        let joining = joining(state);
+        Self { me, round: 1, base: 1, needs: BTreeMap::new(), answered: BTreeMap::new(), held, joining }
     }
 
     /// The node was taken for down by others, or marked so: from now on everything is in doubt.
@@ -40,8 +43,14 @@ impl Completeness {
         self.needs.clear();
     }
 
-    /// The state has changed. Partitions that have come here are in doubt.
+    /// The state has changed. Partitions that have come here are in doubt. Who was only joining until now has
+    /// nothing of anybody's, and need not be asked.
     pub fn observe(&mut self, state: &ClusterState) {
+        let still = joining(state);
+        for node in self.joining.difference(&still) {
+            self.answered.insert(*node, self.round);
+        }
+        self.joining = still;
         let held: BTreeSet<Partition> = state.held_by(self.me).collect();
         let come: Vec<Partition> = held.difference(&self.held).copied().collect();
         if !come.is_empty() {
@@ -105,6 +114,10 @@ impl Completeness {
             .copied()
             .collect()
     }
+}
+
+fn joining(state: &ClusterState) -> BTreeSet<NodeId> {
+    state.members().filter(|(_, member)| member.status() == Status::Joining).map(|(node, _)| node).collect()
 }
 
 #[cfg(test)]
@@ -184,6 +197,25 @@ mod tests {
             state.mark_down(id(n), id(1)).unwrap();
         }
         assert!(ours.incomplete(&state).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_was_only_joining_is_not_waited_for_when_it_is_admitted() {
+        let mut state = state();
+        let waits = Member::new("n4", "127.0.0.1:1", None, Status::Joining, id(4)).unwrap();
+        state.merge_member(id(4), &waits);
+        let mut ours = Completeness::new(id(1), &state);
+        for n in [2, 3] {
+            ours.answered(id(n), ours.round());
+        }
+        assert!(ours.incomplete(&state).is_empty());
+        let mut admitted = waits.clone();
+        admitted.status.set(Status::Valid, id(1));
+        state.merge_member(id(4), &admitted);
+        ours.observe(&state);
+        assert!(ours.incomplete(&state).is_empty());
+        ours.doubt_everything();
+        assert!(ours.to_ask(&state).contains(&id(4)), "from the next doubt on it is");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use crate::gossip::detector::Availability;
 use crate::ids::{NodeId, Partition};
-use crate::membership::{ClusterState, Possession};
+use crate::membership::{ClusterState, Possession, Status};
 use crate::ring::{KeyHash, RingSize};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -319,6 +319,10 @@ impl RingView {
             // Asked as a stand-in for somebody from whom the partition has come here since: all the better.
             Role::Primary | Role::Fallback if holds => {
                 Judgement::Serve { complete: ours == known && !self.incomplete.contains(&partition) }
+            }
+            // Who is about to go takes nothing in that it would take along.
+            Role::Fallback if matches!(self.state.status(self.me), Some(Status::Exiting | Status::Removed)) => {
+                Judgement::Moved(known)
             }
             Role::Fallback if known == possession && !self.can_be_asked(service, known.holder) => {
                 Judgement::Serve { complete: false }

@@ -286,6 +286,13 @@ impl WriteQuorum {
         Ok(Self { rules, node_confirms, places, answers, ended: false })
     }
 
+    /// A replica is asked elsewhere than the preference list said, because its partition has moved.
+    pub fn relocate(&mut self, replica: usize, node: NodeId, primary: bool) {
+        if let Some(place) = self.places.get_mut(replica) {
+            *place = Place { node, primary };
+        }
+    }
+
     /// Takes in one replica's answer. The verdict is given once, as soon as it is certain; answers after it
     /// are kept for [`Self::confirmed_by`].
     pub fn answer(&mut self, replica: usize, answer: Answer) -> Option<Verdict> {
@@ -489,6 +496,13 @@ impl ReadQuorum {
         let replica = *self.order.iter().find(wanted)?;
         *self.asked.get_mut(replica)? = true;
         Some(replica)
+    }
+
+    /// A replica is asked elsewhere than the preference list said, because its partition has moved.
+    pub fn relocate(&mut self, replica: usize, node: NodeId, primary: bool) {
+        if let Some(place) = self.places.get_mut(replica) {
+            *place = Place { node, primary };
+        }
     }
 
     /// So many strays were asked.

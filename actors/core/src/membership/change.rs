@@ -12,6 +12,9 @@ use crate::limits::MEMBERS_MAX;
 use crate::ring::RingSize;
 use serde::{Deserialize, Serialize};
 
+/// Nodes that may wait to join at one time: what anybody who reaches the cluster port can make the cluster keep.
+const JOINING_MAX: usize = 256;
+
 /// Why a change is not made. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{detail}")]
@@ -89,6 +92,7 @@ impl ClusterState {
                 Err(ChangeRefusal::new("removed", format!("{name} was removed from this cluster")))
             }
             Some(_) => {
+                self.refuse_name_taken(joiner)?;
                 self.introduce(joiner.node, name, &joiner.address);
                 Ok(())
             }
@@ -118,7 +122,16 @@ impl ClusterState {
                     ),
                 ));
             }
-            Some(Status::Joining) | None => {}
+            // Its welcome was lost, or it was started anew meanwhile: it is the same node.
+            Some(_) if self.held_by(joiner.node).next().is_none() => {
+                self.refuse_name_taken(joiner)?;
+                self.introduce(joiner.node, &joiner.name, &joiner.address);
+                if self.status(joiner.node) == Some(Status::Joining) {
+                    self.staging.stage(joiner.node, ChangeKind::Join, None, writer);
+                }
+                return Ok(());
+            }
+            None => {}
             Some(_) => {
                 return Err(ChangeRefusal::new(
                     "already-a-member",
@@ -129,15 +142,12 @@ impl ClusterState {
                 ));
             }
         }
-        let named =
-            |(node, member): &(NodeId, &Member)| *node != joiner.node && *member.name.value() == joiner.name;
-        if let Some((node, _)) = self.members().find(named) {
+        self.refuse_name_taken(joiner)?;
+        let joining = self.members().filter(|(_, member)| member.status() == Status::Joining).count();
+        if joining >= JOINING_MAX {
             return Err(ChangeRefusal::new(
-                "name-taken",
-                format!(
-                    "another member ({node}) is named {}: start the joining node with another --name",
-                    joiner.name
-                ),
+                "too-many-joining",
+                format!("{joining} nodes wait to join already: commit or remove some of them first"),
             ));
         }
         if self.members.len() >= MEMBERS_MAX {
@@ -152,6 +162,33 @@ impl ClusterState {
         self.merge_member(joiner.node, &member);
         self.staging.stage(joiner.node, ChangeKind::Join, None, writer);
         Ok(())
+    }
+
+    fn refuse_name_taken(&self, joiner: &Joiner) -> Result<(), ChangeRefusal> {
+        let named = |(node, member): &(NodeId, &Member)| {
+            *node != joiner.node && *member.name.value() == joiner.name
+        };
+        match self.members().find(named) {
+            Some((node, _)) => Err(ChangeRefusal::new(
+                "name-taken",
+                format!(
+                    "another member ({node}) is named {}: start the joining node with another --name",
+                    joiner.name
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A node that waits to join is staged again in an epoch that knows nothing of it: what was staged at one seed
+    /// while another member committed is not lost. After a clear it is not. Says whether that was so.
+    pub fn stage_own_join(&mut self, me: NodeId) -> bool {
+        let staged = self.staging.changes.contains_key(&(me, ChangeKind::Join));
+        let wanted = self.status(me) == Some(Status::Joining) && self.staging.round.cleared == 0 && !staged;
+        if wanted {
+            self.staging.stage(me, ChangeKind::Join, None, me);
+        }
+        wanted
     }
 
     /// Stages that a member leaves.
@@ -292,8 +329,17 @@ impl ClusterState {
             return false;
         }
         let mut removed = false;
-        for member in self.members.values_mut().filter(|member| member.status() == Status::Exiting) {
-            removed |= member.status.set(Status::Removed, me);
+        let exiting: Vec<NodeId> = self
+            .members()
+            .filter(|(_, member)| member.status() == Status::Exiting)
+            .map(|(node, _)| node)
+            .filter(|node| self.held_by(*node).next().is_none())
+            .filter(|node| self.reports.get(node).is_none_or(|report| report.strays.is_empty()))
+            .collect();
+        for node in exiting {
+            if let Some(member) = self.members.get_mut(&node) {
+                removed |= member.status.set(Status::Removed, me);
+            }
         }
         removed
     }
@@ -303,9 +349,9 @@ impl ClusterState {
     pub fn pass_on(&mut self, me: NodeId, partition: Partition) -> Option<Possession> {
         let place = usize::from(partition.0);
         let heir = *self.target.owners().get(place)?;
-        let member = self.members.get(&heir).is_some_and(Member::is_member);
+        let claims = self.members.get(&heir).is_some_and(|member| member.status().claims());
         let possession = self.possession.get_mut(place)?;
-        if possession.holder != me || heir == me || !member {
+        if possession.holder != me || heir == me || !claims {
             return None;
         }
         *possession = possession.passed_to(heir);

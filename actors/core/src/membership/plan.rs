@@ -3,7 +3,7 @@
 //! between them, and nothing can come between them unnoticed. It does not know who is reachable.
 
 use super::change::ChangeRefusal;
-use super::member::{Member, Status};
+use super::member::{Before, Member, Status};
 use super::staging::{ChangeKind, PlanDigest, Staging};
 use super::state::ClusterState;
 use super::target::Target;
@@ -54,7 +54,9 @@ impl ClusterState {
                     // Sorts after Join: who is to join and to leave never holds anything.
                     ChangeKind::Leave => {
                         let held = self.held_by(*node).next().is_some();
-                        *status = if self.status(*node) == Some(Status::Joining) && !held {
+                        *status = if let Status::Down(_) = *status {
+                            Status::Down(Before::Leaving)
+                        } else if self.status(*node) == Some(Status::Joining) && !held {
                             Status::Removed
                         } else {
                             Status::Leaving

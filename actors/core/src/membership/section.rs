@@ -169,7 +169,7 @@ impl ClusterState {
                 SectionContent::Possession(first, theirs) => {
                     let ours = self.possession.iter_mut().skip(usize::from(*first));
                     for (ours, theirs) in ours.zip(theirs) {
-                        grew |= raise(ours, *theirs);
+                        grew |= self.members.contains_key(&theirs.holder) && raise(ours, *theirs);
                     }
                 }
             }
@@ -186,9 +186,9 @@ impl ClusterState {
             SectionContent::Target(target) if !target.is_sound() => {
                 Err(StateError::Value("the target's digest does not belong to its content".into()))
             }
-            SectionContent::Staging(staging) if staging.changes.len() > MEMBERS_MAX => {
-                Err(StateError::Members(staging.changes.len()))
-            }
+            SectionContent::Staging(staging) if !staging.is_sound() => Err(StateError::Value(
+                "what is staged is too much, or has a location that cannot be".into(),
+            )),
             SectionContent::Members(members) => {
                 let unknown = members.iter().filter(|(node, _)| !self.members.contains_key(node)).count();
                 if self.members.len() + unknown > MEMBERS_MAX {

@@ -2,10 +2,15 @@
 //! (Riak kept it in one process's memory and lost it). A round is left behind as a whole: by a commit, which
 //! begins the next epoch, or by `clear`, which raises the round.
 
+use super::member::check_location;
 use super::register::Register;
 use crate::ids::NodeId;
+use crate::limits::MEMBERS_MAX;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Most changes staged at a time: every member's of every kind, far beyond what anybody plans at once.
+const CHANGES_MAX: usize = 4 * MEMBERS_MAX;
 
 /// What kind of change; a member has at most one of each.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -47,6 +52,12 @@ impl Staging {
     /// Nothing staged in the round that follows a commit of `epoch`.
     pub fn after_commit(epoch: u64) -> Self {
         Self { round: Round { epoch, cleared: 0 }, ..Self::default() }
+    }
+
+    /// Whether it is no more than there can be, with locations that are possible.
+    pub fn is_sound(&self) -> bool {
+        let lawful = |location: &Option<String>| location.as_deref().is_none_or(|text| check_location(text).is_ok());
+        self.changes.len() <= CHANGES_MAX && self.changes.values().all(|register| lawful(register.value()))
     }
 
     /// Stages a change.
@@ -93,12 +104,14 @@ impl Staging {
         }
         let mut grew = false;
         for (key, theirs) in &other.changes {
+            let room = self.changes.len() < CHANGES_MAX;
             match self.changes.get_mut(key) {
                 Some(ours) => grew |= ours.merge(theirs),
-                None => {
+                None if room => {
                     self.changes.insert(*key, theirs.clone());
                     grew = true;
                 }
+                None => {}
             }
         }
         match (&mut self.plan, &other.plan) {

@@ -115,6 +115,9 @@ impl ClusterState {
         for member in self.members.values() {
             member.check().map_err(|error| StateError::Value(error.to_string()))?;
         }
+        if !self.staging.is_sound() {
+            return Err(StateError::Value("what is staged is too much, or has a location that cannot be".into()));
+        }
         if !self.reports.values().all(|report| report.is_sound(expected)) {
             return Err(StateError::Value("a report names services or partitions that cannot be".into()));
         }
@@ -227,7 +230,7 @@ impl ClusterState {
         self.pending()
             .filter(move |partition| self.holder(*partition) == Some(me))
             .filter_map(|partition| Some((partition, *self.target.owners().get(usize::from(partition.0))?)))
-            .filter(|(_, heir)| self.members.get(heir).is_some_and(Member::is_member))
+            .filter(|(_, heir)| self.members.get(heir).is_some_and(|member| member.status().claims()))
     }
 
     /// Locations of those that may own partitions; how many distinct ones there are decides whether they count.
@@ -256,7 +259,7 @@ impl ClusterState {
             grew |= self.merge_report(*node, report);
         }
         for (ours, theirs) in self.possession.iter_mut().zip(&other.possession) {
-            grew |= raise(ours, *theirs);
+            grew |= self.members.contains_key(&theirs.holder) && raise(ours, *theirs);
         }
         Ok(grew)
     }
@@ -268,7 +271,11 @@ impl ClusterState {
         }
     }
 
+    /// Reports of nodes that are not known (yet) are not kept: they come again.
     pub(super) fn merge_report(&mut self, node: NodeId, report: &Report) -> bool {
+        if !self.members.contains_key(&node) {
+            return false;
+        }
         match self.reports.get_mut(&node) {
             Some(ours) => ours.merge(report),
             None => self.reports.insert(node, report.clone()).is_none(),
@@ -277,7 +284,8 @@ impl ClusterState {
 
     /// Takes note of a possession that a request or an offer carried. Says whether that was news.
     pub fn adopt(&mut self, partition: Partition, theirs: Possession) -> bool {
-        self.possession.get_mut(usize::from(partition.0)).is_some_and(|ours| raise(ours, theirs))
+        self.members.contains_key(&theirs.holder)
+            && self.possession.get_mut(usize::from(partition.0)).is_some_and(|ours| raise(ours, theirs))
     }
 }
 

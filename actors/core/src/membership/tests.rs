@@ -279,7 +279,7 @@ proptest! {
         let state = world.states.iter().flatten().next().unwrap();
         let stuck: Vec<_> = state
             .pending()
-            .filter(|p| state.status(state.target().owners()[p.0 as usize]) != Some(Status::Removed))
+            .filter(|p| state.status(state.target().owners()[p.0 as usize]).is_some_and(Status::claims))
             .collect();
         prop_assert!(stuck.is_empty(), "{stuck:?} wait for nobody");
     }
@@ -409,10 +409,44 @@ fn wrong_joins_are_refused_with_the_way_out() {
     assert_eq!(state.admit(&size, id(0)).unwrap_err().code, "different-ring-size");
     let named = Joiner { name: "n1".to_owned(), ..joiner(3) };
     assert_eq!(state.admit(&named, id(0)).unwrap_err().code, "name-taken");
-    assert_eq!(state.admit(&joiner(1), id(0)).unwrap_err().code, "already-a-member");
     let nameless = Joiner { name: String::new(), ..joiner(3) };
     assert_eq!(state.admit(&nameless, id(0)).unwrap_err().code, "bad-request");
     assert_eq!(state, three_members());
+    state.admit(&joiner(1), id(0)).unwrap();
+    assert_eq!(state, three_members(), "a node that holds nothing may ask again: its welcome was lost");
+    for partition in 0..8 {
+        state.pass_on(id(0), Partition(partition));
+    }
+    assert_eq!(state.admit(&joiner(1), id(0)).unwrap_err().code, "already-a-member");
+}
+
+#[test]
+fn a_join_that_a_commit_elsewhere_has_passed_over_is_staged_again() {
+    let mut state = first();
+    state.admit(&joiner(1), id(0)).unwrap();
+    let mut passed_over = state.clone();
+    passed_over.staging = Staging::after_commit(1);
+    assert!(passed_over.stage_own_join(id(1)));
+    assert!(!passed_over.stage_own_join(id(1)), "once");
+    assert!(passed_over.plan().is_ok());
+    state.clear_staging();
+    assert!(!state.stage_own_join(id(1)), "a clear is meant");
+}
+
+#[test]
+fn what_a_peer_cannot_mean_is_refused_or_left_out() {
+    let mut state = three_members();
+    let before = state.clone();
+    let mut staging = Staging::after_commit(1);
+    staging.stage(id(1), ChangeKind::Location, Some("a\u{7}b".to_owned()), id(1));
+    let part = |content| StatePart { cluster: before.cluster(), size: before.size(), sections: vec![content] };
+    assert!(state.merge_part(&part(SectionContent::Staging(staging))).is_err());
+    let stranger = vec![(id(4), Report { sequence: 9, ..Report::first(Boot(9)) })];
+    assert_eq!(state.merge_part(&part(SectionContent::Reports(stranger))), Ok(false));
+    let foreign = Possession { fence: 9, hop: 9, holder: id(4) };
+    assert_eq!(state.merge_part(&part(SectionContent::Possession(0, vec![foreign]))), Ok(false));
+    assert!(!state.adopt(Partition(0), foreign));
+    assert_eq!(state, before);
 }
 
 #[test]

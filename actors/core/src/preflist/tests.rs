@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::{Boot, ClusterId};
-use crate::membership::{Member, Report, Status, Target};
+use crate::membership::{Member, Report, Target};
 use proptest::prelude::*;
 
 const CHAT: &str = "chat";

@@ -82,6 +82,20 @@ fn two_acknowledgements_of_one_machine_are_not_two_copies() {
 }
 
 #[test]
+fn a_replica_that_moved_to_a_node_that_has_one_already_is_no_second_copy() {
+    let mut write = WriteQuorum::new(rules(QuorumOptions::default()), &three()).unwrap();
+    assert_eq!(write.answer(0, DONE), None);
+    write.relocate(1, NodeId([1; 16]), true);
+    assert_eq!(write.answer(1, DONE), None, "both from node 1");
+    assert_eq!(write.answer(2, REFUSED), Some(Verdict::Unknown));
+    let pw = rules(QuorumOptions { pw: Some(Count::Exactly(2)), ..Default::default() });
+    let mut write = WriteQuorum::new(pw, &preflist(&[(1, true), (2, true), (4, false)])).unwrap();
+    write.answer(0, DONE);
+    write.relocate(2, NodeId([3; 16]), true);
+    assert_eq!(write.answer(2, DONE), Some(Verdict::Done), "the stand-in sent us to the holder");
+}
+
+#[test]
 fn a_write_ends_as_the_table_says() {
     type Row = (&'static [Answer], Option<Verdict>);
     let table: &[Row] = &[
