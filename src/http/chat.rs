@@ -186,6 +186,10 @@ async fn send_keyed(
             state.core.telemetry.merge_conflicts.increment();
             Err(reused_key(id))
         }
+        // Its own key is the one to send again with.
+        Some(ChatReply::Sent { .. }) if written.verdict == Verdict::Unknown => {
+            Err(failed_send(&written.verdict, None))
+        }
         Some(ChatReply::Sent { id, .. }) => answer_send(state, user, id, written),
         _ => Err(failed_send(&written.verdict, None)),
     }

@@ -116,7 +116,11 @@ impl Stream {
                         return Some(": still here\n\n".to_owned());
                     }
                 }
-                () = tokio::time::sleep(KEEP_ALIVE) => return Some(": still here\n\n".to_owned()),
+                () = tokio::time::sleep(KEEP_ALIVE) => {
+                    // What the own replica was not given is found with the others.
+                    self.reading = Some(self.look_back());
+                    return Some(": still here\n\n".to_owned());
+                }
             }
         }
     }

@@ -321,7 +321,9 @@ impl RingView {
                 Judgement::Serve { complete: ours == known && !self.incomplete.contains(&partition) }
             }
             // Who is about to go takes nothing in that it would take along.
-            Role::Fallback if matches!(self.state.status(self.me), Some(Status::Exiting | Status::Removed)) => {
+            Role::Fallback
+                if matches!(self.state.status(self.me), Some(Status::Exiting | Status::Removed)) =>
+            {
                 Judgement::Moved(known)
             }
             Role::Fallback if known == possession && !self.can_be_asked(service, known.holder) => {

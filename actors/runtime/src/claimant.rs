@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 
 /// How long the claimant may take: a plan of a large ring is seconds of work.
 const CLAIMANT_WITHIN: Duration = Duration::from_secs(20);
+/// How long a change may take to reach the disk.
+const CHANGE_WITHIN: Duration = Duration::from_secs(15);
 /// How often a plan is worked out again because the state changed meanwhile.
 const PLAN_ATTEMPTS_MAX: usize = 5;
 
@@ -74,7 +76,14 @@ pub(crate) async fn change(
         ));
     }
     let gone = || AdministrationRefusal::new("stopping", "the node is shutting down");
-    changed.await.unwrap_or_else(|_| Err(gone()))
+    let late = || {
+        let detail = "the change is not on disk yet: it may be done; see 'ringwork cluster status'";
+        AdministrationRefusal::new("deadline", detail)
+    };
+    match tokio::time::timeout(CHANGE_WITHIN, changed).await {
+        Ok(changed) => changed.unwrap_or_else(|_| Err(gone())),
+        Err(_) => Err(late()),
+    }
 }
 
 /// Carries a command out at the claimant, wherever that is.
@@ -147,7 +156,8 @@ pub(crate) async fn serve(
             Err(AdministrationRefusal::new("unreadable", format!("the request cannot be read: {error}")))
         }
         Ok(Asked { state, command }) => {
-            ring_manager.post_control(RingMessage::MergeState(Box::new(state)));
+            // Full, the claimant acts on what it knows; whoever asked sees that in the answer.
+            let _ = ring_manager.post(RingMessage::MergeState(Box::new(state)));
             // After the merge: the change that follows is handled after it, and reads what it left.
             match change(&ring_manager, |_| Ok(())).await {
                 Ok(state) if state.claimant() == Some(node.id) => {

@@ -228,7 +228,7 @@ impl<V: Vnode> Keyed<'_, V> {
     pub async fn run(&self, command: V::Command) -> Result<Written<V::Reply>, ImpossibleQuorum> {
         let (rules, deadline) = self.begin()?;
         let preflist = self.preflist(&rules);
-        let quorum = match self.write_quorum(rules, &preflist) {
+        let mut quorum = match self.write_quorum(rules, &preflist) {
             Ok(quorum) => quorum,
             Err(refusal) => return Ok(Written::refused(refusal)),
         };
@@ -248,6 +248,7 @@ impl<V: Vnode> Keyed<'_, V> {
                         if let Some(place) = preflist.get_mut(replica) {
                             *place = at;
                         }
+                        quorum.relocate(replica, at.node, at.role == Role::Primary);
                         let nothing = touched.is_empty();
                         let declining = Declining::IsAsGoodAsDone;
                         let gather = WriteGather::new(

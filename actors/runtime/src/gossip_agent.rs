@@ -124,6 +124,7 @@ impl GossipAgent {
         node: Arc<NodeCore>,
         network: Network,
         ring_manager: Postbox<RingManager>,
+        services_up: BTreeSet<String>,
         checks: Vec<HealthCheck>,
     ) -> std::io::Result<Postbox<Self>> {
         let now_ms = now_ms(&node);
@@ -133,7 +134,6 @@ impl GossipAgent {
         node.generation.store(generation, Ordering::SeqCst);
         let shared = Spreading::of(node.ring.load().state());
         let spread = Spread::new(now_ms, seed()?, SpreadConfig::default(), &shared);
-        let services_up = checks.iter().map(|check| check.service.to_owned()).collect();
         let health = checks
             .into_iter()
             .map(|check| Checked {

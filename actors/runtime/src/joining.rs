@@ -5,7 +5,7 @@
 use crate::administration::AdministrationRefusal;
 use crate::claimant::change;
 use crate::families;
-use crate::net::{CallError, DialError, RefusalReason, Responder};
+use crate::net::{CallError, DialError, Network, RefusalReason, Responder};
 use crate::node_core::{Ending, NodeCore};
 use crate::post::Postbox;
 use crate::ring_manager::{RingManager, RingMessage};
@@ -22,6 +22,8 @@ use tokio::sync::oneshot;
 
 /// How long a seed may take to answer.
 const SEED_WITHIN: Duration = Duration::from_secs(5);
+/// How often a node that is to join looks whether it is empty and still.
+const HOLD_BACK_ATTEMPTS_MAX: usize = 15;
 /// Between two attempts of a node that was started with seeds, at first; doubled up to the last.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -44,7 +46,6 @@ pub(crate) async fn join(
         return Err(AdministrationRefusal::new("not-a-cluster-port", detail));
     };
     let state = node.ring.load().state().clone();
-    let me = state.member(node.id);
     let waits = state.status(node.id) == Some(Status::Joining);
     if state.members().count() > 1 && !waits {
         return Err(AdministrationRefusal::new(
@@ -58,7 +59,43 @@ pub(crate) async fn join(
     }
     if !waits {
         refuse_if_it_holds_data(node).await?;
+        hold_everything_back(node, ring_manager).await?;
     }
+    let joined = ask_and_take_over(node, ring_manager, &network, seed, &state).await;
+    if joined.is_err() && !waits {
+        ring_manager.post_control(RingMessage::ThawAll);
+    }
+    joined
+}
+
+/// Requests wait from here on until the join has come to an end, so that nothing is written that the cluster would not
+/// find. They wait as long as a seed may take at most.
+async fn hold_everything_back(
+    node: &Arc<NodeCore>,
+    ring_manager: &Postbox<RingManager>,
+) -> Result<(), AdministrationRefusal> {
+    for _ in 0..HOLD_BACK_ATTEMPTS_MAX {
+        let (done, empty) = oneshot::channel();
+        ring_manager.post_control(RingMessage::FreezeAll(done));
+        if empty.await == Ok(true) {
+            return Ok(());
+        }
+        ring_manager.post_control(RingMessage::ThawAll);
+        // It was written to since, or a vnode was just starting.
+        refuse_if_it_holds_data(node).await?;
+        tokio::time::sleep(RETRY_MIN).await;
+    }
+    Err(AdministrationRefusal::new("overloaded", "this node is busy with requests; try again"))
+}
+
+async fn ask_and_take_over(
+    node: &Arc<NodeCore>,
+    ring_manager: &Postbox<RingManager>,
+    network: &Network,
+    seed: &str,
+    state: &ClusterState,
+) -> Result<(), AdministrationRefusal> {
+    let me = state.member(node.id);
     let joiner = Joiner {
         node: node.id,
         name: node.name.clone(),
@@ -75,7 +112,10 @@ pub(crate) async fn join(
     let told: Told = codec::decode(&incoming.body)
         .map_err(|error| AdministrationRefusal::new("not-a-cluster-port", format!("{seed}: {error}")))?;
     let theirs = told?;
-    if theirs.cluster() != welcome.cluster || theirs.status(node.id).is_none() {
+    if theirs.cluster() != welcome.cluster
+        || theirs.size() != state.size()
+        || theirs.status(node.id).is_none()
+    {
         return Err(AdministrationRefusal::new(
             "seed-unreachable",
             format!("{seed} answered with a state that does not know this node; try again"),
@@ -215,11 +255,13 @@ pub(crate) async fn announce_address(
 }
 
 /// Keeps asking the seeds, one after the other, until one takes this node in. Ends the node when one says no for a
-/// reason that time does not mend.
+/// reason that time does not mend. The node that is `first` of the seeds founds the cluster when no other is a member
+/// of one.
 pub(crate) async fn join_through(
     node: Arc<NodeCore>,
     ring_manager: Postbox<RingManager>,
     seeds: Vec<String>,
+    first: bool,
 ) {
     let mut pause = RETRY_MIN;
     loop {
@@ -234,16 +276,30 @@ pub(crate) async fn join_through(
                     "already-a-member" if node.ring.load().state().members().count() > 1 => {
                         return node.outside.store(false, Ordering::Relaxed);
                     }
-                    "seed-unreachable" | "seed-is-self" | "overloaded" | "stopping" => {
+                    "name-taken"
+                    | "removed"
+                    | "different-ring-size"
+                    | "node-holds-data"
+                    | "already-a-member" => {
+                        let why = format!("cannot join through {seed}: {refusal}");
+                        return node.end(Ending::Failed(why));
+                    }
+                    "seed-is-self" => {}
+                    _ => {
                         tracing::warn!(
                             seed,
                             why = refusal.detail,
                             "the seed does not take this node in; trying on"
                         );
                     }
-                    _ => return node.end(Ending::Failed(format!("cannot join through {seed}: {refusal}"))),
                 },
             }
+        }
+        if first {
+            tracing::info!(
+                "this node is the first of its seeds, and no other is a member: it founds the cluster"
+            );
+            return node.outside.store(false, Ordering::Relaxed);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);

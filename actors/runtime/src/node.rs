@@ -299,9 +299,9 @@ impl NodeBuilder {
         let ring_file = file("ring");
         let mut state = load_or_create(&ring_file, options.ring_size, identity.node, member.clone(), random)?;
         let seeded = options.cluster.as_ref().is_some_and(|cluster| !cluster.seeds.is_empty());
-        // All nodes may have the same seeds: the one that is named first founds the cluster.
+        // All nodes may have the same seeds: the one that is named first founds the cluster, if nobody else has.
         let founds = options.cluster.as_ref().is_some_and(ClusterOptions::is_first_seed);
-        let outside = seeded && !founds && state.members().count() == 1;
+        let outside = seeded && state.members().count() == 1;
         let view = RingView::new(identity.node, Arc::new(state.clone()), &BTreeMap::new(), BTreeSet::new());
         let view = Arc::new(ArcSwap::from_pointee(view));
         let spawner =
@@ -406,6 +406,7 @@ impl NodeBuilder {
             }
         }
         let services: BTreeSet<String> = remote.keys().map(|name| (*name).to_owned()).collect();
+        let all_services = services.clone();
         let (sender, receiver) = oneshot::channel();
         let (manager_core, manager_network) = (core.clone(), network.clone());
         let start_manager = move || {
@@ -426,7 +427,7 @@ impl NodeBuilder {
             let (core, network, manager) = (core.clone(), network.clone(), ring_manager.clone());
             let wiring = wiring.clone();
             let start_agent = move || {
-                let started = GossipAgent::start(core, network, manager.clone(), checks);
+                let started = GossipAgent::start(core, network, manager.clone(), all_services, checks);
                 if let Ok(agent) = &started {
                     let _ = wiring.agent.set(agent.clone());
                     manager.post_control(SetAgent(agent.clone()));
@@ -443,7 +444,7 @@ impl NodeBuilder {
             let member = core.ring.load().state().members().count() > 1;
             if outside {
                 spawner.on_control(move || {
-                    actix_rt::spawn(join_through(core, manager, seeds));
+                    actix_rt::spawn(join_through(core, manager, seeds, founds));
                 });
             } else if member {
                 spawner.on_control(move || {

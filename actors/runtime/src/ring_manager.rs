@@ -24,6 +24,7 @@ use ringwork_core::membership::{
 };
 use ringwork_core::preflist::RingView;
 use ringwork_core::wire::codec;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
@@ -69,17 +70,32 @@ pub enum RingMessage {
     /// A member asks which strays this node holds: it is told when it is seen up in that generation.
     StraysAsked(NodeId, u64, Responder),
     /// A member has said which strays it holds, asked in that round.
-    StraysTold(NodeId, u64),
+    StraysTold(NodeId, u64, Option<StatePart>),
     /// Which of these partitions had nothing in them and are held back.
     Frozen(BTreeSet<Partition>, BTreeSet<Partition>),
-    /// They were complete where they came from.
-    Inherited(Vec<Partition>),
+    /// Requests for what was held back go on.
+    Thawed,
+    /// A member says what it has passed on to this node, complete, when it saw this node in that generation.
+    Inherited(NodeId, Bequest),
+    /// Hold back everything, for a join: is there nothing in it?
+    FreezeAll(oneshot::Sender<bool>),
+    /// The join came to nothing: go on.
+    ThawAll,
 }
 
 impl std::fmt::Debug for RingMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("RingMessage")
     }
+}
+
+/// What a member has passed on, complete.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bequest {
+    /// In which generation it saw the heir: a word to a former life means nothing.
+    generation: u64,
+    /// Partitions, with the possession that makes the heir their holder.
+    passed: Vec<(Partition, Possession)>,
 }
 
 /// An answer that comes later, from wherever.
@@ -117,6 +133,8 @@ pub struct RingManager {
     held_back: BTreeMap<Partition, Moment>,
     passing_on: bool,
     asking_strays: BTreeMap<NodeId, Moment>,
+    /// What members have said is complete of what they pass on to this node, with the generation they saw.
+    inherited: BTreeMap<Partition, u64>,
     /// As the network was last told.
     peers: Vec<PeerSpec>,
     departed: bool,
@@ -151,10 +169,13 @@ impl RingManager {
             held_back: BTreeMap::new(),
             passing_on: false,
             asking_strays: BTreeMap::new(),
+            inherited: BTreeMap::new(),
             peers: Vec::new(),
             departed: false,
         };
-        manager.publish();
+        if manager.state.stamp() == manager.kept {
+            manager.publish();
+        }
         let mut postbox = None;
         let _ = Self::create(|ctx| {
             let me = Postbox::new(ctx.address(), Permits::new(IN_FLIGHT_MAX));
@@ -227,6 +248,9 @@ impl RingManager {
         if self.state.exit_when_empty(me, strays) {
             tracing::info!("this node has given away all it held and leaves the cluster");
         }
+        if self.state.stage_own_join(me) {
+            tracing::info!("the cluster has committed without this node; its join is staged again");
+        }
         if self.state.remove_exited(me) {
             tracing::info!("members that had left were removed");
         }
@@ -249,11 +273,27 @@ impl RingManager {
         self.completeness.doubt_everything();
     }
 
+    /// Who is up does not wait for the disk: requests see it at once, over the state that is published.
+    fn publish_availability(&self) {
+        let before = self.node.ring.load_full();
+        let availability = self.availability.iter().map(|(node, (_, seen))| (*node, *seen)).collect();
+        let (state, incomplete) = (before.state().clone(), before.incomplete().clone());
+        let view =
+            RingView::new(self.node.id, state, &availability, incomplete).after_doubts(before.doubts());
+        self.node.ring.store(Arc::new(view));
+    }
+
     /// Makes the state visible to requests and peers.
     fn publish(&mut self) {
         let me = self.node.id;
         let before = self.node.ring.load_full();
         self.completeness.observe(&self.state);
+        let generation = self.node.generation.load(Ordering::SeqCst);
+        self.inherited.retain(|_, theirs| *theirs == generation);
+        let come = |partition: &Partition| self.state.holder(*partition) == Some(me);
+        let heir_of: Vec<Partition> = self.inherited.keys().copied().filter(come).collect();
+        self.completeness.inherit(&heir_of);
+        self.inherited.retain(|partition, _| !heir_of.contains(partition));
         for partition in self.node.strays.marked() {
             if self.state.holder(partition) == Some(me) {
                 self.node.strays.clear(partition);
@@ -261,6 +301,13 @@ impl RingManager {
         }
         let strays = self.node.strays.marked();
         let seen = self.state.stamp();
+        // A data directory that was set back reports above what its later life had said.
+        if let Some(known) = self.state.reports().get(&me).filter(|known| **known != self.report)
+            && (known.boot, known.sequence) >= (self.report.boot, self.report.sequence)
+        {
+            (self.report.boot, self.report.sequence) = (known.boot, known.sequence);
+            self.report.seen = 0;
+        }
         if self.report.seen != seen || self.report.strays != strays || self.report.sequence == 0 {
             self.report.seen = seen;
             self.report.strays = strays;
@@ -339,36 +386,45 @@ impl RingManager {
         let now = self.node.clock.moment();
         let me = self.node.id;
         let incomplete = self.completeness.incomplete(&self.state);
-        let mut to: BTreeMap<NodeId, Vec<Partition>> = BTreeMap::new();
+        let mut to: BTreeMap<NodeId, Vec<(Partition, Possession)>> = BTreeMap::new();
+        // A doubt that has been counted and not yet come here counts all the same.
+        let complete = self.node.doubts.load(Ordering::SeqCst) == self.node.ring.load().doubts();
         for partition in &asked {
             if !empty.contains(partition) {
                 self.held_back.insert(*partition, now);
             } else if let Some(possession) = self.state.pass_on(me, *partition) {
-                let heirs = to.entry(possession.holder).or_default();
-                if !incomplete.contains(partition) {
-                    heirs.push(*partition);
+                if complete && !incomplete.contains(partition) {
+                    to.entry(possession.holder).or_default().push((*partition, possession));
                 }
             }
         }
-        let (movable, node) = (self.movable.clone(), self.node.clone());
+        let generation_of =
+            |heir: &NodeId| self.availability.get(heir).map_or(0, |(generation, _)| *generation);
+        let to: BTreeMap<NodeId, (u64, Vec<(Partition, Possession)>)> =
+            to.into_iter().map(|(heir, passed)| (heir, (generation_of(&heir), passed))).collect();
+        let (movable, node, me) = (self.movable.clone(), self.node.clone(), self.me.clone());
         let thawed: Vec<Partition> = asked.into_iter().collect();
         // Requests go on when the new holders are known here, and are sent there then.
         self.waiting.push(Box::new(move |kept| {
             for service in &movable {
                 service.thaw(thawed.clone());
             }
+            // Only now: a next round must not be undone by this one's thaw.
+            if let Some(me) = me {
+                me.post_control(RingMessage::Thawed);
+            }
             if kept.is_ok()
                 && let Some(network) = node.network()
             {
-                for (heir, partitions) in to {
-                    let encode = |out: &mut Vec<u8>| codec::encode_into(&partitions, out);
+                for (heir, (generation, passed)) in to {
+                    let bequest = Bequest { generation, passed };
+                    let encode = |out: &mut Vec<u8>| codec::encode_into(&bequest, out);
                     // Lost, the heir asks all members instead.
                     let _ =
                         network.send(heir, Channel::Control, families::BEQUEST, families::VERSION, encode);
                 }
             }
         }));
-        self.passing_on = false;
     }
 
     /// Asks those members whose word this node's replicas wait for.
@@ -389,14 +445,51 @@ impl RingManager {
                 let answer = network
                     .call(node, channel, families::STRAYS, families::VERSION, STRAYS_WITHIN, encode)
                     .await;
-                // Silence is asked again at the next look; an answer that cannot be read as well.
+                // Silence is asked again after its deadline; "not yet" at the next look.
                 let Ok(answer) = answer else { return };
-                let Ok(part) = codec::decode::<Option<StatePart>>(&answer.body) else { return };
-                if let Some(part) = part {
-                    me.post_control(RingMessage::Merge(part, None));
-                    me.post_control(RingMessage::StraysTold(node, round));
-                }
+                let part = codec::decode::<Option<StatePart>>(&answer.body).ok().flatten();
+                me.post_control(RingMessage::StraysTold(node, round, part));
             });
+        }
+    }
+
+    /// What came here was complete where it was, if it is still the same life of this node that it came to: what was
+    /// taken for down in between may lack what stand-ins took. Possession may come later than this word of it.
+    fn inherit(&mut self, from: NodeId, bequest: Bequest, ctx: &mut Context<Self>) {
+        let Bequest { generation, passed } = bequest;
+        if generation == self.node.generation.load(Ordering::SeqCst) {
+            for (partition, possession) in passed {
+                let before = self.state.possession().get(usize::from(partition.0)).copied();
+                let known = |before: Possession| before.holder == from || before == possession;
+                if possession.holder == self.node.id && before.is_some_and(known) {
+                    self.state.adopt(partition, possession);
+                    self.inherited.insert(partition, generation);
+                }
+            }
+            self.settle(ctx);
+        }
+    }
+
+    fn all_partitions(&self) -> Vec<Partition> {
+        self.state.size().partitions().collect()
+    }
+
+    fn freeze_all(&mut self, done: oneshot::Sender<bool>) {
+        let partitions = self.all_partitions();
+        let frozen: Vec<_> = self.movable.iter().map(|service| service.freeze(partitions.clone())).collect();
+        actix_rt::spawn(async move {
+            let mut empty = true;
+            for frozen in frozen {
+                empty &= frozen.await.len() == partitions.len();
+            }
+            let _ = done.send(empty);
+        });
+    }
+
+    fn thaw_all(&mut self) {
+        let partitions = self.all_partitions();
+        for service in &self.movable {
+            service.thaw(partitions.clone());
         }
     }
 
@@ -426,7 +519,7 @@ impl RingManager {
         if self.state.members().count() > 1 && self.state.cluster() != state.cluster() {
             let detail = "this node has become a member of a cluster meanwhile";
             let _ = done.send(Err(AdministrationRefusal::new("already-a-member", detail)));
-            return;
+            return self.thaw_all();
         }
         if self.state.cluster() == state.cluster() {
             // What of it is not of this cluster cannot be; the handshake and the sizes were compared.
@@ -436,6 +529,13 @@ impl RingManager {
         }
         self.completeness.doubt_everything();
         self.when_kept(done);
+        let movable = self.movable.clone();
+        let thawed = self.all_partitions();
+        self.waiting.push(Box::new(move |_| {
+            for service in &movable {
+                service.thaw(thawed.clone());
+            }
+        }));
         self.settle(ctx);
     }
 
@@ -513,6 +613,9 @@ impl Handler<Posted<RingMessage>> for RingManager {
                 if self.availability != availability {
                     self.availability = availability;
                     self.settle(ctx);
+                    if self.keeping {
+                        self.publish_availability();
+                    }
                 }
             }
             RingMessage::Doubt => {
@@ -521,6 +624,10 @@ impl Handler<Posted<RingMessage>> for RingManager {
             }
             RingMessage::Services(services) => {
                 if self.report.services != services {
+                    if !services.is_subset(&self.report.services) {
+                        // While one of them was not well, others stood in for this node.
+                        self.doubt();
+                    }
                     self.report.services = services;
                     self.report.seen = 0; // so that a report is due whatever else has changed
                     self.settle(ctx);
@@ -532,25 +639,36 @@ impl Handler<Posted<RingMessage>> for RingManager {
                 // Seen as up by requests, too: from now on this node stands in for it no more.
                 let published = self.node.ring.load().availability(node) == Availability::Up;
                 let seen = self.availability.get(&node).is_some_and(|(known, _)| *known >= generation);
-                let part = (published && seen && self.is_up(node)).then(|| {
+                let view = self.node.ring.load();
+                let services = self.report.services.iter();
+                let asked = services.clone().all(|service| view.can_be_asked(service, node));
+                let settled = published && !self.keeping && self.report.strays == self.node.strays.marked();
+                let part = (settled && asked && seen && self.is_up(node)).then(|| {
                     let sections = Section::all().filter(|section| matches!(section, Section::Reports(_)));
                     self.node.ring.load().state().part(sections)
                 });
                 let _ = respond.reply(families::VERSION, |out| codec::encode_into(&part, out));
             }
-            RingMessage::StraysTold(node, round) => {
+            RingMessage::StraysTold(node, round, part) => {
                 self.asking_strays.remove(&node);
-                self.completeness.answered(node, round);
-                self.settle(ctx);
+                if let Some(part) = part {
+                    match self.state.merge_part(&part) {
+                        Ok(_) => self.completeness.answered(node, round),
+                        Err(error) => {
+                            tracing::warn!(%error, "a member's strays cannot be; it is asked again")
+                        }
+                    }
+                    self.settle(ctx);
+                }
             }
             RingMessage::Frozen(asked, empty) => {
                 self.frozen(asked, empty);
                 self.settle(ctx);
             }
-            RingMessage::Inherited(partitions) => {
-                self.completeness.inherit(&partitions);
-                self.settle(ctx);
-            }
+            RingMessage::Thawed => self.passing_on = false,
+            RingMessage::Inherited(from, bequest) => self.inherit(from, bequest, ctx),
+            RingMessage::FreezeAll(done) => self.freeze_all(done),
+            RingMessage::ThawAll => self.thaw_all(),
         }
     }
 }

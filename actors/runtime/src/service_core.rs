@@ -11,7 +11,7 @@ use crate::time::Moment;
 use crate::vnode_master::{MasterMessage, Routes, VnodeMaster};
 use crate::watch::Watchers;
 use ringwork_core::ids::Partition;
-use ringwork_core::preflist::PreflistEntry;
+use ringwork_core::preflist::{Judgement, PreflistEntry};
 use ringwork_core::quorum::Refusal;
 use ringwork_core::vnode::Vnode;
 use std::sync::{Arc, OnceLock};
@@ -38,7 +38,20 @@ impl<V: Vnode> ServiceCore<V> {
     pub(crate) fn post(&self, partition: Partition, request: Request<V>) {
         let refused = self.routes.find(partition, |postbox| match postbox {
             Some(postbox) => postbox.post(request).err().map(|full| full.0),
-            None => self.want(partition, request),
+            // A vnode is not opened only to say that it is not the one.
+            None => match self.node.ring.load().judge(
+                V::SERVICE,
+                partition,
+                request.asked.role,
+                request.asked.possession,
+            ) {
+                Judgement::Moved(possession) => {
+                    self.node.telemetry.requests_moved.increment();
+                    request.reply.answer(VnodeAnswer::Moved(possession));
+                    None
+                }
+                Judgement::Serve { .. } => self.want(partition, request),
+            },
         });
         if let Some(request) = refused {
             self.node.telemetry.requests_overloaded.increment();

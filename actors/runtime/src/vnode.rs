@@ -263,6 +263,10 @@ impl<V: Vnode> VnodeActor<V> {
             let holder = view.possession(self.partition).map(|possession| possession.holder);
             (judged, holder, view.doubts())
         };
+        if asked.role == Role::Stray && !reads {
+            let why = "a node that only may have something of the partition is asked to read, not to write";
+            return Err(VnodeAnswer::Refused(Refusal::Unavailable(why.to_owned())));
+        }
         node.learn(self.partition, asked.possession);
         let (mut judged, holder, doubts) = look();
         if asked.role == Role::Fallback && !reads && holder != Some(node.id) {

@@ -9,9 +9,9 @@ use crate::net::{Channel, Incoming, LocalHello, MemberCheck, NetworkHandler, Res
 use crate::node_core::{Ending, NodeCore};
 use crate::post::Postbox;
 use crate::remote::{decode_head, refuse};
-use crate::ring_manager::RingMessage;
+use crate::ring_manager::{Bequest, RingMessage};
 use bytes::Bytes;
-use ringwork_core::ids::{NodeId, Partition};
+use ringwork_core::ids::NodeId;
 use ringwork_core::membership::Status;
 use ringwork_core::wire::codec;
 use std::sync::{Arc, OnceLock};
@@ -89,10 +89,10 @@ impl NetworkHandler for Wiring {
             }
             (families::GOSSIP, None) => self.tell_agent(AgentMessage::Gossip(from.node, incoming.body)),
             (families::BEQUEST, None) => {
-                if let (Some(started), Ok(partitions)) =
-                    (self.node.started.load_full(), codec::decode::<Vec<Partition>>(&incoming.body))
+                if let (Some(started), Ok(bequest)) =
+                    (self.node.started.load_full(), codec::decode::<Bequest>(&incoming.body))
                 {
-                    let _ = started.ring_manager.post(RingMessage::Inherited(partitions));
+                    let _ = started.ring_manager.post(RingMessage::Inherited(from.node, bequest));
                 }
             }
             _ => {}

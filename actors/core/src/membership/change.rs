@@ -165,9 +165,8 @@ impl ClusterState {
     }
 
     fn refuse_name_taken(&self, joiner: &Joiner) -> Result<(), ChangeRefusal> {
-        let named = |(node, member): &(NodeId, &Member)| {
-            *node != joiner.node && *member.name.value() == joiner.name
-        };
+        let named =
+            |(node, member): &(NodeId, &Member)| *node != joiner.node && *member.name.value() == joiner.name;
         match self.members().find(named) {
             Some((node, _)) => Err(ChangeRefusal::new(
                 "name-taken",

@@ -186,9 +186,9 @@ impl ClusterState {
             SectionContent::Target(target) if !target.is_sound() => {
                 Err(StateError::Value("the target's digest does not belong to its content".into()))
             }
-            SectionContent::Staging(staging) if !staging.is_sound() => Err(StateError::Value(
-                "what is staged is too much, or has a location that cannot be".into(),
-            )),
+            SectionContent::Staging(staging) if !staging.is_sound() => {
+                Err(StateError::Value("what is staged is too much, or has a location that cannot be".into()))
+            }
             SectionContent::Members(members) => {
                 let unknown = members.iter().filter(|(node, _)| !self.members.contains_key(node)).count();
                 if self.members.len() + unknown > MEMBERS_MAX {

@@ -56,7 +56,8 @@ impl Staging {
 
     /// Whether it is no more than there can be, with locations that are possible.
     pub fn is_sound(&self) -> bool {
-        let lawful = |location: &Option<String>| location.as_deref().is_none_or(|text| check_location(text).is_ok());
+        let lawful =
+            |location: &Option<String>| location.as_deref().is_none_or(|text| check_location(text).is_ok());
         self.changes.len() <= CHANGES_MAX && self.changes.values().all(|register| lawful(register.value()))
     }
 

@@ -116,7 +116,9 @@ impl ClusterState {
             member.check().map_err(|error| StateError::Value(error.to_string()))?;
         }
         if !self.staging.is_sound() {
-            return Err(StateError::Value("what is staged is too much, or has a location that cannot be".into()));
+            return Err(StateError::Value(
+                "what is staged is too much, or has a location that cannot be".into(),
+            ));
         }
         if !self.reports.values().all(|report| report.is_sound(expected)) {
             return Err(StateError::Value("a report names services or partitions that cannot be".into()));

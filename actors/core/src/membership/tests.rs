@@ -439,7 +439,8 @@ fn what_a_peer_cannot_mean_is_refused_or_left_out() {
     let before = state.clone();
     let mut staging = Staging::after_commit(1);
     staging.stage(id(1), ChangeKind::Location, Some("a\u{7}b".to_owned()), id(1));
-    let part = |content| StatePart { cluster: before.cluster(), size: before.size(), sections: vec![content] };
+    let part =
+        |content| StatePart { cluster: before.cluster(), size: before.size(), sections: vec![content] };
     assert!(state.merge_part(&part(SectionContent::Staging(staging))).is_err());
     let stranger = vec![(id(4), Report { sequence: 9, ..Report::first(Boot(9)) })];
     assert_eq!(state.merge_part(&part(SectionContent::Reports(stranger))), Ok(false));

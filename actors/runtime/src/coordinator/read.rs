@@ -200,7 +200,9 @@ impl<V: Vnode> ReadGather<V> {
                     place.followed += 1;
                     let again = place.followed <= MOVES_FOLLOWED_MAX && place.entry.role != Role::Stray;
                     if again {
-                        place.entry = self.service.follow(&place.entry, possession);
+                        let entry = self.service.follow(&place.entry, possession);
+                        place.entry = entry;
+                        state.quorum.relocate(replica, entry.node, true);
                     }
                     again
                 };

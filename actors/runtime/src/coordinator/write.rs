@@ -108,8 +108,12 @@ impl<V: Vnode> WriteGather<V> {
         match next {
             Some(entry) => {
                 let entry = self.service.follow(&entry, possession);
-                if let Some(place) = self.state().places.get_mut(replica) {
-                    place.entry = entry;
+                {
+                    let mut state = self.state();
+                    state.quorum.relocate(replica, entry.node, true);
+                    if let Some(place) = state.places.get_mut(replica) {
+                        place.entry = entry;
+                    }
                 }
                 self.send_item(replica, number, &entry);
             }
