@@ -71,6 +71,7 @@ fn walk(
         }
         see(&row, took);
         begun = Instant::now();
+        true
     })?;
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }

@@ -80,7 +80,7 @@ pub struct Claim {
     pub owners: Vec<NodeId>,
     /// How many partitions change their owner, or get one.
     pub moved: usize,
-    /// No balanced assignment moves fewer; see [`moves_bound`].
+    /// No balanced assignment with as few repeating windows of nodes moves fewer; see [`moves_bound`].
     pub moves_bound: usize,
     /// What is wrong with it, counted by [`check`].
     pub violations: Violations,

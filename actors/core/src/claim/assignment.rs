@@ -21,6 +21,11 @@ pub(super) struct Score {
 }
 
 impl Score {
+    /// Whether no window repeats a node.
+    pub(super) fn has_distinct_nodes(&self) -> bool {
+        self.nodes.iter().all(|count| *count == 0)
+    }
+
     /// Whether no window repeats anything.
     pub(super) fn is_clean(&self) -> bool {
         self.nodes.iter().chain(&self.locations).all(|count| *count == 0)

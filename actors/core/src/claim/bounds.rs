@@ -85,11 +85,11 @@ fn least_of(q: usize, floor: usize, extra: usize, sizes: &[usize], n: usize) -> 
     least
 }
 
-/// A lower bound of the partitions that must change their owner, whatever is done about windows beyond the first
-/// goal. The quotas give it: a node keeps at most its quota of what it owns, and only Q mod S nodes have the
-/// larger one. Where so few nodes may own that the best assignments are a family that can be searched whole (see
-/// the file `pattern.rs`), it is the fewest moves into that family, which is exact as long as locations are not
-/// named.
+/// A lower bound of the partitions that must change their owner in any balanced assignment in which as few windows
+/// of nodes repeat as can. The quotas give it: a node keeps at most its quota of what it owns, and only Q mod S
+/// nodes have the larger one. Where so few nodes may own that the best assignments are a family that can be searched
+/// whole (see the file `pattern.rs`), it is the fewest moves into that family; that is exact as long as no locations
+/// are named. Refuses what [`super::claim`] refuses.
 pub fn moves_bound(request: &ClaimRequest<'_>) -> Result<usize, ClaimError> {
     Ok(bound(&Problem::new(request)?))
 }

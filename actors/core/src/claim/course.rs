@@ -20,12 +20,15 @@ const SKELETONS: [(Members, Steering, usize); 3] = [
     (Members::Nodes, Steering::Pull, 12),
 ];
 const CLAD_MAX: usize = 3;
+/// Which part of the steps may be spent without regard to locations.
+const BLIND_SHARE: u64 = 4;
 /// How many times the bound are many moves.
 const MANY_MOVES: usize = 2;
 
 /// What was found.
 pub(super) struct Solution {
     pub found: Found,
+    pub spent: u64,
     /// The steps ended it.
     pub exhausted: bool,
 }
@@ -51,9 +54,16 @@ pub(super) fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> So
     };
     let known = pattern::candidates(problem).into_iter().map(|owners| course.scored(owners));
     if let Some(found) = known.min_by(|a, b| a.score.cmp(&b.score)) {
-        return Solution { found, exhausted: false };
+        return Solution { found, spent: 0, exhausted: false };
     }
     let mut found = course.scored(start::balanced(problem, problem.present.clone(), None));
+    if problem.location_window > 1 && !found.score.has_distinct_nodes() {
+        // Nodes come first: what can be had without regard to locations must not be lost to them.
+        let blind = Problem { location_window: 1, ..problem.clone() };
+        let solution = solve(&blind, moves_bound, steps_max / BLIND_SHARE);
+        course.spent += solution.spent;
+        found.replace_if_better(course.scored(solution.found.owners));
+    }
     for warmth in [COOL, WARM, COOL, COOL] {
         if !course.is_perfect(&found) {
             let better = course.improve(&found, warmth, false, 1);
@@ -84,7 +94,7 @@ pub(super) fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> So
             }
         }
     }
-    Solution { exhausted: course.spent >= steps_max, found }
+    Solution { exhausted: course.spent >= steps_max, spent: course.spent, found }
 }
 
 impl Found {
@@ -117,7 +127,7 @@ impl Course<'_> {
     fn clad(&mut self, members: Members, steering: Steering, most: usize) -> Vec<Found> {
         let problem = self.problem;
         let mut starts: Vec<Found> = Vec::new();
-        for skeleton in skeletons(problem, members, steering, most, &mut self.spent) {
+        for skeleton in skeletons(problem, members, steering, most, self.steps_max, &mut self.spent) {
             match members {
                 Members::Nodes => {
                     starts.push(self.scored(start::balanced(problem, skeleton.members, None)));

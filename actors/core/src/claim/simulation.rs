@@ -126,8 +126,12 @@ pub fn numbered_node(index: usize, locations: usize) -> ClaimNode {
     ClaimNode { node: NodeId(id), location }
 }
 
-/// Walks the path, and hands each step to `see` as soon as it is known. An error ends the walk.
-pub fn simulate(simulation: &Simulation, see: &mut dyn FnMut(SimulationRow)) -> Result<(), ClaimError> {
+/// Walks the path, and hands each step to `see` as soon as it is known; goes on while that says so. An error ends
+/// the walk.
+pub fn simulate(
+    simulation: &Simulation,
+    see: &mut dyn FnMut(SimulationRow) -> bool,
+) -> Result<(), ClaimError> {
     let mut from = 1;
     let mut owners = vec![Some(numbered_node(0, 0).node); simulation.size.count()];
     for to in simulation.path.counts().iter().copied() {
@@ -145,7 +149,9 @@ pub fn simulate(simulation: &Simulation, see: &mut dyn FnMut(SimulationRow)) -> 
         })?;
         owners = claim.owners.iter().copied().map(Some).collect();
         let least = least_violations(simulation.size, &nodes, simulation.target_n, simulation.location_n);
-        see(SimulationRow { from, to, claim, least });
+        if !see(SimulationRow { from, to, claim, least }) {
+            break;
+        }
         from = to;
     }
     Ok(())
@@ -182,7 +188,11 @@ mod tests {
             location_n: 3,
             steps_max: STEPS_DEFAULT,
         };
-        simulate(&simulation, &mut |row| rows.push(row)).unwrap();
+        simulate(&simulation, &mut |row| {
+            rows.push(row);
+            true
+        })
+        .unwrap();
         let steps: Vec<(usize, usize)> = rows.iter().map(|row| (row.from, row.to)).collect();
         assert_eq!(steps, [(1, 3), (3, 4), (4, 2)]);
         assert_eq!(rows[0].claim.violations.nodes, [0, 2, 64]);

@@ -97,12 +97,14 @@ impl Pasts {
     }
 }
 
-/// The best sequences found, best first, at most `most`. Adds what they took to `spent`.
+/// The best sequences found, best first, at most `most`. Adds what they took to `spent`, and begins no pass
+/// when that has reached `steps_max`.
 pub(super) fn skeletons(
     problem: &Problem,
     members: Members,
     steering: Steering,
     most: usize,
+    steps_max: u64,
     spent: &mut u64,
 ) -> Vec<Skeleton> {
     let (count, member): (usize, Vec<u16>) = match members {
@@ -145,6 +147,9 @@ pub(super) fn skeletons(
     let mut best: Option<(usize, i64, i64, Vec<i64>)> = None;
     let mut beginning = 0;
     for number in 0..(PRICING_WORK / (2 * work)).clamp(PRICINGS.0, PRICINGS.1) {
+        if *spent >= steps_max {
+            break;
+        }
         if number % BEGINNING_EVERY == 0 {
             *spent += 2 * work as u64 / TRANSITIONS_PER_STEP;
             beginning = pricing.natural_beginning();
@@ -193,6 +198,9 @@ pub(super) fn skeletons(
         (pricing.pull, pricing.prices) = (pull, prices);
         let beginnings = (BEGINNINGS_WORK / work).clamp(1, pricing.states);
         for number in 0..beginnings {
+            if *spent >= steps_max {
+                break;
+            }
             *spent += work as u64 / TRANSITIONS_PER_STEP;
             if let Some(sequence) = pricing.cheapest(number * pricing.states / beginnings) {
                 found.push(pricing.skeleton(sequence));

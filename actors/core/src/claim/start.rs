@@ -3,6 +3,8 @@
 //! where it disturbs least. It decides the quotas; it repairs nothing.
 
 use super::problem::{NOBODY, Problem};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 /// Disturbance of a partition that leaves the location it should be in: more than any neighbours make.
 const ASTRAY: usize = 1 << 20;
@@ -40,7 +42,7 @@ fn quotas(problem: &Problem, owners: &[u16], locations: Option<&[u16]>) -> Vec<u
         }
     }
     let mut by_owned: Vec<usize> = (0..problem.nodes()).collect();
-    by_owned.sort_by_key(|node| (std::cmp::Reverse(owned[*node]), *node));
+    by_owned.sort_by_key(|node| (Reverse(owned[*node]), *node));
     let mut quotas = vec![problem.floor; problem.nodes()];
     let mut left = problem.extra;
     for only_with_room in [true, false] {
@@ -110,44 +112,61 @@ fn fill(problem: &Problem, quotas: &[usize], owners: &mut [u16], locations: Opti
     for owner in owners.iter().filter(|owner| **owner != NOBODY) {
         missing[usize::from(*owner)] -= 1;
     }
-    let mut takers: Vec<u16> =
-        (0..problem.nodes() as u16).filter(|node| missing[usize::from(*node)] > 0).collect();
-    let mut taken_at = vec![0usize; problem.nodes()];
-    let reach = problem.node_window.max(problem.location_window);
+    // In the order in which they are to be preferred where none disturbs: then the first such is the choice.
+    let mut takers: BTreeSet<(Reverse<usize>, usize, u16)> = (0..problem.nodes() as u16)
+        .filter(|node| missing[usize::from(*node)] > 0)
+        .map(|node| (Reverse(missing[usize::from(node)]), 0, node))
+        .collect();
     for partition in 0..q {
         if owners[partition] != NOBODY {
             continue;
         }
-        let chosen = takers
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, node)| {
-                let index = usize::from(**node);
-                let astray =
-                    locations.is_some_and(|locations| locations[partition] != problem.location[index]);
-                let mut disturbs = if astray { ASTRAY } else { 0 };
-                for distance in 1..reach {
-                    for other in [(partition + distance) & (q - 1), (partition + q - distance) & (q - 1)] {
-                        let other = owners[other];
-                        if other == **node && distance < problem.node_window {
-                            disturbs += 4 * (problem.node_window - distance);
-                        } else if other != NOBODY
-                            && distance < problem.location_window
-                            && problem.location[usize::from(other)] == problem.location[index]
-                        {
-                            disturbs += problem.location_window - distance;
-                        }
-                    }
-                }
-                (disturbs, std::cmp::Reverse(missing[index]), taken_at[index], **node)
-            })
-            .map(|(at, node)| (at, *node));
-        let Some((at, node)) = chosen else { return };
+        let mut chosen = None;
+        for taker in &takers {
+            let disturbs = disturbance(problem, owners, locations, partition, taker.2);
+            if chosen.is_none_or(|(fewest, _)| disturbs < fewest) {
+                chosen = Some((disturbs, *taker));
+            }
+            if disturbs == 0 {
+                break;
+            }
+        }
+        let Some((_, taker)) = chosen else { return };
+        takers.remove(&taker);
+        let (Reverse(missing), _, node) = taker;
         owners[partition] = node;
-        taken_at[usize::from(node)] = partition + 1;
-        missing[usize::from(node)] -= 1;
-        if missing[usize::from(node)] == 0 {
-            takers.remove(at);
+        if missing > 1 {
+            takers.insert((Reverse(missing - 1), partition + 1, node));
         }
     }
+}
+
+/// How much `node` at `partition` would repeat within the windows around it, and whether it would be astray.
+fn disturbance(
+    problem: &Problem,
+    owners: &[u16],
+    locations: Option<&[u16]>,
+    partition: usize,
+    node: u16,
+) -> usize {
+    let q = problem.partitions;
+    let location = problem.location[usize::from(node)];
+    let mut disturbs = match locations {
+        Some(locations) if locations[partition] != location => ASTRAY,
+        _ => 0,
+    };
+    for distance in 1..problem.node_window.max(problem.location_window) {
+        for other in [(partition + distance) & (q - 1), (partition + q - distance) & (q - 1)] {
+            let other = owners[other];
+            if other == node && distance < problem.node_window {
+                disturbs += 4 * (problem.node_window - distance);
+            } else if other != NOBODY
+                && distance < problem.location_window
+                && problem.location[usize::from(other)] == location
+            {
+                disturbs += problem.location_window - distance;
+            }
+        }
+    }
+    disturbs
 }

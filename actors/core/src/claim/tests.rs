@@ -27,7 +27,11 @@ fn walk(q: u32, locations: usize, location_n: usize, counts: &[usize]) -> Vec<Wa
         steps_max: STEPS_DEFAULT,
     };
     let mut rows = Vec::new();
-    simulate(&simulation, &mut |row| rows.push(row)).unwrap();
+    simulate(&simulation, &mut |row| {
+        rows.push(row);
+        true
+    })
+    .unwrap();
     rows
 }
 
@@ -171,11 +175,8 @@ proptest! {
         let found = claim(&request(size(q), &owners, &nodes)).unwrap();
         let again: Vec<Option<NodeId>> = found.owners.iter().copied().map(Some).collect();
         let second = claim(&request(size(q), &again, &nodes)).unwrap();
-        if found.violations.locations.iter().all(|windows| *windows == 0) {
-            prop_assert_eq!(second.moved, 0);
-        } else {
-            // A second look may find a better one; it moves nothing for one that is not.
-            prop_assert!(second.moved == 0 || second.violations.locations < found.violations.locations);
-        }
+        // A second look may find what the first missed for locations; for less than that it moves nothing.
+        let better = second.violations.locations < found.violations.locations;
+        prop_assert!(second.moved == 0 || better, "{:?}, then {:?}", found.violations, second.violations);
     }
 }
