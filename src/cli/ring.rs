@@ -9,6 +9,7 @@ use ringwork_runtime::administration::{PartitionStatus, PreflistStatus, RingStat
 use serde_json::Value;
 use std::io::Write;
 
+pub mod simulate;
 #[cfg(test)]
 mod tests;
 
@@ -51,7 +52,8 @@ pub enum RingCommand {
     Partitions(PartitionsArguments),
     /// Shows who answers for a key.
     Preflist(PreflistArguments),
-    // `ring simulate` belongs here: Simulate(simulate::SimulateArguments), from src/cli/ring/simulate.rs.
+    /// Tries out how partitions would be claimed, without a cluster.
+    Simulate(simulate::SimulateArguments),
 }
 
 /// Arguments of `ringwork ring partitions`.
@@ -88,6 +90,7 @@ pub async fn run(arguments: RingArguments, output: &mut dyn Write) -> Result<(),
         RingCommand::Status(node) => status(&node, output).await,
         RingCommand::Partitions(arguments) => partitions(arguments, output).await,
         RingCommand::Preflist(arguments) => preflist(arguments, output).await,
+        RingCommand::Simulate(arguments) => simulate::run(arguments, output),
     }
 }
 

@@ -392,10 +392,11 @@ impl RingManager {
         for partition in &asked {
             if !empty.contains(partition) {
                 self.held_back.insert(*partition, now);
-            } else if let Some(possession) = self.state.pass_on(me, *partition) {
-                if complete && !incomplete.contains(partition) {
-                    to.entry(possession.holder).or_default().push((*partition, possession));
-                }
+            } else if let Some(possession) = self.state.pass_on(me, *partition)
+                && complete
+                && !incomplete.contains(partition)
+            {
+                to.entry(possession.holder).or_default().push((*partition, possession));
             }
         }
         let generation_of =
