@@ -57,6 +57,9 @@ use tokio::sync::{oneshot, watch};
 /// disk; a first start of a large ring is not held up for longer.
 const CREATE_KEYSPACES_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long the first write of the ring file may take at a start.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(30);
+
 /// Where a node keeps its data.
 #[derive(Clone)]
 pub enum Keep {
@@ -421,6 +424,19 @@ impl NodeBuilder {
         let ring_manager = receiver
             .await
             .map_err(|_| StartError::Thread(std::io::Error::other("the control thread has ended")))?;
+        // Until the ring manager has kept and published what this life begins with, nobody could be asked for anything.
+        let published = async {
+            let said =
+                |view: &RingView| view.state().reports().get(&core.id).is_some_and(|r| r.boot >= core.boot);
+            while !said(&core.ring.load()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if tokio::time::timeout(PUBLISH_WITHIN, published).await.is_err() {
+            return Err(StartError::Thread(std::io::Error::other(
+                "the ring manager does not publish the ring",
+            )));
+        }
         let mut agent = None;
         if let Some(network) = &network {
             let (sender, receiver) = oneshot::channel();

@@ -116,6 +116,8 @@ impl<V: Vnode> ReadGather<V> {
                     self.ask_strays();
                 }
                 ReadStep::Done { degraded } => return self.resolve(degraded),
+                // What the time has ended, nobody has refused.
+                ReadStep::Ended(_) if clock.moment() >= self.deadline => return Err(ReadFailure::Deadline),
                 ReadStep::Ended(refusal) => return Err(ReadFailure::Refused(refusal)),
                 ReadStep::Wait => {
                     let now = clock.moment();
