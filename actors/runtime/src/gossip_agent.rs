@@ -32,6 +32,9 @@ const IN_FLIGHT_MAX: usize = 4096;
 /// How often the agent looks at its timers.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often one node is asked for its state out of turn, whatever requests show.
+const ASK_INTERVAL_MS: u64 = 100;
+
 /// What the agent is told.
 pub(crate) enum AgentMessage {
     /// A datagram of a peer's failure detector.
@@ -42,6 +45,8 @@ pub(crate) enum AgentMessage {
     Connected(NodeId),
     /// All connections to a peer have broken.
     Lost(NodeId),
+    /// A node is known to know more than this one: it is asked for what differs.
+    AskState(NodeId),
     /// The ring manager has published another state.
     StateChanged,
     /// Say goodbye to all.
@@ -116,6 +121,8 @@ pub(crate) struct GossipAgent {
     health: Vec<Checked>,
     services_up: BTreeSet<String>,
     me: Option<Postbox<Self>>,
+    /// When each node was last asked for its state out of turn.
+    asked: BTreeMap<NodeId, u64>,
 }
 
 impl GossipAgent {
@@ -153,6 +160,7 @@ impl GossipAgent {
             health,
             services_up,
             me: None,
+            asked: BTreeMap::new(),
         };
         let mut postbox = None;
         let _ = Self::create(|ctx| {
@@ -238,6 +246,19 @@ impl GossipAgent {
         }
     }
 
+    fn ask_state(&mut self, node: NodeId) {
+        let now_ms = now_ms(&self.node);
+        let asked = self.asked.insert(node, now_ms);
+        if asked.is_some_and(|before| now_ms < before + ASK_INTERVAL_MS) {
+            self.asked.extend(asked.map(|before| (node, before)));
+            return;
+        }
+        if node != self.node.id {
+            let message = GossipMessage::Ask(self.shared.digest());
+            self.send_gossip(vec![SpreadEffect::Send { to: node, message }]);
+        }
+    }
+
     fn state_changed(&mut self) {
         let view = self.node.ring.load_full();
         if !Arc::ptr_eq(&self.shared.0, view.state()) {
@@ -248,6 +269,7 @@ impl GossipAgent {
             view.state().members().map(|(node, _)| node).filter(|node| *node != me).collect();
         if members != self.members {
             self.members = members;
+            self.asked.retain(|node, _| self.members.contains(node));
             let effects = self.detector.set_members(&self.members);
             self.carry_out(effects);
         }
@@ -364,6 +386,7 @@ impl Handler<Posted<AgentMessage>> for GossipAgent {
                 let effects = self.detector.connection_lost(node);
                 self.carry_out(effects);
             }
+            AgentMessage::AskState(node) => self.ask_state(node),
             AgentMessage::StateChanged => self.state_changed(),
             AgentMessage::Leave(done) => {
                 let effects = self.detector.leave();

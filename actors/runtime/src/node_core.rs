@@ -155,7 +155,7 @@ impl NodeCore {
             && let Some(started) = self.started.load().as_ref()
         {
             // Lost when full: the next request that meets it says so again.
-            let _ = started.ring_manager.post(RingMessage::Adopt(partition, possession));
+            let _ = started.ring_manager.post(RingMessage::Heard(possession));
         }
     }
 

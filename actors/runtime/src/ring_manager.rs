@@ -52,8 +52,8 @@ pub enum RingMessage {
     Merge(StatePart, Option<oneshot::Sender<()>>),
     /// A peer sent a whole state.
     MergeState(Box<ClusterState>),
-    /// A request carried a possession that this node did not know.
-    Adopt(Partition, Possession),
+    /// A request carried a possession that this node did not know: the holder is asked for its state.
+    Heard(Possession),
     /// A change by this node; the answer comes when it is durable.
     Change(Change, oneshot::Sender<Changed>),
     /// This node, until now alone, becomes a member of the cluster of this state.
@@ -488,9 +488,10 @@ impl Handler<Posted<RingMessage>> for RingManager {
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "a peer sent state that cannot be; it was ignored"),
             },
-            RingMessage::Adopt(partition, possession) => {
-                if self.state.adopt(partition, possession) {
-                    self.settle(ctx);
+            RingMessage::Heard(possession) => {
+                // Never taken over alone: without the target that wished it so, it would be passed back.
+                if let Some(agent) = &self.agent {
+                    let _ = agent.post(AgentMessage::AskState(possession.holder));
                 }
             }
             RingMessage::Change(change, done) => self.change(change, done, ctx),

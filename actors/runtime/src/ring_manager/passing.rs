@@ -100,8 +100,9 @@ impl RingManager {
             for (partition, possession) in passed {
                 let before = self.state.possession().get(usize::from(partition.0)).copied();
                 let known = |before: Possession| before.holder == from || before == possession;
+                // Possession itself comes with the state, together with the target that wished it so: taken over alone,
+                // by a node that knows an older target, it would be passed back at once.
                 if possession.holder == self.node.id && before.is_some_and(known) {
-                    self.state.adopt(partition, possession);
                     self.inherited.insert(partition, generation);
                 }
             }
