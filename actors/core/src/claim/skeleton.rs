@@ -63,7 +63,8 @@ struct Pricing<'a> {
     /// What one more partition of each member costs.
     prices: Vec<i64>,
     steering: Steering,
-    /// With [`Steering::Pull`], what it costs in addition for every partition that the member is ahead of its share, or behind it.
+    /// With [`Steering::Pull`], what it costs in addition for every partition that the member is ahead of its
+    /// share; what it saves for every one that it is behind.
     pull: i64,
     /// Fewest and most partitions of each member.
     ranges: Vec<(usize, usize)>,
