@@ -10,6 +10,8 @@ use super::{pattern, start};
 /// Steps of one search, by partition, and the least.
 const STEPS_PER_PARTITION: u64 = 128;
 const STEPS_MIN: u64 = 30_000;
+/// How many searches the steps must be enough for.
+const SEARCHES: u64 = 12;
 /// How often a rise of the cost by one is taken, of 65 536, at the beginning and at the end of a search.
 const WARM: (u32, u32) = (46_000, 20_000);
 const COOL: (u32, u32) = (30_000, 10_000);
@@ -64,8 +66,9 @@ pub(super) fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> So
         course.spent += solution.spent;
         found.replace_if_better(course.scored(solution.found.owners));
     }
-    for warmth in [COOL, WARM, COOL, COOL] {
-        if !course.is_perfect(&found) {
+    for (attempt, warmth) in [COOL, WARM, COOL, COOL].into_iter().enumerate() {
+        // What does not come clean soon waits for a better start.
+        if !course.is_perfect(&found) && (attempt < 2 || found.score.is_clean()) {
             let better = course.improve(&found, warmth, false, 1);
             found.replace_if_better(better);
         }
@@ -117,6 +120,7 @@ impl Course<'_> {
 
     fn improve(&mut self, from: &Found, warmth: (u32, u32), within_locations: bool, share: u64) -> Found {
         let whole = (STEPS_PER_PARTITION * self.problem.partitions as u64).max(STEPS_MIN);
+        let whole = whole.min(self.steps_max / SEARCHES);
         let steps = (whole / share).min(self.steps_max.saturating_sub(self.spent));
         let assignment = Assignment::new(self.problem, self.weights.clone(), from.owners.clone());
         let manner = Manner { steps, warmth, within_locations };

@@ -8,8 +8,10 @@ use super::problem::Problem;
 
 /// Most windows to be told apart: more members make no crystals, and take too long.
 const WINDOWS_MAX: usize = 4096;
-/// Transitions that finding prices may take, and those that trying beginnings may take.
+/// Transitions that finding prices should take, unless the fewest adjustments take more; what those may take; and
+/// what trying beginnings may take.
 const PRICING_WORK: usize = 120_000_000;
+const PRICING_WORK_MAX: usize = 360_000_000;
 const BEGINNINGS_WORK: usize = 24_000_000;
 /// How often prices are adjusted, within that work.
 const PRICINGS: (usize, usize) = (8, 48);
@@ -61,8 +63,8 @@ struct Pricing<'a> {
     /// What one more partition of each member costs.
     prices: Vec<i64>,
     steering: Steering,
-    /// With [`Steering::Pull`], what it costs in addition for every partition that the member is ahead of its share,
-    /// or behind it.
+    /// With [`Steering::Pull`], what it costs in addition for every partition that the member is ahead of its
+    /// share; what it saves for every one that it is behind.
     pull: i64,
     /// Fewest and most partitions of each member.
     ranges: Vec<(usize, usize)>,
@@ -76,7 +78,7 @@ pub(super) fn is_affordable(problem: &Problem, members: Members) -> bool {
         Members::Locations => problem.locations,
     };
     count.checked_pow(problem.node_window.max(problem.location_window) as u32).is_some_and(|windows| {
-        windows <= WINDOWS_MAX && 2 * PRICINGS.0 * windows * problem.partitions <= PRICING_WORK
+        windows <= WINDOWS_MAX && 2 * PRICINGS.0 * windows * problem.partitions <= PRICING_WORK_MAX
     })
 }
 
