@@ -24,6 +24,7 @@ pub mod messages;
 pub mod net;
 pub mod node;
 pub mod node_core;
+mod node_options;
 pub mod post;
 pub mod randomness;
 mod remote;

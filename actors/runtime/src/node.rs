@@ -11,20 +11,20 @@ use crate::joining::{announce_address, join_through};
 use crate::net::{Network, NetworkLimits, NetworkOptions};
 use crate::node_core::Started;
 pub use crate::node_core::{Ending, NodeCore, NodeLimits};
+pub use crate::node_options::{ClusterOptions, Keep, NodeOptions};
 use crate::post::Postbox;
-use crate::randomness::Randomness;
 use crate::remote::HostedRemote;
 use crate::ring_manager::file::load_or_create;
 use crate::ring_manager::{Later, Movable, RingManager, SetAgent};
 pub use crate::service_core::ServiceCore;
-use crate::spawner::{Placement, Spawner};
+use crate::spawner::Spawner;
 pub use crate::start_error::StartError;
-use crate::storage::{CommitMark, Durability, QueueLimits, Storage, last_commit_ms};
+use crate::storage::{CommitMark, Durability, Storage, last_commit_ms};
 use crate::store::disk::{DiskOptions, DiskStore, way_out};
 use crate::store::rescue::JournalRescue;
 use crate::strays::StrayTable;
 use crate::telemetry::Telemetry;
-use crate::time::{Clock, HybridClock};
+use crate::time::HybridClock;
 use crate::vnode_master::{MasterMessage, Routes, VnodeMaster, is_unwritten};
 use crate::watch::Watchers;
 use crate::wiring::Wiring;
@@ -35,8 +35,6 @@ use ringwork_core::ids::{Boot, ClusterId, Generation, Partition};
 use ringwork_core::limits::SERVICE_NAME_BYTES_MAX;
 use ringwork_core::membership::{Member, Status};
 use ringwork_core::preflist::RingView;
-use ringwork_core::quorum::QuorumDefaults;
-use ringwork_core::ring::RingSize;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{KeyspaceId, Store, StoreError};
 use ringwork_core::vnode::Vnode;
@@ -45,7 +43,6 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -59,75 +56,6 @@ const CREATE_KEYSPACES_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long the first write of the ring file may take at a start.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(30);
-
-/// Where a node keeps its data.
-#[derive(Clone)]
-pub enum Keep {
-    /// In a directory, in the embedded engine.
-    Directory {
-        /// The directory; created when missing.
-        path: PathBuf,
-        /// Bytes of the engine's block cache.
-        cache_bytes: u64,
-    },
-    /// In memory; gone with the process.
-    Nowhere,
-    /// In a store that the caller made. Identity and ring are kept in `directory` if there is one.
-    Given {
-        /// The store.
-        store: Arc<dyn Store>,
-        /// For identity and ring.
-        directory: Option<PathBuf>,
-    },
-}
-
-/// How a node meets others.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ClusterOptions {
-    /// Where it listens for other nodes.
-    pub listen: SocketAddr,
-    /// Where others reach it, host:port; none: at `listen`.
-    pub advertise: Option<String>,
-    /// Members, any of which may take it in when it is none yet.
-    pub seeds: Vec<String>,
-    /// Where it stands.
-    pub location: Option<String>,
-}
-
-impl ClusterOptions {
-    /// Whether the first of the seeds is this node itself.
-    fn is_first_seed(&self) -> bool {
-        let own = self.advertise.clone().unwrap_or_else(|| self.listen.to_string());
-        self.seeds.first() == Some(&own)
-    }
-}
-
-/// What a node is made of. Every field is a choice of whoever starts it.
-#[derive(Clone)]
-pub struct NodeOptions {
-    /// The node's name, for people.
-    pub name: String,
-    /// Where its data lives.
-    pub keep: Keep,
-    /// Partitions of a new ring.
-    pub ring_size: RingSize,
-    /// How it meets other nodes; none: it has no cluster address and stays alone.
-    pub cluster: Option<ClusterOptions>,
-    /// When an acknowledgement may leave.
-    pub durability: Durability,
-    /// Bounds of the storage queue.
-    pub queue: QueueLimits,
-    /// Other bounds.
-    pub limits: NodeLimits,
-    /// On which threads actors live.
-    pub placement: Placement,
-    /// Replicas and quorums where a request does not say.
-    pub quorum: QuorumDefaults,
-    /// Where time comes from.
-    pub clock: Clock,
-    /// Where random bytes come from.
-    pub randomness: Randomness,
-}
 
 type Ended = Pin<Box<dyn Future<Output = ()>>>;
 
