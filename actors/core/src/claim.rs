@@ -82,7 +82,7 @@ pub struct Claim {
     pub moved: usize,
     /// No balanced assignment with as few repeating windows of nodes moves fewer; see [`moves_bound`].
     pub moves_bound: usize,
-    /// What is wrong with it, counted by [`check`].
+    /// What is wrong with it, counted by [`check()`].
     pub violations: Violations,
     /// Fewest and most partitions that a node owns.
     pub balance: (usize, usize),

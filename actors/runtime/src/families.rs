@@ -1,15 +1,15 @@
 //! The families of messages between nodes, one number each, for ever. What a family's bodies look like is with
 //! whoever sends it.
 
-/// A request to a vnode, and its answer: [`crate::remote`]. Request channel.
+/// A request to a vnode, and its answer: `remote`. Request channel.
 pub const VNODE: u16 = 1;
 /// A datagram of the failure detector. Control channel, one way.
 pub const DETECTOR: u16 = 2;
-/// State on its way: [`crate::gossip_agent`]. Control channel, one way.
+/// State on its way: `gossip_agent`. Control channel, one way.
 pub const GOSSIP: u16 = 3;
-/// A node that is no member yet asks to be taken in: [`crate::joining`]. Guests may.
+/// A node that is no member yet asks to be taken in: `joining`. Guests may.
 pub const JOIN: u16 = 4;
-/// What an operator asks of the claimant: [`crate::claimant`]. Control channel.
+/// What an operator asks of the claimant: `claimant`. Control channel.
 pub const ADMINISTRATION: u16 = 5;
 /// "Which partitions do you have data of that you do not hold?" Control channel.
 pub const STRAYS: u16 = 6;

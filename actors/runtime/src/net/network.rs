@@ -1,5 +1,5 @@
 //! The face of the network: start it, say who the other members are, send and ask, stop it. It decides who is a peer
-//! and finds the connection to one without a lock; the rest is done by [`super::peer`] and [`super::link`].
+//! and finds the connection to one without a lock; the rest is done by `peer` and `link`.
 
 use super::carrier::Carriage;
 use super::error::{CallError, LinkError, NetworkError, SendError};
