@@ -9,7 +9,7 @@ use crate::net::{CallError, DialError, Network, RefusalReason, Responder};
 use crate::node_core::{Ending, NodeCore};
 use crate::post::Postbox;
 use crate::ring_manager::{RingManager, RingMessage};
-use crate::vnode_master::is_unwritten;
+use crate::vnode_master::has_no_rows;
 use bytes::Bytes;
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::membership::{ClusterState, Joiner, Status};
@@ -156,7 +156,7 @@ async fn refuse_if_it_holds_data(node: &Arc<NodeCore>) -> Result<(), Administrat
         .spawner
         .on_pool_for(move || {
             let written = |keyspace: &KeyspaceId| match keyspace {
-                KeyspaceId::Vnode { service, partition, .. } => !is_unwritten(&looked, service, *partition),
+                KeyspaceId::Vnode { .. } => !has_no_rows(&looked, keyspace),
                 KeyspaceId::Node => false,
             };
             looked.store.keyspaces().map(|keyspaces| keyspaces.iter().filter(|k| written(k)).count())

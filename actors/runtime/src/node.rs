@@ -25,7 +25,7 @@ use crate::store::rescue::JournalRescue;
 use crate::strays::StrayTable;
 use crate::telemetry::Telemetry;
 use crate::time::HybridClock;
-use crate::vnode_master::{MasterMessage, Routes, VnodeMaster, is_unwritten};
+use crate::vnode_master::{MasterMessage, Routes, VnodeMaster, has_no_rows};
 use crate::watch::Watchers;
 use crate::wiring::Wiring;
 use arc_swap::ArcSwap;
@@ -417,11 +417,11 @@ fn own_member(options: &NodeOptions, identity: &Identity) -> Result<Member, Star
 fn mark_strays(core: &NodeCore) -> Result<(), StoreError> {
     let view = core.ring.load();
     for keyspace in core.store.keyspaces()? {
-        if let KeyspaceId::Vnode { service, partition, .. } = keyspace
-            && view.state().holder(partition) != Some(core.id)
-            && !is_unwritten(core, &service, partition)
+        if let KeyspaceId::Vnode { partition, .. } = &keyspace
+            && view.state().holder(*partition) != Some(core.id)
+            && !has_no_rows(core, &keyspace)
         {
-            core.strays.mark(partition);
+            core.strays.mark(*partition);
         }
     }
     Ok(())

@@ -281,9 +281,7 @@ impl<V: Vnode> VnodeMaster<V> {
             let opener = node.clone();
             // What a former life of a vnode handed to the storage thread must be in the store before it is looked at.
             let of_pool = if node.storage.barrier(false).await.is_ok() { of_pool } else { Vec::new() };
-            let looked = node.spawner.on_pool_for(move || {
-                of_pool.into_iter().filter(|p| is_unwritten(&opener, V::SERVICE, *p)).collect::<Vec<_>>()
-            });
+            let looked = node.spawner.on_pool_for(move || unwritten(&opener, V::SERVICE, of_pool));
             let mut empty: BTreeSet<Partition> = looked.await.unwrap_or_default().into_iter().collect();
             for (partition, receiver) in running {
                 if receiver.await == Ok(true) {
@@ -392,15 +390,22 @@ async fn open_and_start<V: Vnode>(
     }
 }
 
-/// Whether nothing was ever written to a vnode that does not run. What cannot be looked at counts as written.
-pub(crate) fn is_unwritten(node: &NodeCore, service: &str, partition: Partition) -> bool {
-    let generation = node.generation_of(service, partition);
-    let keyspace = KeyspaceId::Vnode { service: service.to_owned(), partition, generation };
-    let Ok(known) = node.store.keyspaces() else { return false };
-    if !known.contains(&keyspace) {
-        return true;
-    }
-    let Ok(opened) = node.store.open(&keyspace) else { return false };
+/// Which of these partitions, whose vnodes do not run, were never written to. What cannot be looked at counts as
+/// written.
+fn unwritten(node: &NodeCore, service: &str, partitions: Vec<Partition>) -> Vec<Partition> {
+    let Ok(known) = node.store.keyspaces() else { return Vec::new() };
+    let known: BTreeSet<KeyspaceId> = known.into_iter().collect();
+    let is_unwritten = |partition: &Partition| {
+        let generation = node.generation_of(service, *partition);
+        let keyspace = KeyspaceId::Vnode { service: service.to_owned(), partition: *partition, generation };
+        !known.contains(&keyspace) || has_no_rows(node, &keyspace)
+    };
+    partitions.into_iter().filter(is_unwritten).collect()
+}
+
+/// Whether there is nothing in a keyspace that exists. What cannot be looked at counts as something.
+pub(crate) fn has_no_rows(node: &NodeCore, keyspace: &KeyspaceId) -> bool {
+    let Ok(opened) = node.store.open(keyspace) else { return false };
     let mut empty = true;
     let looked = opened.tree.scan(&KeyRange::all(), Direction::Ascending, &mut |_, _| {
         empty = false;
