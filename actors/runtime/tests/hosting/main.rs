@@ -441,6 +441,8 @@ fn a_stopping_node_finishes_what_it_has_and_refuses_what_comes() {
         let (node, summit) = start(lazy).await;
         let one = QuorumOptions { w: Some(Count::One), ..QuorumOptions::default() };
         summit.key(b"k2").quorum(one).merge(item("k2", 7)).await.unwrap();
+        // What waits for a vnode that has not started is refused at a stop; this is about what was posted to one.
+        eventually("all three run", async || node.core().telemetry.vnode_starts.value() == 3).await;
         stop(node).await;
         store.lose_unsynced(); // the end in peace has synced
         let late = summit.key(b"k2").merge(item("k2", 8)).await.unwrap();
