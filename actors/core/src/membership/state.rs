@@ -284,8 +284,10 @@ impl ClusterState {
         }
     }
 
-    /// Takes note of a possession that a request or an offer carried. Says whether that was news.
-    pub fn adopt(&mut self, partition: Partition, theirs: Possession) -> bool {
+    /// A possession taken over alone. Tests only: a holder that knows an older target would pass it straight back
+    /// (docs/decisions/0020), so outside of tests possession comes with the state that it is part of.
+    #[cfg(test)]
+    pub(crate) fn adopt(&mut self, partition: Partition, theirs: Possession) -> bool {
         self.members.contains_key(&theirs.holder)
             && self.possession.get_mut(usize::from(partition.0)).is_some_and(|ours| raise(ours, theirs))
     }

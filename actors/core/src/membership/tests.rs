@@ -464,6 +464,36 @@ fn a_member_that_has_moved_says_so_to_its_own_cluster_only() {
     assert_eq!(state.readmit(&elsewhere).unwrap_err().code, "other-cluster");
 }
 
+/// An heir that learned of its possession without the target passed it back, and the writes after it (decision 0020).
+#[test]
+fn a_part_of_the_state_brings_possession_and_the_target_that_wished_it_together() {
+    let mut giver = first();
+    giver.admit(&joiner(1), id(0)).unwrap();
+    let mut heir = giver.clone();
+    let plan = giver.plan().unwrap();
+    giver.show_plan(&plan, id(0));
+    giver.commit(&plan, id(0)).unwrap();
+    let passed: Vec<Partition> = giver.bequests(id(0)).map(|(partition, _)| partition).collect();
+    for partition in &passed {
+        giver.pass_on(id(0), *partition);
+    }
+    let mut alone = heir.clone();
+    for partition in &passed {
+        assert!(alone.adopt(*partition, giver.possession()[partition.0 as usize]));
+    }
+    assert_eq!(
+        alone.pending().count(),
+        passed.len(),
+        "by the target that it knows, all of it belongs elsewhere"
+    );
+    let known = heir.digests();
+    let differs = |(number, _): &(usize, Section)| giver.digests()[*number] != known[*number];
+    let part = giver.part(Section::all().enumerate().filter(differs).map(|(_, section)| section));
+    heir.merge_part(&part).unwrap();
+    assert_eq!(heir.held_by(id(1)).count(), passed.len());
+    assert_eq!(heir.pending().count(), 0, "with its target it stays where it is");
+}
+
 #[test]
 fn a_leaving_member_gives_all_away_and_is_removed_for_good() {
     let mut state = three_members();
