@@ -250,13 +250,20 @@ impl Answer {
 }
 
 /// Waits for a condition, and says how long that took.
-pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+pub(crate) fn wait_until(what: &str, holds: impl FnMut() -> bool) -> Duration {
+    waited_for(holds).unwrap_or_else(|patience| panic!("not within {patience:?}: {what}"))
+}
+
+/// Waits for a condition, and says how long that took; an error is how long it was waited for in vain.
+pub(crate) fn waited_for(mut holds: impl FnMut() -> bool) -> Result<Duration, Duration> {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        if begun.elapsed() >= PATIENCE {
+            return Err(PATIENCE);
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
-    begun.elapsed()
+    Ok(begun.elapsed())
 }
 
 /// One request over a connection of its own; none when there was no whole answer.

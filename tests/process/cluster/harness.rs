@@ -1,7 +1,7 @@
 //! A cluster of real nodes, and ways to ask and to hurt it. Each node has a loopback address of its own, so that no
 //! connection of this machine takes its ports while it is down.
 
-use crate::node::{Answer, Launch, RunningNode, ask, wait_until};
+use crate::node::{Answer, Launch, RunningNode, ask, wait_until, waited_for};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -166,8 +166,9 @@ impl Cluster {
 
     /// Waits until every node sees every other as up, as members of one ring that all know.
     pub(super) fn wait_whole(&self) -> Duration {
-        wait_until("all nodes see one whole cluster", || {
-            let views: Vec<Value> = self.running().iter().map(|number| self.members(*number)).collect();
+        let mut views: Vec<Value> = Vec::new();
+        let whole = waited_for(|| {
+            views = self.running().iter().map(|number| self.members(*number)).collect();
             views.iter().all(|view| {
                 let members = view["members"].as_array().unwrap();
                 view["ring_ready"] == true
@@ -176,6 +177,9 @@ impl Cluster {
                     && members.len() == views.len()
                     && members.iter().all(|member| member["available"] == "up" && member["status"] == "valid")
             })
+        });
+        whole.unwrap_or_else(|patience| {
+            panic!("not within {patience:?}: all nodes see one whole cluster: {views:#?}")
         })
     }
 

@@ -167,6 +167,30 @@ pub(super) fn from_foca(packet: &[u8], lacking: usize, known: u64, feed_members_
     bytes
 }
 
+/// A `Gossip` about these members.
+pub(super) fn gossip(header: &Header<Identity>, members: &[Member<Identity>]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + 2 + members.len() * MEMBER_BYTES);
+    write_header(header, 0, &mut bytes);
+    bytes.put_u16(members.len() as u16);
+    for member in members {
+        write_member(member, &mut bytes);
+    }
+    bytes
+}
+
+/// Adds a member to a `Ping`, if there is room: a suspect node that is probed learns that it is suspect from the probe
+/// itself, however often the word of it was lost (Dadgar, Phillips, Currey: "Lifeguard", 2017, §III-C, buddy system).
+pub(super) fn tell(datagram: &mut Vec<u8>, member: &Member<Identity>) {
+    let begin = HEADER_BYTES + 1;
+    if datagram.get(1) != Some(&PING) || datagram.len() + MEMBER_BYTES > DATAGRAM_BYTES_MAX {
+        return;
+    }
+    let Some([first, second]) = datagram.get_mut(begin..begin + 2) else { return };
+    let count = u16::from_be_bytes([*first, *second]).saturating_add(1);
+    [*first, *second] = count.to_be_bytes();
+    write_member(member, datagram);
+}
+
 const PING: u8 = 1;
 const ACK: u8 = 2;
 const PING_REQUEST: u8 = 3;

@@ -18,7 +18,7 @@ pub use config::DetectorConfig;
 
 use super::datagram::{self, Codec, Datagram, DatagramError, Identity};
 use crate::ids::NodeId;
-use foca::{Foca, Member, Message, NoCustomBroadcast, Notification, State, Timer, TimerToken};
+use foca::{Foca, Header, Member, Message, NoCustomBroadcast, Notification, State, Timer, TimerToken};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::IteratorRandom;
@@ -304,15 +304,54 @@ impl FailureDetector {
         }
     }
 
-    /// There is a way to `node` now: if it is taken for down it is announced to at once, not at the next round.
+    /// There is a way to `node` now: if it is taken for down it is announced to at once, not at the next round, and
+    /// if it is suspect it is told so, since whatever told it before may have been lost with the way.
     pub fn connected(&mut self, node: NodeId) -> Vec<DetectorEffect> {
-        let unknown = self.members.get(&node).is_some_and(|known| known.availability == Availability::Down);
-        if self.left || !unknown {
-            return Vec::new();
+        let Some(known) = self.members.get(&node).filter(|_| !self.left) else { return Vec::new() };
+        match known.availability {
+            Availability::Up => Vec::new(),
+            Availability::Suspect => self.accusation(node).into_iter().collect(),
+            Availability::Down => {
+                let mut outbox = Outbox::default();
+                self.announce(vec![node], &mut outbox);
+                self.absorb(outbox, &[])
+            }
         }
-        let mut outbox = Outbox::default();
-        self.announce(vec![node], &mut outbox);
-        self.absorb(outbox, &[])
+    }
+
+    /// What foca holds of `node` if it is suspect.
+    fn suspicion(&self, node: NodeId) -> Option<Member<Identity>> {
+        let held = |member: &&Member<Identity>| member.id().node == node && member.state() == State::Suspect;
+        self.foca.iter_members().find(held).cloned()
+    }
+
+    /// Tells a suspect node that it is; it objects at once, if it is there.
+    fn accusation(&self, node: NodeId) -> Option<DetectorEffect> {
+        let suspect = self.suspicion(node)?;
+        let header = Header {
+            src: *self.foca.identity(),
+            src_incarnation: 0, // says nothing: a lesser incarnation changes nothing
+            dst: *suspect.id(),
+            message: Message::Gossip,
+        };
+        Some(DetectorEffect::Send { to: node, datagram: datagram::gossip(&header, &[suspect]) })
+    }
+
+    /// foca forgets its timers with a former life, and then a suspicion would last for ever: it is begun anew.
+    fn suspect_anew(&mut self, effects: &mut Vec<DetectorEffect>) {
+        let suspects: Vec<Member<Identity>> =
+            self.foca.iter_members().filter(|member| member.state() == State::Suspect).cloned().collect();
+        for suspect in suspects {
+            effects.extend(self.accusation(suspect.id().node));
+            let (member_id, incarnation) = (*suspect.id(), suspect.incarnation());
+            let timer = Timer::ChangeSuspectToDown { member_id, incarnation, token: self.epoch };
+            self.set_timer(timer, self.config.suspicion_ms);
+        }
+    }
+
+    fn set_timer(&mut self, timer: Timer<Identity>, after_ms: u64) {
+        self.timers_counted += 1;
+        self.timers.insert((self.time_ms + after_ms, self.timers_counted), timer);
     }
 
     /// The connection to `node` broke, and there is no other: it is suspect at once, and down after the time of
@@ -433,17 +472,22 @@ impl FailureDetector {
                 Timer::SendIndirectProbe { probed_id, .. } => self.probed = Some(probed_id.node),
                 _ => {}
             }
-            self.timers_counted += 1;
-            self.timers.insert((self.time_ms + after_ms, self.timers_counted), timer);
+            self.set_timer(timer, after_ms);
         }
         let mut effects = Vec::new();
         if outbox.renewed {
             effects.push(DetectorEffect::Renewed { generation: self.generation() });
+            self.suspect_anew(&mut effects);
         }
         self.report(touched, &mut effects);
         for (to, packet) in outbox.packets {
             if let Some(known) = self.members.get(&to.node) {
-                let datagram = datagram::from_foca(&packet, self.lacking, known.generation, feed_members_max);
+                let suspect = (known.availability == Availability::Suspect).then(|| self.suspicion(to.node));
+                let mut datagram =
+                    datagram::from_foca(&packet, self.lacking, known.generation, feed_members_max);
+                if let Some(suspect) = suspect.flatten() {
+                    datagram::tell(&mut datagram, &suspect);
+                }
                 effects.push(DetectorEffect::Send { to: to.node, datagram });
             }
         }

@@ -15,6 +15,8 @@ struct Cluster {
     detectors: Vec<FailureDetector>,
     /// Who hears nothing and says nothing.
     cut_off: Vec<usize>,
+    /// Whose process stands still: cut off, and without a tick.
+    stopped: Vec<usize>,
     now_ms: u64,
     /// In order: who, and what.
     effects: Vec<(usize, DetectorEffect)>,
@@ -31,7 +33,8 @@ fn ids(count: usize) -> Vec<NodeId> {
 impl Cluster {
     fn new(count: usize) -> Self {
         let detectors = (0..count).map(|number| detector(number, 1)).collect();
-        let mut cluster = Self { detectors, cut_off: Vec::new(), now_ms: 0, effects: Vec::new() };
+        let mut cluster =
+            Self { detectors, cut_off: Vec::new(), stopped: Vec::new(), now_ms: 0, effects: Vec::new() };
         for number in 0..count {
             let first = cluster.detectors[number].set_members(&ids(count));
             cluster.carry_out(number, first);
@@ -51,8 +54,8 @@ impl Cluster {
                 self.effects.push((from, effect.clone()));
                 let DetectorEffect::Send { to, datagram } = effect else { continue };
                 let to = usize::from(to.0[0]);
-                if !self.cut_off.contains(&from)
-                    && !self.cut_off.contains(&to)
+                if !self.silent(from)
+                    && !self.silent(to)
                     && let Ok(answer) = self.detectors[to].datagram(node(from as u8), &datagram)
                 {
                     waiting.push_back((to, answer));
@@ -61,11 +64,17 @@ impl Cluster {
         }
     }
 
+    fn silent(&self, number: usize) -> bool {
+        self.cut_off.contains(&number) || self.stopped.contains(&number)
+    }
+
     fn run(&mut self, milliseconds: u64) {
         let until_ms = self.now_ms + milliseconds;
         while self.now_ms < until_ms {
             self.now_ms += TICK_MS;
-            for number in 0..self.detectors.len() {
+            for number in
+                (0..self.detectors.len()).filter(|number| !self.stopped.contains(number)).collect::<Vec<_>>()
+            {
                 let effects = self.detectors[number].tick(self.now_ms);
                 self.carry_out(number, effects);
             }
@@ -163,6 +172,45 @@ fn who_only_lost_a_connection_objects_and_is_never_down() {
     assert_eq!(cluster.changes(0, 1), [Suspect, Up].repeat(50));
     // foca alone would tell it that it is down when the time of each suspicion is over.
     assert!(cluster.effects.iter().all(|(_, effect)| !matches!(effect, DetectorEffect::Renewed { .. })));
+}
+
+/// A process stands still until the others take it for down. As it goes on all its connections are found broken, so
+/// nobody hears whom it suspects; then it learns that it was down. foca forgets its suspicions' timers with the former
+/// life, and has said each suspicion as often as it ever will.
+fn wakes_with_all_connections_broken(cut_off: Vec<usize>) -> Cluster {
+    let mut cluster = Cluster::new(5);
+    cluster.stopped = vec![0];
+    cluster.run(8000);
+    assert_eq!(cluster.views(0), [Up, Down, Down, Down, Down]);
+    assert_eq!(cluster.detectors[0].availability(node(1)), Up, "it stood still, so it missed nobody");
+    cluster.stopped.clear();
+    cluster.cut_off = cut_off;
+    for _ in 0..10 {
+        for lost in 1..5 {
+            cluster.detectors[0].connection_lost(node(lost)); // and what it says of it is lost
+        }
+    }
+    let renewal = cluster.detectors[0].datagram(node(2), &word_of_death(0, 1, 1)).unwrap();
+    assert!(renewal.contains(&DetectorEffect::Renewed { generation: 2 }));
+    cluster.carry_out(0, renewal);
+    cluster.run(8000);
+    cluster
+}
+
+#[test]
+fn a_suspicion_from_a_former_life_is_told_and_objected_to() {
+    let cluster = wakes_with_all_connections_broken(Vec::new());
+    for of in 0..5 {
+        assert_eq!(cluster.views(of), [Up; 5], "{of}");
+        assert!(!cluster.changes(0, of).contains(&Down), "{of}");
+    }
+}
+
+#[test]
+fn a_suspicion_from_a_former_life_of_one_that_is_really_gone_ends() {
+    let cluster = wakes_with_all_connections_broken(vec![1]);
+    assert_eq!(cluster.views(1), [Down, Up, Down, Down, Down]);
+    assert_eq!(cluster.views(2)[2..], [Up, Up, Up]);
 }
 
 #[test]
