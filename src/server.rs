@@ -10,6 +10,7 @@ use ringwork_chat::{Chat, ChatConfig};
 use ringwork_core::quorum::{Count, QuorumDefaults};
 use ringwork_core::ring::{RingSize, RingSizeError};
 use ringwork_core::store::Store;
+use ringwork_runtime::net::Transport;
 use ringwork_runtime::node::{ClusterOptions, Ending, Keep, Node, NodeLimits, NodeOptions, StartError};
 use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::Placement;
@@ -78,7 +79,7 @@ pub async fn serve(settings: &Settings) -> Result<Served, ServeError> {
 
 /// As [`serve`], over a store of the caller's.
 pub async fn serve_given(settings: &Settings, store: Arc<dyn Store>) -> Result<Served, ServeError> {
-    serve_over(settings, Keep::Given { store, directory: None }).await
+    serve_over(settings, Keep::Given { store, directory: None, machine_boot: None }).await
 }
 
 async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeError> {
@@ -249,6 +250,7 @@ fn node_options(settings: &Settings, keep: Keep, placement: Placement) -> Result
         },
         clock: Clock::system(),
         randomness: Randomness::system(),
+        transport: Transport::tcp(),
     })
 }
 

@@ -63,6 +63,7 @@ fn start(number: u8) -> (Network, Arc<Telemetry>) {
         name: format!("n{number}"),
         boot: Boot(1),
         limits: NetworkLimits::default(),
+        transport: ringwork_runtime::net::Transport::tcp(),
     };
     let spawner = Spawner::start(Placement::Here, 1, 1).unwrap();
     let telemetry = Arc::new(Telemetry::default());

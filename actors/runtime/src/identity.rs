@@ -52,13 +52,23 @@ pub(crate) fn count_boot(store: &dyn Store, boot: Boot) -> Result<Boot, StoreErr
     Ok(boot)
 }
 
+/// Names this machine's life since it was last switched on.
+pub(crate) fn machine_boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// What a node knows of its life before it knows who it is.
+pub(crate) struct Life {
+    pub(crate) machine_boot: String,
+    pub(crate) synced: bool,
+}
+
 /// The identity of this life, not kept yet, and that of the life before.
 pub(crate) fn identify(
     directory: Option<&Path>,
     randomness: &Randomness,
-    synced: bool,
+    Life { machine_boot, synced }: Life,
 ) -> Result<(Identity, Option<Identity>), StartError> {
-    let machine_boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let before: Option<Identity> = match directory {
         Some(d) => files::read_whole(&d.join("identity"), Kind::Identity, IDENTITY_FILE_VERSION)?,
         None => None,

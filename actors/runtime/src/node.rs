@@ -6,7 +6,7 @@ use crate::cluster_administration::ClusterAdministration;
 use crate::coordinator::Service;
 use crate::files::NumberFile;
 use crate::gossip_agent::{AgentMessage, GossipAgent, HealthCheck};
-use crate::identity::{Identity, count_boot, identify, lock};
+use crate::identity::{Identity, Life, count_boot, identify, lock};
 use crate::joining::{announce_address, join_through};
 use crate::net::{Network, NetworkLimits, NetworkOptions};
 use crate::node_core::Started;
@@ -194,7 +194,12 @@ impl NodeBuilder {
         };
         let lock = directory.as_deref().map(lock).transpose()?;
         let synced = options.durability == Durability::Sync;
-        let (mut identity, before) = identify(directory.as_deref(), &options.randomness, synced)?;
+        let machine_boot = match &options.keep {
+            Keep::Given { machine_boot: Some(given), .. } => given.clone(),
+            _ => crate::identity::machine_boot(),
+        };
+        let life = Life { machine_boot, synced };
+        let (mut identity, before) = identify(directory.as_deref(), &options.randomness, life)?;
         // Boot 0 is a birth that was cut short: nothing that a node keeps need be there yet.
         let born = before.as_ref().is_some_and(|b| b.boot.0 > 0);
         let machine_went_on = before.as_ref().is_some_and(|b| b.machine_boot == identity.machine_boot);
@@ -319,6 +324,7 @@ impl NodeBuilder {
                     name: core.name.clone(),
                     boot: core.boot,
                     limits: NetworkLimits::default(),
+                    transport: options.transport,
                 },
                 wiring.clone(),
                 spawner.clone(),

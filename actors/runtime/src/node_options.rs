@@ -1,5 +1,6 @@
 //! What a node is made of: every choice of whoever starts it, as plain values. It decides nothing.
 
+use crate::net::Transport;
 use crate::node_core::NodeLimits;
 use crate::randomness::Randomness;
 use crate::spawner::Placement;
@@ -30,6 +31,9 @@ pub enum Keep {
         store: Arc<dyn Store>,
         /// For identity and ring.
         directory: Option<PathBuf>,
+        /// Names the life of the machine that the store lies on, where it is not this machine: what was not synced
+        /// in an earlier one may be gone.
+        machine_boot: Option<String>,
     },
 }
 
@@ -79,4 +83,6 @@ pub struct NodeOptions {
     pub clock: Clock,
     /// Where random bytes come from.
     pub randomness: Randomness,
+    /// What connections to other nodes are made of.
+    pub transport: Transport,
 }

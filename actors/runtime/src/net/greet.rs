@@ -2,7 +2,7 @@
 //! node is told; whom to let in is core's and the handler's decision.
 
 use super::error::DialError;
-use super::socket::{self, Socket};
+use super::socket::{self, Socket, Transport};
 use bytes::BytesMut;
 use ringwork_core::limits::HANDSHAKE_BYTES_MAX;
 use ringwork_core::wire::WireError;
@@ -43,6 +43,7 @@ pub(super) async fn read_frame(
 /// Dials, and says hello. `whom` is the node that is meant, if one is. With the socket come the bytes that followed
 /// the welcome.
 pub(super) async fn dial(
+    transport: &Transport,
     address: &str,
     hello: &Hello,
     within: Duration,
@@ -53,7 +54,7 @@ pub(super) async fn dial(
         within_ms: within.as_millis() as u64,
     };
     let unreachable = |source| DialError::Unreachable { address: address.to_owned(), source };
-    let connect = async { socket::secure_outbound(socket::connect(address).await?).await };
+    let connect = async { socket::secure_outbound(socket::connect(transport, address).await?).await };
     let mut socket = match timeout(within, connect).await {
         Ok(connected) => connected.map_err(unreachable)?,
         Err(_) => return Err(late("accept the connection")),

@@ -69,7 +69,7 @@ impl Handler<Posted<StopListening>> for Listener {
     }
 }
 
-async fn accept(inner: Arc<Inner>, acceptor: Acceptor) {
+async fn accept(inner: Arc<Inner>, mut acceptor: Acceptor) {
     let limits = inner.carriage.limits;
     let (handshakes, connections) =
         (Permits::new(limits.handshakes_max), Permits::new(limits.connections_max));

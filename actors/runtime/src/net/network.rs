@@ -7,7 +7,8 @@ use super::handler::{Channel, Incoming, NetworkHandler};
 use super::link::Link;
 use super::listener::{Listener, StopListening};
 use super::peer::{Peer, PeerMessage, PeerSlot};
-use super::{greet, guest, socket};
+use super::socket::{self, Transport};
+use super::{greet, guest};
 use crate::post::Postbox;
 use crate::randomness::Randomness;
 use crate::spawner::Spawner;
@@ -102,6 +103,8 @@ pub struct NetworkOptions {
     pub boot: Boot,
     /// Bounds.
     pub limits: NetworkLimits,
+    /// What connections are made of.
+    pub transport: Transport,
 }
 
 /// See the module's head. Cheap to clone. It lives until [`Network::close`], not until the last clone is dropped.
@@ -248,7 +251,7 @@ impl Network {
         }
         let address = options.listen;
         let unable = |source| NetworkError::Listen { address, source };
-        let (bound, local_address) = socket::bind(address).map_err(unable)?;
+        let (bound, local_address) = socket::bind(&options.transport, address).map_err(unable)?;
         let carriage = Carriage { handler, clock, telemetry, limits: options.limits };
         let inner = Arc::new(Inner {
             options,
@@ -386,7 +389,8 @@ impl Network {
     ) -> Result<(Welcome, Incoming), CallError> {
         let hello = self.0.hello_as_guest();
         let handshake_within = self.0.carriage.limits.handshake_within.min(within);
-        let (socket, buffer, welcome) = greet::dial(address, &hello, handshake_within).await?;
+        let (socket, buffer, welcome) =
+            greet::dial(&self.0.options.transport, address, &hello, handshake_within).await?;
         let answer = guest::ask(socket, buffer, family, version, within, &body);
         let incoming = timeout(within, answer).await.map_err(|_| LinkError::Deadline)??;
         Ok((welcome, incoming))

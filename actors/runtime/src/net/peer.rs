@@ -201,8 +201,9 @@ impl Peer {
             features: FEATURES,
         };
         let (address, within) = (self.spec.address.clone(), self.inner.carriage.limits.handshake_within);
+        let transport = self.inner.options.transport.clone();
         self.line(channel).dialling = Some(actix_rt::spawn(async move {
-            let dialled = greet::dial(&address, &hello, within).await;
+            let dialled = greet::dial(&transport, &address, &hello, within).await;
             me.post_control(PeerMessage::Dialled(channel, dialled));
         }));
     }

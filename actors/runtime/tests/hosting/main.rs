@@ -16,6 +16,7 @@ use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::testing::check_laws;
 use ringwork_runtime::coordinator::{Answered, ReadFailure, Service};
 use ringwork_runtime::messages::{ReplyTo, Sink, VnodeAnswer};
+use ringwork_runtime::net::Transport;
 use ringwork_runtime::node::{Keep, Node, NodeLimits, NodeOptions, StartError};
 use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::Placement;
@@ -32,7 +33,7 @@ use summit::{Ask, Highest, Summit, Told};
 fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
     NodeOptions {
         name: "n1".into(),
-        keep: Keep::Given { store, directory: None },
+        keep: Keep::Given { store, directory: None, machine_boot: None },
         ring_size: RingSize::try_from(8).unwrap(),
         cluster: None,
         durability: Durability::Sync,
@@ -42,6 +43,7 @@ fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
         quorum: QuorumDefaults { n_val: 3, r: Count::Quorum, w: Count::Quorum },
         clock: Clock::system(),
         randomness: Randomness::seeded(1),
+        transport: Transport::tcp(),
     }
 }
 

@@ -7,7 +7,7 @@ use ringwork_core::wire::frame::{Frame, FrameDecoder, FrameHeader, encode_into};
 use ringwork_core::wire::handshake::{Hello, MAGIC, Purpose};
 use ringwork_runtime::net::{
     Channel, Incoming, LocalHello, MemberCheck, Network, NetworkHandler, NetworkLimits, NetworkOptions,
-    PeerSpec, Responder, Sender,
+    PeerSpec, Responder, Sender, Transport,
 };
 use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::{Placement, Spawner};
@@ -130,8 +130,14 @@ pub(crate) fn start_at(number: u8, placement: Placement, limits: NetworkLimits, 
     });
     let telemetry = Arc::new(Telemetry::default());
     let spawner = Spawner::start(placement, 1, 8).unwrap();
-    let options =
-        NetworkOptions { listen, node: id(number), name: format!("n{number}"), boot: Boot(1), limits };
+    let options = NetworkOptions {
+        listen,
+        node: id(number),
+        name: format!("n{number}"),
+        boot: Boot(1),
+        limits,
+        transport: Transport::tcp(),
+    };
     let network = Network::start(
         options,
         stand.clone(),

@@ -262,6 +262,7 @@ fn an_address_in_use_is_named_with_the_way_out() {
             name: "n2".into(),
             boot: ringwork_core::ids::Boot(1),
             limits: quick(),
+            transport: ringwork_runtime::net::Transport::tcp(),
         };
         let again = Network::start(
             options,
