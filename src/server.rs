@@ -92,27 +92,8 @@ async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeErro
     let mut options = node_options(settings, keep, Placement::Adopted(workers))?;
     options.cluster = Some(cluster_options(settings));
     let node = Node::builder(options).service::<Chat>(chat_config(settings)).start().await?;
-    let chat = node.service::<Chat>().ok_or(StartError::ServiceName("chat"))?;
     let (closing, closes) = watch::channel(false);
-    let state = web::Data::new(AppState {
-        core: node.core().clone(),
-        administration: node.administration(),
-        chat,
-        census: Box::new(node.census()),
-        door: Door::new(settings.http.requests_in_flight_max),
-        answers: Arc::default(),
-        ready: AtomicBool::new(false),
-        closing: closes,
-        address,
-        durability: match settings.store.durability {
-            settings::Durability::Sync => "sync",
-            settings::Durability::Interval => "interval",
-            settings::Durability::Os => "os",
-        },
-        body_bytes_max: settings.http.body_bytes_max.bytes_usize(),
-        text_bytes_max: settings.chat.text_bytes_max.bytes_usize(),
-        request_timeout: settings.http.request_timeout.duration(),
-    });
+    let state = web::Data::new(app_state(settings, &node, address, closes)?);
     let (spawner, shared) = (node.core().spawner.clone(), state.clone());
     let server = HttpServer::new(move || {
         spawner.adopt_current_thread();
@@ -137,7 +118,43 @@ async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeErro
     if tokio::time::timeout(WORKERS_APPEAR_WITHIN, appear).await.is_err() {
         return Err(ServeError::Server(std::io::Error::other("its worker threads do not start")));
     }
-    // Who has just started takes all others for down and would stand in for them: it looks round before it serves.
+    look_around(&node).await;
+    state.ready.store(true, Ordering::Relaxed);
+    let shutdown_timeout = settings.http.shutdown_timeout.duration();
+    Ok(Served { node, state, handle, closing, shutdown_timeout })
+}
+
+/// What the handlers of a node share that hosts chat; not ready yet. `closes` turns true when streams are to end.
+pub fn app_state(
+    settings: &Settings,
+    node: &Node,
+    address: SocketAddr,
+    closes: watch::Receiver<bool>,
+) -> Result<AppState, StartError> {
+    Ok(AppState {
+        core: node.core().clone(),
+        administration: node.administration(),
+        chat: node.service::<Chat>().ok_or(StartError::ServiceName("chat"))?,
+        census: Box::new(node.census()),
+        door: Door::new(settings.http.requests_in_flight_max),
+        answers: Arc::default(),
+        ready: AtomicBool::new(false),
+        closing: closes,
+        address,
+        durability: match settings.store.durability {
+            settings::Durability::Sync => "sync",
+            settings::Durability::Interval => "interval",
+            settings::Durability::Os => "os",
+        },
+        body_bytes_max: settings.http.body_bytes_max.bytes_usize(),
+        text_bytes_max: settings.chat.text_bytes_max.bytes_usize(),
+        request_timeout: settings.http.request_timeout.duration(),
+    })
+}
+
+/// Waits a while for the other members to be heard of. Who has just started takes all of them for down and would stand
+/// in for them: it looks round before it serves.
+pub async fn look_around(node: &Node) {
     let looked_around = node.has_looked_around();
     let look = async {
         while !looked_around() {
@@ -147,9 +164,6 @@ async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeErro
     if tokio::time::timeout(LOOK_AROUND_WITHIN, look).await.is_err() {
         tracing::warn!("some members do not answer; the node serves without them");
     }
-    state.ready.store(true, Ordering::Relaxed);
-    let shutdown_timeout = settings.http.shutdown_timeout.duration();
-    Ok(Served { node, state, handle, closing, shutdown_timeout })
 }
 
 impl Served {

@@ -20,6 +20,7 @@ pub mod keyspace;
 pub mod latency;
 pub mod limits;
 pub mod membership;
+pub mod mutant;
 pub mod preflist;
 pub mod quorum;
 pub mod ring;

@@ -206,6 +206,12 @@ pub trait Store: Send + Sync + 'static {
     /// The store is about to be closed in peace: whatever the engine wants to note down, it does now.
     fn prepare_to_close(&self) {}
 
+    /// How long the next commit takes where it takes no real time: in a simulation, where nobody may wait in the calling
+    /// thread. A real disk takes its time inside [`Self::commit`].
+    fn simulated_delay(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+
     /// Work that the engine does behind the scenes and whether it still advances; `Broken` when it stands
     /// still. Called every second or so with the caller's monotonic milliseconds.
     fn check_progress(&self, now_ms: u64) -> Result<(), StoreError> {

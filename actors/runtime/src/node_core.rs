@@ -140,6 +140,13 @@ impl NodeCore {
         self.ring.load().name(node)
     }
 
+    /// Lets go of what the node's parts hold of each other, without stopping anything: for whoever has ended the node's
+    /// threads or tasks by force, as a simulated crash does, and wants its memory back.
+    pub fn abandon(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.started.store(None);
+    }
+
     /// The connections to other nodes; none when this one has no cluster address.
     pub fn network(&self) -> Option<Network> {
         self.started.load().as_ref().and_then(|started| started.network.clone())

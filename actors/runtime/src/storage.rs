@@ -197,6 +197,11 @@ impl Storage {
         self.barrier(true).await
     }
 
+    /// Its bounds.
+    pub fn limits(&self) -> QueueLimits {
+        self.0.limits
+    }
+
     /// Writes and bytes that wait now.
     pub fn waiting(&self) -> (usize, usize) {
         (self.0.waiting.writes.load(Ordering::Relaxed), self.0.waiting.bytes.load(Ordering::Relaxed))
@@ -263,6 +268,10 @@ impl Committer {
     async fn run_as_task(&mut self, receiver: Receiver<Entry>) {
         loop {
             while let Ok(first) = receiver.try_recv() {
+                let delay = self.store.simulated_delay();
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
+                }
                 self.commit(first, &receiver);
             }
             self.do_duties();

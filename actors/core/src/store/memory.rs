@@ -20,8 +20,8 @@ pub struct MemoryStore(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     slots: Vec<Option<(KeyspaceId, Arc<Cell>)>>,
-    /// What has to be put back, newest last, when the machine dies now.
-    unsynced: Vec<(TreeSlot, Bytes, Option<Bytes>)>,
+    /// What has to be put back, a list for each commit, newest last, when the machine dies now.
+    unsynced: Vec<Vec<(TreeSlot, Bytes, Option<Bytes>)>>,
     /// Nobody will ask for a crash, so nothing is remembered for one.
     never_crashes: bool,
 }
@@ -63,12 +63,24 @@ impl MemoryStore {
 
     /// The machine loses power: everything committed since the last sync is gone.
     pub fn lose_unsynced(&self) {
+        self.lose_unsynced_but(0);
+    }
+
+    /// The machine loses power when the disk had written the first `kept` of the commits since the last sync: the
+    /// others are gone. A journal is written in order, so what is lost is always an end.
+    pub fn lose_unsynced_but(&self, kept: usize) {
         let mut inner = self.inner();
-        for (slot, key, old) in std::mem::take(&mut inner.unsynced).into_iter().rev() {
+        let commits = std::mem::take(&mut inner.unsynced);
+        for (slot, key, old) in commits.into_iter().skip(kept).flat_map(|commit| commit).rev() {
             if let Some(Some((_, cell))) = inner.slots.get(slot.0 as usize) {
                 cell.replace(&key, old);
             }
         }
+    }
+
+    /// Commits since the last sync.
+    pub fn unsynced_commits(&self) -> usize {
+        self.inner().unsynced.len()
     }
 }
 
@@ -95,13 +107,17 @@ impl Store for MemoryStore {
 
     fn commit(&self, writes: &mut Vec<Write>) -> Result<(), StoreError> {
         let mut inner = self.inner();
+        let mut undo = Vec::with_capacity(if inner.never_crashes { 0 } else { writes.len() });
         for write in writes.drain(..) {
             if let Some(Some((_, cell))) = inner.slots.get(write.tree.0 as usize) {
                 let old = cell.replace(&write.key, write.value);
                 if !inner.never_crashes {
-                    inner.unsynced.push((write.tree, write.key, old));
+                    undo.push((write.tree, write.key, old));
                 }
             }
+        }
+        if !undo.is_empty() {
+            inner.unsynced.push(undo);
         }
         Ok(())
     }

@@ -1,0 +1,86 @@
+//! Faults that are planted on purpose, to see whether the tests find them. Only with the feature `mutants`, which
+//! nothing but the simulator's own proof turns on; without it [`planted`] is a constant `false`, and the compiler takes
+//! the faults out. It decides nothing; each fault stands where the rule stands that it breaks.
+
+/// A planted fault, by what is left out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Mutant {
+    /// Joins of chat items keep the later of two instead of what both know.
+    LastWriteWins,
+    /// The store is told to sync and does not.
+    SkipSync,
+    /// A write is done with one confirmation less than w.
+    AcknowledgeOneLess,
+    /// A write is acknowledged before its commit.
+    AcknowledgeBeforeCommit,
+    /// After a restart a node does not look for what it holds for others.
+    ForgetStrays,
+    /// A partition whose store may have lost something goes on counting as the same actor.
+    ReuseActor,
+    /// Of two possessions of one fence the older may win.
+    IgnoreHop,
+    /// What a replica that does not know everything has not, counts as not there.
+    TrustIncomplete,
+    /// The failure detector's word comes too late to matter: who was taken for down is not put in doubt.
+    NoDoubt,
+    /// Reads leave the replicas as they find them.
+    NoReadRepair,
+    /// A deadline that has passed is told as a refusal.
+    DeadlineIsRefusal,
+    /// A retry under a key makes a message of its own.
+    ForgetKeys,
+    /// What comes below a delete mark is shown again.
+    ForgetMarks,
+    /// A vnode that panicked is not started again.
+    LeavePanickedVnode,
+    /// Stand-ins are taken from the replicas' own nodes.
+    StandInTwice,
+    /// A state that is older than one's own is taken for the newer.
+    TakeOlderState,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::LastWriteWins,
+        Self::SkipSync,
+        Self::AcknowledgeOneLess,
+        Self::AcknowledgeBeforeCommit,
+        Self::ForgetStrays,
+        Self::ReuseActor,
+        Self::IgnoreHop,
+        Self::TrustIncomplete,
+        Self::NoDoubt,
+        Self::NoReadRepair,
+        Self::DeadlineIsRefusal,
+        Self::ForgetKeys,
+        Self::ForgetMarks,
+        Self::LeavePanickedVnode,
+        Self::StandInTwice,
+        Self::TakeOlderState,
+    ];
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a fault, or none, for everything that runs on this thread.
+#[cfg(feature = "mutants")]
+pub fn plant(mutant: Option<Mutant>) {
+    PLANTED.set(mutant);
+}
+
+/// Whether that fault is planted here.
+#[inline(always)]
+pub fn planted(mutant: Mutant) -> bool {
+    #[cfg(feature = "mutants")]
+    return PLANTED.get() == Some(mutant);
+    #[cfg(not(feature = "mutants"))]
+    {
+        let _ = mutant;
+        false
+    }
+}

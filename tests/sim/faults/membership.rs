@@ -1,0 +1,62 @@
+//! No fault, but what makes all others worse: a node joins or leaves, or moves to another location.
+
+use super::{Fault, Happening, Kind, between};
+use crate::world::World;
+use ringwork_runtime::administration::Change;
+use ringwork_core::testing::Draw;
+use std::rc::Rc;
+
+struct Membership;
+
+inventory::submit!(Kind(&Membership));
+
+impl Fault for Membership {
+    fn name(&self) -> &'static str {
+        "membership"
+    }
+
+    fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {
+        Box::pin(async move {
+            let healthy = world.healthy();
+            let invited = world.invited.borrow().clone();
+            let spare = (1..=world.plan().nodes()).find(|number| !invited.contains(number));
+            let Some(at) = draw.pick(&healthy).copied() else { return false };
+            match spare.filter(|_| !draw.one_in(3)) {
+                Some(number) => {
+                    world.note(&format!("n{number} is to join"));
+                    world.invited.borrow_mut().push(number);
+                    world.start(number);
+                    // The seeds take it in; somebody has to commit that.
+                    for _ in 0..20 {
+                        world.while_faults(between(draw, 200, 1000)).await;
+                        let staged = |kind: &str| {
+                            world.status(at).is_some_and(|status| status.staged.iter().any(|s| s.kind == kind))
+                        };
+                        if staged("join")
+                            && world.administer(at, |administration| administration.plan()).await.is_ok()
+                            && world.administer(at, |administration| administration.commit()).await.is_ok()
+                        {
+                            world.note(&format!("n{number} was taken in"));
+                            return true;
+                        }
+                        if !world.faults_on() {
+                            break;
+                        }
+                    }
+                    false
+                }
+                None => {
+                    let place = draw.below(4);
+                    let location = (place > 0).then(|| format!("rack {place}"));
+                    let node = draw.pick(&invited).map(|number| format!("n{number}"));
+                    let change = match draw.below(3) {
+                        0 => Change::Rebalance,
+                        1 if invited.len() > 4 => Change::Leave { node },
+                        _ => Change::Location { node, location },
+                    };
+                    world.change(at, change).await.is_ok()
+                }
+            }
+        })
+    }
+}

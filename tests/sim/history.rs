@@ -1,0 +1,224 @@
+//! What clients asked, what they were told, and when: the oracle that all invariants about data go by. It knows no
+//! service; a write is a serial number under a key, whatever a service makes of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a client asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Put that serial under that key. `name`: what makes a retry the same write.
+    Write {
+        /// Where.
+        key: String,
+        /// What; unique in a run.
+        serial: u64,
+        /// What makes retries one write, if anything.
+        name: Option<String>,
+        /// Confirmations wanted.
+        w: u8,
+    },
+    /// What is there, as r replicas see it.
+    Read {
+        /// Where.
+        key: String,
+        /// Replicas wanted.
+        r: u8,
+        /// All of it, not only the latest.
+        whole: bool,
+    },
+    /// Everything under a key up to the write with that id is to go.
+    Forget {
+        /// Where.
+        key: String,
+        /// The id of the last that goes.
+        through: String,
+    },
+}
+
+impl Operation {
+    /// The key it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Write { key, .. } | Self::Read { key, .. } | Self::Forget { key, .. } => key,
+        }
+    }
+}
+
+/// What a read showed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// These writes with their ids, in the service's order; everything later than the first of them, or everything.
+    Writes {
+        /// Serial and id.
+        writes: Vec<(u64, String)>,
+        /// Whether the beginning was left out.
+        cut: bool,
+    },
+    /// So many writes.
+    Count(u64),
+}
+
+/// What a client was told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The write stands.
+    Acknowledged {
+        /// The write's id, where the service gives ids. Ids sort as the service orders writes.
+        id: Option<String>,
+        /// Names of the nodes that confirmed.
+        nodes: Vec<String>,
+    },
+    /// A `Forget` stands.
+    Forgotten,
+    /// What was read.
+    Read {
+        /// What.
+        seen: Seen,
+        /// Whether the service said that something may be missing.
+        degraded: bool,
+    },
+    /// Nothing was done, nothing will be.
+    Refused(String),
+    /// The write came too late: what it says has been deleted.
+    Deleted,
+    /// It may have been done, or may be.
+    Unknown {
+        /// What makes a retry the same write, where the answer said so.
+        name: Option<String>,
+        /// How it ended.
+        why: String,
+    },
+    /// An answer that no client should get.
+    Wrong(String),
+}
+
+/// One request and its end.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What was asked.
+    pub operation: Operation,
+    /// At which node.
+    pub node: u8,
+    /// When, since the run began.
+    pub begun: Duration,
+    /// When it has to have ended.
+    pub deadline: Duration,
+    /// When it did.
+    pub ended: Option<Duration>,
+    /// What the client was told.
+    pub outcome: Option<Outcome>,
+}
+
+/// A machine that lost power, and with it what was not synced.
+#[derive(Clone, Copy, Debug)]
+pub struct PowerLoss {
+    /// Which.
+    pub node: u8,
+    /// When.
+    pub at: Duration,
+}
+
+/// All of it, in the order of the beginnings.
+#[derive(Default)]
+pub struct History {
+    /// Requests.
+    pub records: Vec<Record>,
+    /// Losses of power.
+    pub power_losses: Vec<PowerLoss>,
+    /// How long what was acknowledged may stay unsynced; none: until somebody asks.
+    pub unsynced_at_most: Option<Duration>,
+}
+
+/// All that is known about one write.
+#[derive(Clone, Debug, Default)]
+pub struct WriteFacts {
+    /// Under which key.
+    pub key: String,
+    /// Its id, once anybody was told.
+    pub id: Option<String>,
+    /// When it was acknowledged first.
+    pub acknowledged: Option<Duration>,
+    /// With how many confirmations.
+    pub w: u8,
+    /// Who confirmed.
+    pub nodes: Vec<String>,
+    /// When it was first asked for.
+    pub begun: Duration,
+    /// Whether an attempt may yet be done, or was.
+    pub possible: bool,
+    /// Whether an attempt was told that it is deleted.
+    pub deleted: bool,
+}
+
+impl History {
+    /// What is known about every write, by serial.
+    pub fn writes(&self) -> BTreeMap<u64, WriteFacts> {
+        let mut writes: BTreeMap<u64, WriteFacts> = BTreeMap::new();
+        for record in &self.records {
+            let Operation::Write { key, serial, w, .. } = &record.operation else { continue };
+            let fresh = WriteFacts { key: key.clone(), begun: record.begun, ..WriteFacts::default() };
+            let facts = writes.entry(*serial).or_insert(fresh);
+            match &record.outcome {
+                Some(Outcome::Acknowledged { id, nodes }) => {
+                    facts.possible = true;
+                    facts.id = facts.id.clone().or(id.clone());
+                    if facts.acknowledged.is_none() {
+                        facts.acknowledged = record.ended;
+                        facts.nodes.clone_from(nodes);
+                        facts.w = *w;
+                    }
+                }
+                Some(Outcome::Deleted) => facts.deleted = true,
+                Some(Outcome::Refused(_)) => {}
+                _ => facts.possible = true,
+            }
+        }
+        writes
+    }
+
+    /// Requests that deleted, or may have: key, id, when asked, when acknowledged.
+    pub fn forgets(&self) -> Vec<(&str, &str, Duration, Option<Duration>)> {
+        self.records
+            .iter()
+            .filter_map(|record| match (&record.operation, &record.outcome) {
+                (Operation::Forget { .. }, Some(Outcome::Refused(_))) => None,
+                (Operation::Forget { key, through }, outcome) => {
+                    let done = matches!(outcome, Some(Outcome::Forgotten)).then_some(record.ended).flatten();
+                    Some((key.as_str(), through.as_str(), record.begun, done))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Whether every copy that a write was acknowledged with was on a machine that lost power before it had synced.
+    pub fn copies_lost(&self, facts: &WriteFacts) -> bool {
+        let Some(acknowledged) = facts.acknowledged else { return false };
+        let lost = |name: &String| {
+            self.power_losses.iter().any(|loss| {
+                let unsynced = self.unsynced_at_most.is_none_or(|most| loss.at <= acknowledged + most);
+                format!("n{}", loss.node) == *name
+                    && unsynced
+                    && loss.at + Duration::from_secs(5) >= facts.begun
+            })
+        };
+        !facts.nodes.is_empty() && facts.nodes.iter().all(lost)
+    }
+
+    /// Requests that ended with anything but a refusal.
+    pub fn completed(&self) -> usize {
+        let done = |record: &&Record| {
+            matches!(
+                record.outcome,
+                Some(
+                    Outcome::Acknowledged { .. }
+                        | Outcome::Read { .. }
+                        | Outcome::Forgotten
+                        | Outcome::Deleted
+                )
+            )
+        };
+        self.records.iter().filter(done).count()
+    }
+}

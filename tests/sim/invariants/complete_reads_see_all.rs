@@ -1,0 +1,79 @@
+//! A read of r = 2 that does not say "degraded" shows every write that was acknowledged by two before the read began.
+
+use super::{Invariant, Promise};
+use crate::history::{Operation, Outcome, Record, Seen};
+use crate::world::World;
+use std::collections::BTreeSet;
+
+#[derive(Default)]
+struct CompleteReadsSeeAll {
+    looked_at: usize,
+    waiting: Vec<usize>,
+}
+
+inventory::submit!(Promise(|| Box::new(CompleteReadsSeeAll::default())));
+
+impl Invariant for CompleteReadsSeeAll {
+    fn name(&self) -> &'static str {
+        "a complete read sees every acknowledged write"
+    }
+
+    fn holds(&mut self, world: &World) -> Result<(), String> {
+        let history = world.history.borrow();
+        let ended = |at: &usize| history.records.get(*at).is_some_and(|record| record.ended.is_some());
+        // Those that are under way are looked at when they have ended.
+        self.waiting.extend(self.looked_at..history.records.len());
+        self.looked_at = history.records.len();
+        let (done, waiting): (Vec<usize>, Vec<usize>) = std::mem::take(&mut self.waiting).into_iter().partition(ended);
+        self.waiting = waiting;
+        let reads: Vec<&Record> = done
+            .iter()
+            .map(|at| &history.records[*at])
+            .filter(|record| matches!(record.outcome, Some(Outcome::Read { degraded: false, .. })))
+            .collect();
+        if reads.is_empty() {
+            return Ok(());
+        }
+        let (writes, forgets) = (history.writes(), history.forgets());
+        for read in reads {
+            let (Operation::Read { key, r, .. }, Some(Outcome::Read { seen, .. })) = (&read.operation, &read.outcome)
+            else {
+                continue;
+            };
+            let must = writes.iter().filter(|(_, facts)| {
+                let before = facts.acknowledged.is_some_and(|at| at < read.begun);
+                let forgotten = forgets.iter().any(|(of, through, ..)| {
+                    of == key && facts.id.as_deref().is_some_and(|id| id <= *through)
+                });
+                let sure = facts.w + r > 3 && !history.copies_lost(facts);
+                facts.key == *key && before && sure && !forgotten && !facts.deleted
+            });
+            match seen {
+                Seen::Writes { writes: shown, cut } => {
+                    let first = shown.first().filter(|_| *cut).map(|(_, id)| id.as_str());
+                    let serials: BTreeSet<u64> = shown.iter().map(|(serial, _)| *serial).collect();
+                    for (serial, facts) in must {
+                        let within = first.is_none_or(|first| facts.id.as_deref().is_some_and(|id| id >= first));
+                        if within && !serials.contains(serial) {
+                            return Err(format!(
+                                "at {:?} n{} was asked for {key} with r = {r} and did not show {serial}, which was \
+                                 acknowledged before: {facts:?}; it showed {seen:?}",
+                                read.begun, read.node
+                            ));
+                        }
+                    }
+                }
+                Seen::Count(count) => {
+                    let least = must.count() as u64;
+                    if *count < least {
+                        return Err(format!(
+                            "at {:?} n{} counted {count} of {key} with r = {r}; {least} were acknowledged before",
+                            read.begun, read.node
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! The command line: one seed, or many on all processors, or the tests as `cargo test` and `cargo nextest` want them.
+
+use crate::disk::Planted;
+use crate::plan::Plan;
+use crate::world::{Report, run};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Wanted {
+    seed: Option<u64>,
+    seeds: Option<u64>,
+    from: u64,
+}
+
+fn wanted() -> Result<Option<Wanted>, String> {
+    let mut arguments = std::env::args().skip(1).peekable();
+    let mut wanted = Wanted::default();
+    let mut ours = false;
+    while let Some(argument) = arguments.next() {
+        let (name, given) = match argument.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (argument.clone(), None),
+        };
+        if !["--seed", "--seeds", "--from"].contains(&name.as_str()) {
+            continue;
+        }
+        ours = true;
+        let value = given.or_else(|| arguments.next()).ok_or(format!("{name} wants a number"))?;
+        let number = value.parse().map_err(|_| format!("{name} wants a number, not {value:?}"))?;
+        match name.as_str() {
+            "--seed" => wanted.seed = Some(number),
+            "--seeds" => wanted.seeds = Some(number),
+            _ => wanted.from = number,
+        }
+    }
+    Ok(ours.then_some(wanted))
+}
+
+/// See the module's head.
+pub fn main() -> ExitCode {
+    quiet_planted_panics();
+    match wanted() {
+        Ok(Some(Wanted { seed: Some(seed), .. })) => one(seed),
+        Ok(Some(wanted)) => many(wanted.from, wanted.seeds.unwrap_or(1)),
+        Ok(None) => crate::tests::main(),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Panics that are planted are no news.
+fn quiet_planted_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info.payload().is::<Planted>() {
+            before(info);
+        }
+    }));
+}
+
+/// One run, with everything that happened.
+fn one(seed: u64) -> ExitCode {
+    let report = run(Plan::of(seed), true);
+    for line in &report.text {
+        println!("{line}");
+    }
+    println!("{}", summary(&report));
+    if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn many(from: u64, count: u64) -> ExitCode {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    #[allow(clippy::disallowed_methods)] // what the runs take is of interest
+    let begun = std::time::Instant::now();
+    let reports = runs(from, count, threads);
+    let took = begun.elapsed();
+    let failed: Vec<&Report> = reports.iter().filter(|report| !report.violations.is_empty()).collect();
+    for report in &failed {
+        println!("{}", summary(report));
+    }
+    let virtual_time: Duration = reports.iter().map(|report| report.lasted).sum();
+    let (asked, completed): (usize, usize) =
+        reports.iter().fold((0, 0), |sum, report| (sum.0 + report.asked, sum.1 + report.completed));
+    let mut happened: BTreeMap<&str, u64> = BTreeMap::new();
+    for (name, times) in reports.iter().flat_map(|report| &report.happened) {
+        *happened.entry(name).or_default() += times;
+    }
+    println!(
+        "{count} seeds from {from}, {} failed; {} virtual seconds in {:.1} s on {threads} threads: {:.0} a \
+         core-second; {asked} requests, {completed} served",
+        failed.len(),
+        virtual_time.as_secs(),
+        took.as_secs_f64(),
+        virtual_time.as_secs_f64() / took.as_secs_f64() / threads as f64,
+    );
+    println!("faults: {happened:?}");
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs that many seeds, some at a time.
+pub fn runs(from: u64, count: u64, threads: usize) -> Vec<Report> {
+    let (next, reports) = (AtomicU64::new(from), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + count {
+                        return;
+                    }
+                    let report = run(Plan::of(seed), false);
+                    reports.lock().unwrap().push(report);
+                }
+            });
+        }
+    });
+    let mut reports = reports.into_inner().unwrap();
+    reports.sort_by_key(|report| report.seed);
+    reports
+}
+
+/// What a reader wants to know of a run.
+pub fn summary(report: &Report) -> String {
+    let plan = &report.plan;
+    let mut text = format!(
+        "seed {}: {} on {}+{} nodes, ring of {}, {:?}, faults {:?}; {:.1} virtual seconds, {} requests, {} served, \
+         trace {:08x} of {} lines\n",
+        report.seed,
+        plan.service,
+        plan.founders,
+        plan.spares,
+        plan.ring_size,
+        plan.durability,
+        report.happened,
+        report.lasted.as_secs_f64(),
+        report.asked,
+        report.completed,
+        report.sum.0,
+        report.sum.1,
+    );
+    for violation in &report.violations {
+        text.push_str(&format!("  VIOLATED {violation}\n"));
+    }
+    if !report.violations.is_empty() {
+        text.push_str(&format!("  REPRODUCE: cargo test --test sim -- --seed {}\n", report.seed));
+    }
+    text
+}

@@ -1,0 +1,4 @@
+//! The services that are simulated: one file each.
+
+pub mod chat;
+pub mod counter;

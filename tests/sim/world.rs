@@ -1,0 +1,604 @@
+//! A run: machines, clients, faults, healing, and the last look at everything. It decides the order of the phases; what
+//! must hold is in `invariants`, what goes wrong in `faults`, and everything that differs between runs in the plan.
+
+use crate::faults;
+use crate::history::{History, Operation, Outcome, PowerLoss, Record, Seen};
+use crate::host::Pace;
+use crate::invariants::{self, Invariant};
+use crate::machine::{Machine, Surroundings};
+use crate::network::{SimulatedNetwork, address_of};
+use crate::plan::Plan;
+use crate::service::{Items, Service};
+use crate::services::chat::ChatService;
+use crate::services::counter::CounterService;
+use crate::trace::Trace;
+use ringwork_core::ids::{NodeId, Partition};
+use ringwork_core::ring::KeyHash;
+use ringwork_core::testing::Draw;
+use ringwork_runtime::administration::{Administration, Availability, Change, ClusterStatus};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How often what must always hold is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The cluster forms, heals, and becomes equal within this.
+const WITHIN: Duration = Duration::from_secs(60);
+/// How often a dead node is looked for.
+const SUPERVISED_EVERY: Duration = Duration::from_millis(500);
+
+/// Everything there is in a run.
+pub struct World {
+    /// What all machines share.
+    pub around: Rc<Surroundings>,
+    /// Machine 1 first.
+    pub machines: Vec<Machine>,
+    /// What clients were told.
+    pub history: RefCell<History>,
+    /// How often each kind of fault happened.
+    pub happened: RefCell<BTreeMap<&'static str, u64>>,
+    /// Machines that have been told to join.
+    pub invited: RefCell<Vec<u8>>,
+    faults_on: watch::Sender<bool>,
+    begun: Instant,
+    serial: Cell<u64>,
+    seed_of_tasks: Cell<u64>,
+    broken: RefCell<Vec<String>>,
+}
+
+/// The cluster when everything has healed.
+#[derive(Default)]
+pub struct End {
+    /// What each member that serves shows of each key, asked for all of it: by key, then node.
+    pub shown: BTreeMap<String, Vec<(u8, Outcome)>>,
+    /// What the holders of each key's replicas have in their stores: by key, then node.
+    pub replicas: BTreeMap<String, Vec<(u8, BTreeMap<Vec<u8>, String>)>>,
+}
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What did not hold, in the invariants' own words; empty when all did.
+    pub violations: Vec<String>,
+    /// Checksum of everything that happened, and of how much.
+    pub sum: (u32, u64),
+    /// Virtual time.
+    pub lasted: Duration,
+    /// Requests that were served.
+    pub completed: usize,
+    /// Requests.
+    pub asked: usize,
+    /// How often each kind of fault happened.
+    pub happened: BTreeMap<&'static str, u64>,
+    /// Every line of what happened, where it was asked for.
+    pub text: Vec<String>,
+    /// What the seed stands for.
+    pub plan: Plan,
+}
+
+/// The service of that name.
+fn service_named(name: &str) -> Rc<dyn Service> {
+    match name {
+        "counter" => Rc::new(CounterService),
+        _ => Rc::new(ChatService),
+    }
+}
+
+/// Runs one plan from beginning to end on the calling thread, in no real time but that of the work.
+pub fn run(plan: Plan, readable: bool) -> Report {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let tasks = tokio::task::LocalSet::new();
+    let report = tasks.block_on(&runtime, async move {
+        let trace = Trace::new(readable);
+        let world = World::new(plan, trace);
+        world.run().await
+    });
+    drop(tasks);
+    report
+}
+
+impl World {
+    fn new(plan: Plan, trace: Trace) -> Rc<Self> {
+        #[allow(clippy::disallowed_methods)] // the simulation's own clock
+        let begun = Instant::now();
+        let network = SimulatedNetwork::new(plan.seed ^ 0x6e65_7477, trace.clone());
+        let skew = |number: u8| plan.skews_ms.get(usize::from(number) - 1).copied().unwrap_or(0);
+        let machines = (1..=plan.nodes()).map(|number| Machine::new(number, skew(number))).collect();
+        let history = History { unsynced_at_most: plan.unsynced_at_most(), ..History::default() };
+        let service = service_named(plan.service);
+        Rc::new(Self {
+            machines,
+            history: RefCell::new(history),
+            happened: RefCell::default(),
+            invited: RefCell::default(),
+            faults_on: watch::Sender::new(true),
+            begun,
+            serial: Cell::new(0),
+            seed_of_tasks: Cell::new(plan.seed.wrapping_mul(0x2545_f491_4f6c_dd1d)),
+            broken: RefCell::default(),
+            around: Rc::new(Surroundings { plan, network, service, trace }),
+        })
+    }
+
+    /// Time since the run began.
+    pub fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.around.plan
+    }
+
+    /// A source of choices that no other task shares.
+    pub fn draw(&self) -> Draw {
+        self.seed_of_tasks.set(self.seed_of_tasks.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        Draw::from_seed(self.seed_of_tasks.get())
+    }
+
+    /// Notes what happened.
+    pub fn note(&self, what: &str) {
+        self.around.trace.note(what);
+    }
+
+    /// The machine of that number.
+    pub fn machine(&self, number: u8) -> &Machine {
+        &self.machines[usize::from(number) - 1]
+    }
+
+    /// Machines whose node serves.
+    pub fn serving(&self) -> Vec<u8> {
+        self.machines.iter().filter(|machine| machine.serves()).map(|machine| machine.number).collect()
+    }
+
+    /// Machines with a process that runs as it wants.
+    pub fn healthy(&self) -> Vec<u8> {
+        let well = |machine: &&Machine| machine.pace() == Some(Pace::Running) && machine.serves();
+        self.machines.iter().filter(well).map(|machine| machine.number).collect()
+    }
+
+    /// Machines that were taken into the cluster, or should be, and have no process.
+    pub fn down(&self) -> usize {
+        let invited = self.invited.borrow();
+        invited.iter().filter(|number| !self.machine(**number).is_up()).count()
+    }
+
+    /// Waits so long, or until faults are over.
+    pub async fn while_faults(&self, time: Duration) {
+        let mut on = self.faults_on.subscribe();
+        let _ = timeout(time, on.wait_for(|on| !on)).await;
+    }
+
+    /// Whether faults may still happen.
+    pub fn faults_on(&self) -> bool {
+        *self.faults_on.borrow()
+    }
+
+    /// A machine dies with what its disk had not written.
+    pub async fn lose_power(&self, number: u8, kept: usize) {
+        let at = self.now();
+        self.history.borrow_mut().power_losses.push(PowerLoss { node: number, at });
+        self.machine(number).lose_power(&self.around, kept).await;
+    }
+
+    /// Starts a node's process, if it has none.
+    pub fn start(&self, number: u8) {
+        if !self.machine(number).is_up() {
+            self.machine(number).start(&self.around, self.seeds(number));
+        }
+    }
+
+    fn seeds(&self, number: u8) -> Vec<String> {
+        if number == 1 { Vec::new() } else { vec![address_of(1).to_string()] }
+    }
+
+    async fn run(self: Rc<Self>) -> Report {
+        let mut invariants = invariants::all();
+        let formed = timeout(WITHIN, self.form()).await;
+        let mut violations = Vec::new();
+        if formed.is_err() {
+            violations.push(format!("formation: no cluster of {} within {WITHIN:?}", self.plan().founders));
+        } else {
+            violations.extend(self.live(&mut invariants).await);
+        }
+        violations.extend(self.broken.take());
+        let (lasted, sum) = (self.now(), self.around.trace.sum());
+        for machine in &self.machines {
+            machine.kill(&self.around).await;
+        }
+        let history = self.history.borrow();
+        let report = Report {
+            seed: self.plan().seed,
+            violations,
+            sum,
+            lasted,
+            completed: history.completed(),
+            asked: history.records.len(),
+            happened: self.happened.take(),
+            text: self.around.trace.text(),
+            plan: self.plan().clone(),
+        };
+        drop(history);
+        report
+    }
+
+    /// The founders become one cluster.
+    async fn form(&self) {
+        for number in 1..=self.plan().founders {
+            self.invited.borrow_mut().push(number);
+            self.start(number);
+        }
+        let others = usize::from(self.plan().founders) - 1;
+        self.until(|| self.status(1).is_some_and(|status| status.staged.len() == others)).await;
+        let _ = self.administer(1, |administration| administration.plan()).await;
+        let _ = self.administer(1, |administration| administration.commit()).await;
+        self.until(|| self.is_whole() && self.is_settled()).await;
+        self.note("the cluster stands");
+    }
+
+    fn is_settled(&self) -> bool {
+        self.serving().iter().all(|number| self.status(*number).is_some_and(|status| status.settled))
+    }
+
+    async fn until(&self, holds: impl Fn() -> bool) {
+        while !holds() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The cluster as one node sees it.
+    pub fn status(&self, number: u8) -> Option<ClusterStatus> {
+        Some(self.machine(number).administration()?.cluster_status())
+    }
+
+    /// Has an operator ask a node for something.
+    pub async fn administer<T: 'static>(
+        &self,
+        number: u8,
+        what: impl FnOnce(Arc<dyn Administration>) -> ringwork_runtime::administration::Answering<T> + 'static,
+    ) -> Result<T, String> {
+        let machine = self.machine(number);
+        let administration = machine.administration().ok_or("no node")?;
+        let answer = machine.inside(async move { what(administration).await });
+        match timeout(Duration::from_secs(30), answer).await {
+            Ok(Some(Ok(done))) => Ok(done),
+            Ok(Some(Err(refusal))) => Err(refusal.to_string()),
+            Ok(None) => Err("the node died".into()),
+            Err(_) => Err("no answer".into()),
+        }
+    }
+
+    /// Stages a change at a node, and has it planned and committed there.
+    pub async fn change(&self, number: u8, change: Change) -> Result<(), String> {
+        self.note(&format!("at n{number} an operator asks for {change:?}"));
+        let staged = self.administer(number, |administration| administration.stage(change)).await;
+        let planned = match staged {
+            Ok(_) => self.administer(number, |administration| administration.plan()).await.map(drop),
+            Err(why) => Err(why),
+        };
+        let done = match planned {
+            Ok(()) => self.administer(number, |administration| administration.commit()).await.map(drop),
+            Err(why) => Err(why),
+        };
+        self.note(&format!("which ends with {done:?}"));
+        done
+    }
+
+    /// Members that the cluster is to have when all is well: whom some node that serves has for a member, not leaving.
+    fn expected(&self) -> Vec<u8> {
+        self.machines.iter().filter(|machine| machine.is_up()).map(|machine| machine.number).collect()
+    }
+
+    /// Whether every process serves, sees every member up, and all have one ring.
+    pub fn is_whole(&self) -> bool {
+        self.not_whole().is_none()
+    }
+
+    fn not_whole(&self) -> Option<String> {
+        let expected = self.expected();
+        let mut first: Option<ClusterStatus> = None;
+        for number in &expected {
+            let machine = self.machine(*number);
+            if !machine.serves() {
+                return Some(format!("n{number} does not serve"));
+            }
+            if machine.core().is_some_and(|core| core.is_outside()) {
+                return Some(format!("n{number} is no member"));
+            }
+            let Some(status) = self.status(*number) else { return Some(format!("n{number} says nothing")) };
+            if !status.ring_ready {
+                return Some(format!("n{number} waits for {:?}", status.waiting_for));
+            }
+            let not_up = |member: &&ringwork_runtime::administration::MemberStatus| {
+                member.available != Availability::Up && member.status != "down"
+            };
+            if let Some(member) = status.members.iter().find(not_up) {
+                return Some(format!("n{number} sees {} as {:?}", member.name, member.available));
+            }
+            if let Some(first) = &first
+                && (first.epoch, &first.cluster) != (status.epoch, &status.cluster)
+            {
+                return Some(format!("n{number} is in epoch {}, others in {}", status.epoch, first.epoch));
+            }
+            first.get_or_insert(status);
+        }
+        None
+    }
+
+    async fn live(self: &Rc<Self>, invariants: &mut [Box<dyn Invariant>]) -> Vec<String> {
+        let (stop, stopped) = watch::channel(false);
+        let mut clients = Vec::new();
+        for _ in 0..self.plan().clients {
+            let (world, draw) = (self.clone(), self.draw());
+            clients.push(tokio::task::spawn_local(world.client(draw, stopped.clone())));
+        }
+        let supervisor = tokio::task::spawn_local(self.clone().supervise(stopped.clone()));
+        let faults = tokio::task::spawn_local(self.clone().faults());
+        let ends = self.now() + self.plan().faults_for;
+        let mut violations = Vec::new();
+        while self.now() < ends && violations.is_empty() {
+            sleep(LOOK_EVERY).await;
+            violations.extend(self.look(invariants));
+        }
+        self.faults_on.send_replace(false);
+        let _ = faults.await;
+        self.heal();
+        // Some load goes on while it heals.
+        sleep(Duration::from_secs(1)).await;
+        stop.send_replace(true);
+        for client in clients {
+            let _ = client.await;
+        }
+        let whole = timeout(WITHIN, async {
+            while !self.is_whole() {
+                sleep(LOOK_EVERY).await;
+                violations.extend(self.look(invariants));
+            }
+        });
+        if whole.await.is_err() {
+            let why = self.not_whole().unwrap_or_default();
+            violations.push(format!("healing: not whole within {WITHIN:?} of the last fault: {why}"));
+        }
+        let end = if violations.is_empty() {
+            self.last_look(invariants, &mut violations).await
+        } else {
+            End::default()
+        };
+        if violations.is_empty() {
+            for invariant in invariants.iter_mut() {
+                if let Err(why) = invariant.held(self, &end) {
+                    violations.push(format!("{}: {why}", invariant.name()));
+                }
+            }
+        }
+        supervisor.abort();
+        violations
+    }
+
+    fn look(&self, invariants: &mut [Box<dyn Invariant>]) -> Vec<String> {
+        let broken = |invariant: &mut Box<dyn Invariant>| {
+            let name = invariant.name();
+            invariant.holds(self).err().map(|why| format!("{name}: {why}"))
+        };
+        invariants.iter_mut().filter_map(broken).collect()
+    }
+
+    /// All faults are over.
+    fn heal(&self) {
+        self.note("all faults are over");
+        self.around.network.mend_all();
+        for machine in &self.machines {
+            machine.disk.faults.delay_ms.store(0, std::sync::atomic::Ordering::Relaxed);
+            machine.set_pace(Pace::Running);
+        }
+        for number in self.invited.borrow().clone() {
+            self.start(number);
+        }
+    }
+
+    /// Starts again what has ended by itself.
+    async fn supervise(self: Rc<Self>, stopped: watch::Receiver<bool>) {
+        loop {
+            sleep(SUPERVISED_EVERY).await;
+            for machine in &self.machines {
+                let Some(why) = machine.reap(&self.around).await else { continue };
+                let departed = why.contains("no member") || why.contains("has left");
+                let unasked = !why.contains("simulated") && !departed && why != "it was stopped";
+                if unasked {
+                    self.broken
+                        .borrow_mut()
+                        .push(format!("a node ended by itself: {} because {why}", machine.name()));
+                }
+                if departed {
+                    self.invited.borrow_mut().retain(|number| *number != machine.number);
+                } else if self.invited.borrow().contains(&machine.number) {
+                    self.start(machine.number);
+                }
+            }
+            let _ = &stopped;
+        }
+    }
+
+    /// Lets faults happen until they are over.
+    async fn faults(self: Rc<Self>) {
+        let mut draw = self.draw();
+        let kinds: Vec<_> =
+            faults::all().into_iter().filter(|fault| self.plan().faults.contains(&fault.name())).collect();
+        let mut under_way = Vec::new();
+        while self.faults_on() {
+            let pause = draw.below(self.plan().fault_pause_max.as_millis() as u64);
+            self.while_faults(Duration::from_millis(100 + pause)).await;
+            if let Some(kind) = draw.pick(&kinds).copied().filter(|_| self.faults_on()) {
+                let (world, mut draw) = (self.clone(), self.draw());
+                under_way.push(tokio::task::spawn_local(async move {
+                    if kind.happen(&world, &mut draw).await {
+                        *world.happened.borrow_mut().entry(kind.name()).or_default() += 1;
+                    }
+                }));
+            }
+        }
+        for fault in under_way {
+            let _ = fault.await;
+        }
+    }
+
+    /// One client: one request after the other, at any node.
+    async fn client(self: Rc<Self>, mut draw: Draw, stopped: watch::Receiver<bool>) {
+        let mut again: Option<Operation> = None;
+        while !*stopped.borrow() {
+            sleep(Duration::from_micros(draw.below(self.plan().pause_max.as_micros() as u64))).await;
+            let operation = match again.take().filter(|_| !draw.one_in(4)) {
+                Some(operation) => operation,
+                None => self.next_operation(&mut draw),
+            };
+            let node = 1 + draw.below(u64::from(self.plan().nodes())) as u8;
+            if !self.invited.borrow().contains(&node) {
+                continue;
+            }
+            let (shortest, longest) = self.plan().within;
+            let span = (longest - shortest).as_millis() as u64;
+            let within = shortest + Duration::from_millis(draw.below(span + 1));
+            let outcome = self.ask(node, operation.clone(), within).await;
+            again = retry_of(&operation, &outcome);
+        }
+    }
+
+    /// Asks a node, and writes down how it went.
+    pub async fn ask(&self, node: u8, operation: Operation, within: Duration) -> Outcome {
+        let begun = self.now();
+        let record = Record {
+            operation: operation.clone(),
+            node,
+            begun,
+            deadline: begun + within,
+            ended: None,
+            outcome: None,
+        };
+        let number = {
+            let records = &mut self.history.borrow_mut().records;
+            records.push(record);
+            records.len() - 1
+        };
+        self.note(&format!("#{number} at n{node} within {within:?}: {operation:?}"));
+        let outcome = self.machine(node).ask(operation, within).await;
+        self.note(&format!("#{number} ends: {outcome:?}"));
+        let record = &mut self.history.borrow_mut().records[number];
+        record.ended = Some(self.now());
+        record.outcome = Some(outcome.clone());
+        outcome
+    }
+
+    fn next_operation(&self, draw: &mut Draw) -> Operation {
+        let plan = self.plan();
+        let key = format!("key{}", draw.below(plan.keys));
+        let dice = draw.below(1000);
+        if dice < plan.reads {
+            return Operation::Read { key, r: 2, whole: draw.one_in(8) };
+        }
+        if dice < plan.reads + plan.forgets && self.around.service.forgets() {
+            let history = self.history.borrow();
+            let of_key = |record: &&Record| record.operation.key() == key;
+            let ids: Vec<&String> = history.records.iter().filter(of_key).filter_map(id_of).collect();
+            if let Some(through) = draw.pick(&ids) {
+                return Operation::Forget { key, through: (*through).clone() };
+            }
+        }
+        let serial = self.serial.get();
+        self.serial.set(serial + 1);
+        let name = draw.one_in(4).then(|| format!("name-{serial}"));
+        let w = if draw.below(1000) < plan.weak { 1 } else { 2 };
+        Operation::Write { key, serial, name, w }
+    }
+
+    /// Looks at everything, at every node, again and again until all say the same.
+    async fn last_look(&self, invariants: &mut [Box<dyn Invariant>], violations: &mut Vec<String>) -> End {
+        let until = self.now() + WITHIN;
+        loop {
+            let mut end = End::default();
+            for key in 0..self.plan().keys {
+                let key = format!("key{key}");
+                for node in self.serving() {
+                    let r = 3.min(self.serving().len()) as u8;
+                    let read = Operation::Read { key: key.clone(), r, whole: true };
+                    let outcome = self.ask(node, read, Duration::from_secs(10)).await;
+                    end.shown.entry(key.clone()).or_default().push((node, outcome));
+                }
+                let replicas = self.replicas(&key);
+                end.replicas.insert(key, replicas);
+            }
+            violations.extend(self.look(invariants));
+            if end.agrees() || self.now() > until || !violations.is_empty() {
+                return end;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// What the holders of a key's replicas have of it.
+    fn replicas(&self, key: &str) -> Vec<(u8, BTreeMap<Vec<u8>, String>)> {
+        let Some(core) = self.serving().first().and_then(|number| self.machine(*number).core()) else {
+            return Vec::new();
+        };
+        let view = core.ring.load();
+        let service = &self.around.service;
+        let hash = KeyHash::of(service.name(), key.as_bytes());
+        let places = view.primary_preflist(&hash, core.quorum.n_val);
+        let number = |node: NodeId| {
+            let of = |machine: &&Machine| machine.core().is_some_and(|core| core.id == node);
+            self.machines.iter().find(of).map(|machine| machine.number)
+        };
+        let held = |number: u8, partition: Partition| {
+            let items: Items = service.items(&self.machine(number).disk.memory, partition);
+            items.get(key.as_bytes()).cloned().unwrap_or_default()
+        };
+        places
+            .iter()
+            .filter_map(|place| Some((place.partition, number(place.node)?)))
+            .map(|(partition, number)| (number, held(number, partition)))
+            .collect()
+    }
+}
+
+impl End {
+    /// Whether all nodes show the same, and all replicas are the same.
+    fn agrees(&self) -> bool {
+        let equal = |answers: &Vec<(u8, Outcome)>| {
+            let seen = |outcome: &Outcome| match outcome {
+                Outcome::Read { seen, .. } => Some(seen.clone()),
+                _ => None,
+            };
+            let all: Vec<Option<Seen>> = answers.iter().map(|(_, outcome)| seen(outcome)).collect();
+            all.iter().all(|seen| seen.is_some() && *seen == all[0])
+        };
+        let same = |replicas: &Vec<(u8, BTreeMap<Vec<u8>, String>)>| {
+            replicas.windows(2).all(|pair| pair[0].1 == pair[1].1)
+        };
+        self.shown.values().all(equal) && self.replicas.values().all(same)
+    }
+}
+
+fn id_of(record: &Record) -> Option<&String> {
+    match &record.outcome {
+        Some(Outcome::Acknowledged { id, .. }) => id.as_ref(),
+        _ => None,
+    }
+}
+
+/// The same write again, where that is possible without writing it twice.
+fn retry_of(operation: &Operation, outcome: &Outcome) -> Option<Operation> {
+    let Operation::Write { key, serial, name, w } = operation else { return None };
+    let again = |name: Option<String>| Operation::Write { key: key.clone(), serial: *serial, name, w: *w };
+    match outcome {
+        Outcome::Refused(_) => Some(again(name.clone())),
+        Outcome::Unknown { name: Some(told), .. } => Some(again(Some(told.clone()))),
+        Outcome::Unknown { name: None, .. } if name.is_some() => Some(again(name.clone())),
+        _ => None,
+    }
+}
