@@ -17,6 +17,7 @@ use ringwork_core::limits::CLOCK_AHEAD_MS_MAX;
 use ringwork_core::quorum::{QuorumOptions, Refusal, Verdict};
 use ringwork_core::vnode::Merged;
 use ringwork_runtime::coordinator::{Answered, ReadFailure, Written};
+use ringwork_runtime::time::Moment;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -80,8 +81,24 @@ impl ShownMessage {
     }
 }
 
-/// The request's own bounds: which quorums, how long.
-type Bounds = (QuorumOptions, Duration);
+/// The request's own bounds: which quorums, and when it ends, however many steps it takes.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    quorum: QuorumOptions,
+    ends: Moment,
+}
+
+impl Bounds {
+    /// From now on.
+    pub(super) fn new(state: &AppState, (quorum, within): (QuorumOptions, Duration)) -> Self {
+        Self { quorum, ends: state.core.clock.moment() + within }
+    }
+
+    /// The time that is left.
+    fn left(&self, state: &AppState) -> Duration {
+        self.ends.saturating_sub(state.core.clock.moment())
+    }
+}
 
 pub(super) fn user_of(request: &HttpRequest) -> Result<String, Problem> {
     let user = input::path_segment(request, 2, "user")?;
@@ -99,7 +116,7 @@ async fn try_send(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let user = user_of(request)?;
-    let bounds = Query::parse(request, &[])?.quorum(state.request_timeout)?;
+    let asked = Query::parse(request, &[])?.quorum(state.request_timeout)?;
     let key = match input::header(request, "idempotency-key")? {
         None => None,
         Some(text) => {
@@ -119,6 +136,7 @@ async fn try_send(
         validate_from(from).map_err(|error| Problem::bad_request("bad-from", error.to_string()))?;
     }
     let content = Content { text: body.text, from: body.from };
+    let bounds = Bounds::new(state, asked);
     match key {
         None => send_minted(state, &user, content, bounds).await,
         Some(IdempotencyKey::Id(id)) => send_with_id(state, &user, id, content, bounds).await,
@@ -177,10 +195,11 @@ async fn send_keyed(
     user: &str,
     key: String,
     content: Content,
-    (quorum, within): Bounds,
+    bounds: Bounds,
 ) -> Result<HttpResponse, Problem> {
     let command = ChatCommand::SendKeyed { user: user.to_owned(), key, content };
-    let written = state.chat.key(user.as_bytes()).quorum(quorum).within(within).run(command).await?;
+    let written =
+        state.chat.key(user.as_bytes()).quorum(bounds.quorum).within(bounds.left(state)).run(command).await?;
     match written.reply {
         Some(ChatReply::Sent { conflicting: true, id, .. }) => {
             state.core.telemetry.merge_conflicts.increment();
@@ -253,9 +272,9 @@ async fn merge(
     state: &AppState,
     user: &str,
     item: ChatItem,
-    (quorum, within): Bounds,
+    bounds: Bounds,
 ) -> Result<Written<ChatReply>, Problem> {
-    Ok(state.chat.key(user.as_bytes()).quorum(quorum).within(within).merge(item).await?)
+    Ok(state.chat.key(user.as_bytes()).quorum(bounds.quorum).within(bounds.left(state)).merge(item).await?)
 }
 
 /// Percent-encodes everything but letters, digits and `-._~`.
@@ -282,13 +301,9 @@ pub(super) struct Page {
     pub(super) degraded: bool,
 }
 
-pub(super) async fn read_page(
-    state: &AppState,
-    query: PageQuery,
-    (quorum, within): Bounds,
-) -> Result<Page, Problem> {
+pub(super) async fn read_page(state: &AppState, query: PageQuery, bounds: Bounds) -> Result<Page, Problem> {
     let user = query.user.clone();
-    let key = state.chat.key(user.as_bytes()).quorum(quorum).within(within);
+    let key = state.chat.key(user.as_bytes()).quorum(bounds.quorum).within(bounds.left(state));
     match key.read(ChatCommand::Page(query)).await? {
         Ok(Answered { reply: ChatReply::Page(page), degraded }) => Ok(Page { page, degraded }),
         Ok(_) => Err(Problem::unknown("the replicas answered something else")),
@@ -329,7 +344,7 @@ pub(super) async fn get(state: web::Data<AppState>, request: HttpRequest) -> Htt
 async fn try_get(state: &AppState, request: &HttpRequest) -> Result<HttpResponse, Problem> {
     let user = user_of(request)?;
     let query = Query::parse(request, &["after", "before", "limit"])?;
-    let bounds = query.quorum(state.request_timeout)?;
+    let bounds = Bounds::new(state, query.quorum(state.request_timeout)?);
     let limit = query.number("limit", 1, u64::from(PAGE_MESSAGES_MAX))?;
     let limit = limit.map_or(PAGE_MESSAGES_DEFAULT, |limit| limit as u16);
     let after = query.get("after").map(|text| place("after", text)).transpose()?;
@@ -422,7 +437,7 @@ pub(super) async fn delete(state: web::Data<AppState>, request: HttpRequest) -> 
 async fn try_delete(state: &AppState, request: &HttpRequest) -> Result<HttpResponse, Problem> {
     let user = user_of(request)?;
     let query = Query::parse(request, &["through"])?;
-    let bounds = query.quorum(state.request_timeout)?;
+    let bounds = Bounds::new(state, query.quorum(state.request_timeout)?);
     let Some(text) = query.get("through") else {
         let detail = "give ?through=ID, the last message to delete: everything up to it goes for good";
         return Err(Problem::bad_request("missing-parameter", detail));
@@ -448,14 +463,16 @@ async fn try_delete(state: &AppState, request: &HttpRequest) -> Result<HttpRespo
 }
 
 /// The id under which a message is listed, when `id` is an alias of it.
-async fn locate(
-    state: &AppState,
-    user: &str,
-    id: MessageId,
-    (quorum, within): Bounds,
-) -> Result<MessageId, Problem> {
+async fn locate(state: &AppState, user: &str, id: MessageId, bounds: Bounds) -> Result<MessageId, Problem> {
     let command = ChatCommand::Locate { user: user.to_owned(), id };
-    match state.chat.key(user.as_bytes()).quorum(quorum).within(within).read(command).await? {
+    match state
+        .chat
+        .key(user.as_bytes())
+        .quorum(bounds.quorum)
+        .within(bounds.left(state))
+        .read(command)
+        .await?
+    {
         Ok(Answered { reply: ChatReply::Located(located), .. }) => Ok(located),
         Ok(_) => Ok(id),
         Err(failure) => Err(failed_read(&failure)),

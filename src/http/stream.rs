@@ -3,7 +3,7 @@
 //! store again. Every message is shown once, a late one too.
 
 use super::AppState;
-use super::chat::{Page, ShownMessage, read_page, stream_start, user_of, watch_user};
+use super::chat::{Bounds, Page, ShownMessage, read_page, stream_start, user_of, watch_user};
 use super::problem::Problem;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream::unfold;
@@ -138,7 +138,7 @@ impl Stream {
             backward: false,
             exact: true,
         };
-        let bounds = (QuorumOptions::default(), self.state.request_timeout);
+        let bounds = Bounds::new(&self.state, (QuorumOptions::default(), self.state.request_timeout));
         match read_page(&self.state, query, bounds).await {
             Ok(Page { page, .. }) => {
                 self.failures = 0;

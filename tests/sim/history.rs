@@ -100,6 +100,8 @@ pub struct Record {
     pub operation: Operation,
     /// At which node.
     pub node: u8,
+    /// Who held the key's replicas then, as that node saw it.
+    pub primaries: Vec<String>,
     /// When, since the run began.
     pub begun: Duration,
     /// When it has to have ended.
@@ -143,6 +145,8 @@ pub struct WriteFacts {
     pub w: u8,
     /// Who confirmed.
     pub nodes: Vec<String>,
+    /// How many of them held a replica and were no stand-ins.
+    pub primaries: usize,
     /// When it was first asked for.
     pub begun: Duration,
     /// Whether an attempt may yet be done, or was.
@@ -166,6 +170,7 @@ impl History {
                     if facts.acknowledged.is_none() {
                         facts.acknowledged = record.ended;
                         facts.nodes.clone_from(nodes);
+                        facts.primaries = nodes.iter().filter(|node| record.primaries.contains(node)).count();
                         facts.w = *w;
                     }
                 }

@@ -28,6 +28,11 @@ pub trait Service {
     fn forgets(&self) -> bool;
     /// What a store holds of a partition.
     fn items(&self, store: &MemoryStore, partition: Partition) -> Items;
+    /// Whether reads bring an item, given as text, to the replicas that lack it. Where not, only anti-entropy will.
+    fn is_mended_by_reads(&self, item: &str) -> bool {
+        let _ = item;
+        true
+    }
 }
 
 /// Items of a replica: by routing key, then by the item's own key, each as text.

@@ -138,7 +138,8 @@ impl Spawner {
     /// Runs `job` on the worker pool, or at once where there is none. Never waits.
     pub fn on_pool(&self, job: impl FnOnce() + Send + 'static) -> Result<(), PoolFull> {
         if self.0.placement == Placement::Here {
-            job();
+            // As on a thread of the pool: whoever gave it the job lives on.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
             return Ok(());
         }
         let sent = match &*locked(&self.0.pool) {

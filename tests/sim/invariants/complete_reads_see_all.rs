@@ -1,4 +1,6 @@
-//! A read of r = 2 that does not say "degraded" shows every write that was acknowledged by two before the read began.
+//! A read of r = 2 that does not say "degraded" shows every write that two replicas had acknowledged before it began.
+//! What stand-ins took while others could not be reached, it shows once all nodes see each other again: before that,
+//! nobody on this side of a cut can know of it.
 
 use super::{Invariant, Promise};
 use crate::history::{Operation, Outcome, Record, Seen};
@@ -45,7 +47,9 @@ impl Invariant for CompleteReadsSeeAll {
                 let forgotten = forgets.iter().any(|(of, through, ..)| {
                     of == key && facts.id.as_deref().is_some_and(|id| id <= *through)
                 });
-                let sure = facts.w + r > 3 && !history.copies_lost(facts);
+                let whole = world.whole_since().is_some_and(|since| since <= read.begun);
+                let reachable = whole || facts.primaries >= 2;
+                let sure = facts.w + r > 3 && reachable && !history.copies_lost(facts);
                 facts.key == *key && before && sure && !forgotten && !facts.deleted
             });
             match seen {

@@ -15,7 +15,7 @@ impl Invariant for EnoughDone {
 
     fn held(&mut self, world: &World, _: &End) -> Result<(), String> {
         let (done, asked) = (world.history.borrow().completed(), world.history.borrow().records.len());
-        let least = world.plan().faults_for.as_secs() as usize * 5;
+        let least = world.plan().faults_for.as_secs() as usize * 2;
         if done < least.min(asked / 4) {
             return Err(format!("{done} of {asked} requests were served, at least {least} should have been"));
         }
