@@ -80,11 +80,6 @@ impl Host {
         }
     }
 
-    /// Whether it lives.
-    pub fn is_alive(&self) -> bool {
-        self.0.tasks.borrow().is_some()
-    }
-
     /// Ends it between two instructions: nothing of it runs any more, and its memory is gone.
     pub async fn kill(&self) {
         let Some(tasks) = self.0.tasks.take() else { return };

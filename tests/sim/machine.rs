@@ -273,7 +273,7 @@ impl Machine {
     /// One signal: ends in peace.
     pub fn stop(&self) {
         if let Some(process) = &*self.process.borrow() {
-            drop(process.shown.borrow_mut().stop.take().map(|stop| stop.send(())));
+            let _ = process.shown.borrow_mut().stop.take().map(|stop| stop.send(()));
         }
     }
 

@@ -78,7 +78,7 @@ struct Inner {
     next: u64,
     /// Whoever dials over a cut link.
     dialling: Vec<Waker>,
-    pub_counts: Counts,
+    counts: Counts,
 }
 
 /// What happened so far.
@@ -90,6 +90,8 @@ pub struct Counts {
     pub lost: u64,
     /// Connections that ended by a reset.
     pub reset: u64,
+    /// Packets that took longer than the usual weather allows.
+    pub slow: u64,
     /// Packets sent.
     pub packets: u64,
 }
@@ -136,9 +138,10 @@ impl Inner {
         let weather = self.weather(from, to);
         let span = (weather.latency_max - weather.latency_min).as_micros() as u64;
         let mut time = weather.latency_min + Duration::from_micros(self.draw.below(span + 1));
+        self.counts.slow += u64::from(time > Weather::default().latency_max);
         let mut again = RETRANSMIT;
         while self.draw.below(1000) < weather.lost_per_thousand {
-            self.pub_counts.lost += 1;
+            self.counts.lost += 1;
             time += again;
             again *= 2;
         }
@@ -156,9 +159,9 @@ impl Inner {
             return;
         }
         self.trace.packet(from, to, number, &bytes);
-        self.pub_counts.packets += 1;
+        self.counts.packets += 1;
         let due = if self.is_cut(from, to) {
-            self.pub_counts.held += 1;
+            self.counts.held += 1;
             None
         } else {
             Some(now() + self.travel(from, to))
@@ -178,7 +181,7 @@ impl Inner {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         if connection.reset[side].is_none() {
             connection.reset[side] = Some(at);
-            self.pub_counts.reset += 1;
+            self.counts.reset += 1;
         }
         // Reading and writing both find out.
         for pipe in &mut connection.pipes {
@@ -229,7 +232,7 @@ impl SimulatedNetwork {
             connections: BTreeMap::new(),
             next: 0,
             dialling: Vec::new(),
-            pub_counts: Counts::default(),
+            counts: Counts::default(),
         })))
     }
 
@@ -305,7 +308,7 @@ impl SimulatedNetwork {
 
     /// What happened so far.
     pub fn counts(&self) -> Counts {
-        self.inner().pub_counts
+        self.inner().counts
     }
 }
 

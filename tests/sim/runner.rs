@@ -15,6 +15,7 @@ struct Wanted {
     seed: Option<u64>,
     seeds: Option<u64>,
     from: u64,
+    mutants: bool,
 }
 
 fn wanted() -> Result<Option<Wanted>, String> {
@@ -26,6 +27,10 @@ fn wanted() -> Result<Option<Wanted>, String> {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (argument.clone(), None),
         };
+        if name == "--mutants" {
+            (ours, wanted.mutants) = (true, true);
+            continue;
+        }
         if !["--seed", "--seeds", "--from"].contains(&name.as_str()) {
             continue;
         }
@@ -45,6 +50,7 @@ fn wanted() -> Result<Option<Wanted>, String> {
 pub fn main() -> ExitCode {
     quiet_planted_panics();
     match wanted() {
+        Ok(Some(Wanted { mutants: true, seeds, from, .. })) => mutants(from, seeds.unwrap_or(50)),
         Ok(Some(Wanted { seed: Some(seed), .. })) => one(seed),
         Ok(Some(wanted)) => many(wanted.from, wanted.seeds.unwrap_or(1)),
         Ok(None) => crate::tests::main(),
@@ -102,6 +108,46 @@ fn many(from: u64, count: u64) -> ExitCode {
     );
     println!("faults: {happened:?}");
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Plants one fault after the other, and says by which seed each is found.
+#[cfg(feature = "mutants")]
+fn mutants(from: u64, most: u64) -> ExitCode {
+    use ringwork_core::mutant::{Mutant, plant};
+    let found: Mutex<BTreeMap<Mutant, String>> = Mutex::default();
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    plant(Some(*mutant));
+                    let caught = (from..from + most).find_map(|seed| {
+                        let report = run(Plan::of(seed), false);
+                        report.violations.first().map(|violation| {
+                            let violation: String = violation.chars().take(110).collect();
+                            format!("seed {seed}, after {}: {violation}", seed - from + 1)
+                        })
+                    });
+                    plant(None);
+                    let text = caught.unwrap_or_else(|| "NOT FOUND".to_owned());
+                    println!("{mutant:?}: {text}");
+                    found.lock().unwrap().insert(*mutant, text);
+                }
+            });
+        }
+    });
+    let found = found.into_inner().unwrap();
+    let missed = found.values().filter(|text| *text == "NOT FOUND").count();
+    println!("{} of {} planted faults were found within {most} seeds", found.len() - missed, found.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(not(feature = "mutants"))]
+fn mutants(_: u64, _: u64) -> ExitCode {
+    eprintln!(
+        "planted faults are compiled in only with the feature: cargo test --test sim --features mutants -- --mutants"
+    );
+    ExitCode::from(2)
 }
 
 /// Runs that many seeds, some at a time.

@@ -1,7 +1,7 @@
 //! A run: machines, clients, faults, healing, and the last look at everything. It decides the order of the phases; what
 //! must hold is in `invariants`, what goes wrong in `faults`, and everything that differs between runs in the plan.
 
-use crate::faults;
+use crate::faults::{self, Evidence};
 use crate::history::{History, Operation, Outcome, PowerLoss, Record, Seen};
 use crate::host::Pace;
 use crate::invariants::{self, Invariant};
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How often what must always hold is looked at.
@@ -43,12 +43,15 @@ pub struct World {
     pub happened: RefCell<BTreeMap<&'static str, u64>>,
     /// Machines that have been told to join.
     pub invited: RefCell<Vec<u8>>,
-    faults_on: watch::Sender<bool>,
+    faults_on: Cell<bool>,
+    // Not a watch channel: that one wakes its receivers in an order that no seed decides.
+    faults_over: Notify,
     begun: Instant,
     serial: Cell<u64>,
     seed_of_tasks: Cell<u64>,
     broken: RefCell<Vec<String>>,
     whole_since: Cell<Option<Duration>>,
+    counted: RefCell<Evidence>,
 }
 
 /// The cluster when everything has healed.
@@ -77,6 +80,8 @@ pub struct Report {
     pub asked: usize,
     /// How often each kind of fault happened.
     pub happened: BTreeMap<&'static str, u64>,
+    /// What the faults left to be counted.
+    pub evidence: Evidence,
     /// Every line of what happened, where it was asked for.
     pub text: Vec<String>,
     /// What the seed stands for.
@@ -119,12 +124,14 @@ impl World {
             history: RefCell::new(history),
             happened: RefCell::default(),
             invited: RefCell::default(),
-            faults_on: watch::Sender::new(true),
+            faults_on: Cell::new(true),
+            faults_over: Notify::new(),
             begun,
             serial: Cell::new(0),
             seed_of_tasks: Cell::new(plan.seed.wrapping_mul(0x2545_f491_4f6c_dd1d)),
             broken: RefCell::default(),
             whole_since: Cell::new(None),
+            counted: RefCell::default(),
             around: Rc::new(Surroundings { plan, network, service, trace }),
         })
     }
@@ -143,6 +150,34 @@ impl World {
     pub fn draw(&self) -> Draw {
         self.seed_of_tasks.set(self.seed_of_tasks.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
         Draw::from_seed(self.seed_of_tasks.get())
+    }
+
+    /// Counts something that a fault did.
+    pub fn count(&self, what: &'static str) {
+        *self.counted.borrow_mut().entry(what).or_default() += 1;
+    }
+
+    /// All that was counted.
+    fn evidence(&self) -> Evidence {
+        let mut evidence = self.counted.borrow().clone();
+        let network = self.around.network.counts();
+        evidence.extend([("packets held", network.held), ("packets lost", network.lost)]);
+        evidence.extend([("connections reset", network.reset), ("slow packets", network.slow)]);
+        evidence.insert("packets", network.packets);
+        evidence.insert("power losses", self.history.borrow().power_losses.len() as u64);
+        for machine in &self.machines {
+            let faults = &machine.disk.faults;
+            let relaxed = std::sync::atomic::Ordering::Relaxed;
+            for (what, count) in [
+                ("commits failed", faults.failed.load(relaxed)),
+                ("commits delayed", faults.delayed.load(relaxed)),
+                ("panics", faults.panicked.load(relaxed)),
+                ("restarts", u64::from(machine.starts.get().saturating_sub(1))),
+            ] {
+                *evidence.entry(what).or_default() += count;
+            }
+        }
+        evidence
     }
 
     /// Notes what happened.
@@ -174,13 +209,14 @@ impl World {
 
     /// Waits so long, or until faults are over.
     pub async fn while_faults(&self, time: Duration) {
-        let mut on = self.faults_on.subscribe();
-        let _ = timeout(time, on.wait_for(|on| !on)).await;
+        if self.faults_on.get() {
+            let _ = timeout(time, self.faults_over.notified()).await;
+        }
     }
 
     /// Whether faults may still happen.
     pub fn faults_on(&self) -> bool {
-        *self.faults_on.borrow()
+        self.faults_on.get()
     }
 
     /// A machine dies with what its disk had not written.
@@ -215,6 +251,7 @@ impl World {
         for machine in &self.machines {
             machine.kill(&self.around).await;
         }
+        let evidence = self.evidence();
         let history = self.history.borrow();
         let report = Report {
             seed: self.plan().seed,
@@ -224,6 +261,7 @@ impl World {
             completed: history.completed(),
             asked: history.records.len(),
             happened: self.happened.take(),
+            evidence,
             text: self.around.trace.text(),
             plan: self.plan().clone(),
         };
@@ -335,13 +373,13 @@ impl World {
     }
 
     async fn live(self: &Rc<Self>, invariants: &mut [Box<dyn Invariant>]) -> Vec<String> {
-        let (stop, stopped) = watch::channel(false);
+        let stopped: Rc<Cell<bool>> = Rc::default();
         let mut clients = Vec::new();
         for _ in 0..self.plan().clients {
             let (world, draw) = (self.clone(), self.draw());
             clients.push(tokio::task::spawn_local(world.client(draw, stopped.clone())));
         }
-        let supervisor = tokio::task::spawn_local(self.clone().supervise(stopped.clone()));
+        let supervisor = tokio::task::spawn_local(self.clone().supervise());
         let faults = tokio::task::spawn_local(self.clone().faults());
         let ends = self.now() + self.plan().faults_for;
         let mut violations = Vec::new();
@@ -349,12 +387,13 @@ impl World {
             sleep(LOOK_EVERY).await;
             violations.extend(self.look(invariants));
         }
-        self.faults_on.send_replace(false);
+        self.faults_on.set(false);
+        self.faults_over.notify_waiters();
         let _ = faults.await;
         self.heal();
         // Some load goes on while it heals.
         sleep(Duration::from_secs(1)).await;
-        stop.send_replace(true);
+        stopped.set(true);
         for client in clients {
             let _ = client.await;
         }
@@ -413,7 +452,7 @@ impl World {
     }
 
     /// Starts again what has ended by itself.
-    async fn supervise(self: Rc<Self>, stopped: watch::Receiver<bool>) {
+    async fn supervise(self: Rc<Self>) {
         loop {
             sleep(SUPERVISED_EVERY).await;
             for machine in &self.machines {
@@ -431,7 +470,6 @@ impl World {
                     self.start(machine.number);
                 }
             }
-            let _ = &stopped;
         }
     }
 
@@ -459,9 +497,9 @@ impl World {
     }
 
     /// One client: one request after the other, at any node.
-    async fn client(self: Rc<Self>, mut draw: Draw, stopped: watch::Receiver<bool>) {
+    async fn client(self: Rc<Self>, mut draw: Draw, stopped: Rc<Cell<bool>>) {
         let mut again: Option<Operation> = None;
-        while !*stopped.borrow() {
+        while !stopped.get() {
             sleep(Duration::from_micros(draw.below(self.plan().pause_max.as_micros() as u64))).await;
             let operation = match again.take().filter(|_| !draw.one_in(4)) {
                 Some(operation) => operation,

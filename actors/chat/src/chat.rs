@@ -14,6 +14,7 @@ use crate::{fold, limits};
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::ids::Partition;
 use ringwork_core::keyspace::{Keyspace, Snapshot};
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
 use ringwork_core::vnode::{After, Merged, Outcome, Resolution, Turn, Vnode};
 use ringwork_core::wire::{Wire, WireError};
@@ -204,13 +205,13 @@ impl Chat {
         }
         let head = self.head(&user)?;
         let (item, id, new, conflicting) = match layout::load_keyed(&self.store, &user, &key, head.mark)? {
-            LoadedKey::Found(item) => {
+            LoadedKey::Found(item) if !planted(Mutant::ForgetKeys) => {
                 let conflicting = item.content().is_some_and(|before| *before != content);
                 let id = item.id();
                 (item, id, false, conflicting)
             }
             LoadedKey::Unreadable => return Err(ChatError::KeyUnreadable { user }),
-            LoadedKey::Missing => {
+            LoadedKey::Found(_) | LoadedKey::Missing => {
                 let above = head.mark.max(head.tail).map_or(HybridTime::default(), |id| id.hybrid_time());
                 let id = MessageId::from_stamp(turn.stamp_above(above));
                 if let Some(mark) = head.mark.filter(|mark| *mark >= id) {

@@ -9,6 +9,7 @@
 use crate::gossip::detector::Availability;
 use crate::ids::{NodeId, Partition};
 use crate::membership::{ClusterState, Possession, Status};
+use crate::mutant::{Mutant, planted};
 use crate::ring::{KeyHash, RingSize};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -252,7 +253,10 @@ impl RingView {
                 list.push(*primary);
                 continue;
             }
-            let fresh = walk.by_ref().filter_map(holder_at).find(|(_, node)| !used.contains(node));
+            let fresh = walk
+                .by_ref()
+                .filter_map(holder_at)
+                .find(|(_, node)| planted(Mutant::StandInTwice) || !used.contains(node));
             let place = match fresh {
                 Some((place, node)) => {
                     used.push(node);

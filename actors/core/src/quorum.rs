@@ -8,6 +8,7 @@
 
 use crate::ids::NodeId;
 use crate::limits::N_VAL_MAX;
+use crate::mutant::{Mutant, planted};
 use crate::preflist::{Preflist, Role};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -337,10 +338,12 @@ impl WriteQuorum {
         durable: impl Fn(&Option<Answer>) -> bool,
     ) -> bool {
         let each = || self.answers.iter().zip(&self.places);
-        each().filter(|(a, _)| done(a)).count() >= self.rules.w
+        let w = self.rules.w - usize::from(planted(Mutant::AcknowledgeOneLess) && self.rules.w > 1);
+        let node_confirms = if planted(Mutant::AcknowledgeOneLess) { 1 } else { self.node_confirms };
+        each().filter(|(a, _)| done(a)).count() >= w
             && each().filter(|(a, _)| durable(a)).count() >= self.rules.dw
             && each().filter(|(a, p)| done(a) && p.primary).count() >= self.rules.pw
-            && distinct(each().filter(|(a, _)| done(a)).map(|(_, p)| p.node)) >= self.node_confirms
+            && distinct(each().filter(|(a, _)| done(a)).map(|(_, p)| p.node)) >= node_confirms
     }
 
     fn refusal(&self) -> Verdict {
@@ -357,6 +360,9 @@ impl WriteQuorum {
     /// every one had refused.
     pub fn deadline(&mut self) -> Verdict {
         self.ended = true;
+        if planted(Mutant::DeadlineIsRefusal) {
+            return self.refusal();
+        }
         if !self.answers.is_empty() && self.answers.iter().all(|a| matches!(a, Some(Answer::Refused(_)))) {
             return self.refusal();
         }
@@ -451,7 +457,10 @@ impl ReadQuorum {
 
     /// The next step; call it again after each `Ask` until it says something else.
     pub fn step(&mut self) -> ReadStep {
-        let (complete, _) = self.count(|_, answer| answer == Some(&ReadAnswer::Complete));
+        let (complete, _) = self.count(|_, answer| {
+            let trusted = planted(Mutant::TrustIncomplete) && answer == Some(&ReadAnswer::Incomplete);
+            trusted || answer == Some(&ReadAnswer::Complete)
+        });
         let answered = |answer: Option<&ReadAnswer>| {
             matches!(answer, Some(ReadAnswer::Complete | ReadAnswer::Incomplete))
         };

@@ -18,6 +18,7 @@ use ringwork_core::gossip::spread::{
 };
 use ringwork_core::ids::NodeId;
 use ringwork_core::membership::{ClusterState, Section, StatePart};
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::wire::codec;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,9 +202,11 @@ impl GossipAgent {
                 }
                 DetectorEffect::Renewed { generation } => {
                     // Before anybody can see this node up again, nothing here counts as complete.
-                    self.node.doubts.fetch_add(1, Ordering::SeqCst);
+                    if !planted(Mutant::NoDoubt) {
+                        self.node.doubts.fetch_add(1, Ordering::SeqCst);
+                        self.ring_manager.post_control(RingMessage::Doubt);
+                    }
                     self.node.generation.store(generation, Ordering::SeqCst);
-                    self.ring_manager.post_control(RingMessage::Doubt);
                     self.node.telemetry.taken_for_down.increment();
                     tracing::warn!("others had taken this node for down; it is back");
                 }

@@ -34,6 +34,7 @@ use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{Boot, ClusterId, Generation, Partition};
 use ringwork_core::limits::SERVICE_NAME_BYTES_MAX;
 use ringwork_core::membership::{Member, Status};
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::RingView;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{KeyspaceId, Store, StoreError};
@@ -421,6 +422,9 @@ fn own_member(options: &NodeOptions, identity: &Identity) -> Result<Member, Star
 
 /// Finds out of which partitions there is data here that others hold: what was taken in for them in an earlier life.
 fn mark_strays(core: &NodeCore) -> Result<(), StoreError> {
+    if planted(Mutant::ForgetStrays) {
+        return Ok(());
+    }
     let view = core.ring.load();
     for keyspace in core.store.keyspaces()? {
         if let KeyspaceId::Vnode { partition, .. } = &keyspace

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use ringwork_core::clock::hybrid::{HybridTime, Stamp};
 use ringwork_core::ids::{ActorId, Dot, Partition};
 use ringwork_core::keyspace::{KeyspaceHost, Sealed, Sequence};
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::{Judgement, Role};
 use ringwork_core::quorum::Refusal;
 use ringwork_core::ring::KeyHash;
@@ -303,6 +304,10 @@ impl<V: Vnode> VnodeActor<V> {
                 }
                 let tell = heard.flatten().filter(|_| merged == Merged::Changed);
                 let watchers = self.service.watchers.clone();
+                if planted(Mutant::AcknowledgeBeforeCommit) {
+                    reply.answer(VnodeAnswer::Merged { merged, durable: false });
+                    return self.after_commit(ended.sealed, sync, |_| {});
+                }
                 self.after_commit(ended.sealed, sync, move |result| match result {
                     Ok(Committed { durable }) => {
                         reply.answer(VnodeAnswer::Merged { merged, durable });

@@ -14,6 +14,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use ringwork_core::ids::{ActorId, Partition};
 use ringwork_core::keyspace::Keyspace;
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::quorum::Refusal;
 use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, StoreError};
 use ringwork_core::vnode::Vnode;
@@ -421,7 +422,11 @@ fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Open
     let text = |e: StoreError| e.to_string();
     let own = node.store.open(&KeyspaceId::Node).map_err(text)?;
     let key = Bytes::from(format!("incarnation.{keyspace}"));
-    let kept = if node.renew_actors { None } else { own.tree.get(&key).map_err(text)? };
+    let kept = if node.renew_actors && !planted(Mutant::ReuseActor) {
+        None
+    } else {
+        own.tree.get(&key).map_err(text)?
+    };
     let (actor, counter) = match kept.as_deref().map(<[u8; 16]>::try_from) {
         Some(Ok(bytes)) => {
             let (actor, counter) = bytes.split_at(8);
@@ -469,6 +474,7 @@ impl<V: Vnode> Handler<Posted<MasterMessage<V>>> for VnodeMaster<V> {
             MasterMessage::Ensure(partition) => self.ensure(partition, ctx),
             MasterMessage::Started(partition) => self.started(partition),
             MasterMessage::StartFailed(partition, reason) => self.start_failed(partition, reason),
+            MasterMessage::Panicked(_) if planted(Mutant::LeavePanickedVnode) => {}
             MasterMessage::Panicked(partition) => {
                 self.rest(partition, "the vnode panicked".to_owned());
             }

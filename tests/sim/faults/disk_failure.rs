@@ -1,6 +1,6 @@
 //! A disk takes no more, as when it is full: the node ends, and is started again later.
 
-use super::{Fault, Happening, Kind, between};
+use super::{Evidence, Fault, Happening, Kind, between};
 use crate::world::World;
 use std::sync::atomic::Ordering::Relaxed;
 use ringwork_core::testing::Draw;
@@ -13,6 +13,10 @@ inventory::submit!(Kind(&DiskFailure));
 impl Fault for DiskFailure {
     fn name(&self) -> &'static str {
         "disk-failure"
+    }
+
+    fn is_seen_in(&self, evidence: &Evidence) -> bool {
+        evidence.get("commits failed").is_some_and(|count| *count > 0)
     }
 
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {

@@ -1,6 +1,6 @@
 //! The nodes fall into two groups that cannot reach each other.
 
-use super::{Fault, Happening, Kind, between};
+use super::{Evidence, Fault, Happening, Kind, between};
 use crate::world::World;
 use ringwork_core::testing::Draw;
 use std::rc::Rc;
@@ -12,6 +12,10 @@ inventory::submit!(Kind(&Halves));
 impl Fault for Halves {
     fn name(&self) -> &'static str {
         "halves"
+    }
+
+    fn is_seen_in(&self, evidence: &Evidence) -> bool {
+        evidence.get("packets held").is_some_and(|count| *count > 0)
     }
 
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {

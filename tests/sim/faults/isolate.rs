@@ -1,6 +1,6 @@
 //! One node is cut off from all others, in both directions or in one.
 
-use super::{Fault, Happening, Kind, between};
+use super::{Evidence, Fault, Happening, Kind, between};
 use crate::world::World;
 use ringwork_core::testing::Draw;
 use std::rc::Rc;
@@ -12,6 +12,10 @@ inventory::submit!(Kind(&Isolate));
 impl Fault for Isolate {
     fn name(&self) -> &'static str {
         "isolate"
+    }
+
+    fn is_seen_in(&self, evidence: &Evidence) -> bool {
+        evidence.get("packets held").is_some_and(|count| *count > 0)
     }
 
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {

@@ -1,6 +1,6 @@
 //! A process is killed, and started again later; what the disk has stays.
 
-use super::{Fault, Happening, Kind, between};
+use super::{Evidence, Fault, Happening, Kind, between};
 use crate::world::World;
 use ringwork_core::testing::Draw;
 use std::rc::Rc;
@@ -12,6 +12,10 @@ inventory::submit!(Kind(&Kill));
 impl Fault for Kill {
     fn name(&self) -> &'static str {
         "kill"
+    }
+
+    fn is_seen_in(&self, evidence: &Evidence) -> bool {
+        evidence.get("restarts").is_some_and(|count| *count > 0)
     }
 
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {

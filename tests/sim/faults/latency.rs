@@ -1,6 +1,6 @@
 //! One direction of one link takes long, and differently for each packet.
 
-use super::{Fault, Happening, Kind, between};
+use super::{Evidence, Fault, Happening, Kind, between};
 use crate::world::World;
 use crate::network::Weather;
 use ringwork_core::testing::Draw;
@@ -13,6 +13,10 @@ inventory::submit!(Kind(&Latency));
 impl Fault for Latency {
     fn name(&self) -> &'static str {
         "latency"
+    }
+
+    fn is_seen_in(&self, evidence: &Evidence) -> bool {
+        evidence.get("slow packets").is_some_and(|count| *count > 0)
     }
 
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {

@@ -1,6 +1,6 @@
 //! Packets are lost, so they come late, on every link.
 
-use super::{Fault, Happening, Kind, between};
+use super::{Evidence, Fault, Happening, Kind, between};
 use crate::world::World;
 use crate::network::Weather;
 use ringwork_core::testing::Draw;
@@ -13,6 +13,10 @@ inventory::submit!(Kind(&Loss));
 impl Fault for Loss {
     fn name(&self) -> &'static str {
         "loss"
+    }
+
+    fn is_seen_in(&self, evidence: &Evidence) -> bool {
+        evidence.get("packets lost").is_some_and(|count| *count > 0)
     }
 
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {

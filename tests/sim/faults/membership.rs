@@ -1,6 +1,6 @@
 //! No fault, but what makes all others worse: a node joins or leaves, or moves to another location.
 
-use super::{Fault, Happening, Kind, between};
+use super::{Evidence, Fault, Happening, Kind, between};
 use crate::world::World;
 use ringwork_runtime::administration::Change;
 use ringwork_core::testing::Draw;
@@ -13,6 +13,10 @@ inventory::submit!(Kind(&Membership));
 impl Fault for Membership {
     fn name(&self) -> &'static str {
         "membership"
+    }
+
+    fn is_seen_in(&self, evidence: &Evidence) -> bool {
+        evidence.get("changes").is_some_and(|count| *count > 0)
     }
 
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {
@@ -37,6 +41,7 @@ impl Fault for Membership {
                             && world.administer(at, |administration| administration.commit()).await.is_ok()
                         {
                             world.note(&format!("n{number} was taken in"));
+                            world.count("changes");
                             return true;
                         }
                         if !world.faults_on() {
@@ -54,7 +59,11 @@ impl Fault for Membership {
                         1 if invited.len() > 4 => Change::Leave { node },
                         _ => Change::Location { node, location },
                     };
-                    world.change(at, change).await.is_ok()
+                    let changed = world.change(at, change).await.is_ok();
+                    if changed {
+                        world.count("changes");
+                    }
+                    changed
                 }
             }
         })

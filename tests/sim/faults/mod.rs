@@ -3,6 +3,7 @@
 
 use crate::world::World;
 use ringwork_core::testing::Draw;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,10 +13,15 @@ automod::dir!("tests/sim/faults");
 pub trait Fault: Sync {
     /// Its name, in plans and in reports.
     fn name(&self) -> &'static str;
+    /// Whether a run in which only this kind happened shows that it did.
+    fn is_seen_in(&self, evidence: &Evidence) -> bool;
     /// Does it, waits as long as it is to last or until [`World::while_faults`] says that faults are over, and mends
     /// it. False: it could not be done now, and nothing was changed.
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a>;
 }
+
+/// What can be counted of a run's faults, by what it is.
+pub type Evidence = BTreeMap<&'static str, u64>;
 
 /// A fault that goes on.
 pub type Happening<'a> = std::pin::Pin<Box<dyn Future<Output = bool> + 'a>>;

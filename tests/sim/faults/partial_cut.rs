@@ -1,6 +1,6 @@
 //! Two nodes cannot reach each other, and everybody else can reach both.
 
-use super::{Fault, Happening, Kind, between};
+use super::{Evidence, Fault, Happening, Kind, between};
 use crate::world::World;
 use ringwork_core::testing::Draw;
 use std::rc::Rc;
@@ -12,6 +12,10 @@ inventory::submit!(Kind(&PartialCut));
 impl Fault for PartialCut {
     fn name(&self) -> &'static str {
         "partial-cut"
+    }
+
+    fn is_seen_in(&self, evidence: &Evidence) -> bool {
+        evidence.get("packets held").is_some_and(|count| *count > 0)
     }
 
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {

@@ -1,6 +1,6 @@
 //! A machine loses power, and with it an end of what was not synced; nobody is told.
 
-use super::{Fault, Happening, Kind, between};
+use super::{Evidence, Fault, Happening, Kind, between};
 use crate::world::World;
 use std::time::Duration;
 use ringwork_core::testing::Draw;
@@ -13,6 +13,10 @@ inventory::submit!(Kind(&PowerLoss));
 impl Fault for PowerLoss {
     fn name(&self) -> &'static str {
         "power-loss"
+    }
+
+    fn is_seen_in(&self, evidence: &Evidence) -> bool {
+        evidence.get("power losses").is_some_and(|count| *count > 0)
     }
 
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {

@@ -1,6 +1,6 @@
 //! Every commit of one disk takes long.
 
-use super::{Fault, Happening, Kind, between};
+use super::{Evidence, Fault, Happening, Kind, between};
 use crate::world::World;
 use std::sync::atomic::Ordering::Relaxed;
 use ringwork_core::testing::Draw;
@@ -13,6 +13,10 @@ inventory::submit!(Kind(&SlowDisk));
 impl Fault for SlowDisk {
     fn name(&self) -> &'static str {
         "slow-disk"
+    }
+
+    fn is_seen_in(&self, evidence: &Evidence) -> bool {
+        evidence.get("commits delayed").is_some_and(|count| *count > 0)
     }
 
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {

@@ -5,6 +5,7 @@ use crate::history::{Operation, Outcome, Seen};
 use crate::service::{Face, Items, Later, Service, items_of};
 use ringwork_core::ids::{ActorId, Partition};
 use ringwork_core::keyspace::{Keyspace, Snapshot};
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::quorum::{Count, QuorumOptions, Verdict};
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
@@ -38,6 +39,9 @@ impl Item for Tally {
     }
 
     fn join(mut self, other: Self) -> Self {
+        if planted(Mutant::LastWriteWins) {
+            return other;
+        }
         for (actor, count) in other.counted {
             let ours = self.counted.entry(actor).or_default();
             *ours = (*ours).max(count);

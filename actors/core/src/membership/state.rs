@@ -10,6 +10,7 @@ use super::staging::Staging;
 use super::target::{Possession, Target};
 use crate::ids::{ClusterId, NodeId, Partition};
 use crate::limits::MEMBERS_MAX;
+use crate::mutant::{Mutant, planted};
 use crate::ring::RingSize;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -294,7 +295,8 @@ impl ClusterState {
 }
 
 pub(super) fn raise(ours: &mut Possession, theirs: Possession) -> bool {
-    let grows = theirs > *ours;
+    let older = planted(Mutant::IgnoreHop) && theirs.fence == ours.fence && theirs.hop < ours.hop;
+    let grows = theirs > *ours || older;
     if grows {
         *ours = theirs;
     }

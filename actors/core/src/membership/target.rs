@@ -4,6 +4,7 @@
 //! fault). Pure values; who may write them is decided in [`super::change`].
 
 use crate::ids::NodeId;
+use crate::mutant::{Mutant, planted};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
@@ -48,7 +49,7 @@ impl Target {
 
     /// The greater of both; says whether this one was replaced.
     pub fn merge(&mut self, other: &Self) -> bool {
-        let grows = other.key > self.key;
+        let grows = other.key > self.key || (planted(Mutant::TakeOlderState) && other.key < self.key);
         if grows {
             *self = other.clone();
         }

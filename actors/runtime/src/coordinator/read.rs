@@ -6,6 +6,7 @@ use crate::messages::{ReplyTo, Sink, VnodeAnswer};
 use crate::remote::Ask;
 use crate::time::Moment;
 use ringwork_core::ids::Partition;
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::{Preflist, PreflistEntry, Role};
 use ringwork_core::quorum::{ReadAnswer, ReadQuorum, ReadStep, Refusal};
 use ringwork_core::vnode::Vnode;
@@ -181,7 +182,8 @@ impl<V: Vnode> ReadGather<V> {
         let Some(resolution) = V::resolve(&self.command, &replies) else {
             return Err(ReadFailure::Refused(Refusal::Replicas { needed: 1, up: 0 }));
         };
-        for (place, item) in resolution.repairs {
+        let repairs = resolution.repairs.into_iter().filter(|_| !planted(Mutant::NoReadRepair));
+        for (place, item) in repairs {
             // Who has data without holding the partition gets no more of it.
             if let Some(entry) = entries.get(place).filter(|entry| entry.role != Role::Stray) {
                 node.telemetry.read_repairs.increment();
