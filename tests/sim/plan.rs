@@ -68,7 +68,7 @@ impl Plan {
             (0..founders + spares).map(|_| draw.below(skew_max * 2 + 1) as i64 - skew_max as i64).collect();
         Self {
             seed,
-            service: if draw.one_in(5) { "counter" } else { "chat" },
+            service: if draw.one_in(3) { "counter" } else { "chat" },
             founders,
             spares,
             ring_size: [8, 16, 32][draw.below(3) as usize],

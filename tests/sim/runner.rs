@@ -88,9 +88,6 @@ fn many(from: u64, count: u64) -> ExitCode {
     let reports = runs(from, count, threads);
     let took = begun.elapsed();
     let failed: Vec<&Report> = reports.iter().filter(|report| !report.violations.is_empty()).collect();
-    for report in &failed {
-        println!("{}", summary(report));
-    }
     let virtual_time: Duration = reports.iter().map(|report| report.lasted).sum();
     let (asked, completed): (usize, usize) =
         reports.iter().fold((0, 0), |sum, report| (sum.0 + report.asked, sum.1 + report.completed));
@@ -162,6 +159,9 @@ pub fn runs(from: u64, count: u64, threads: usize) -> Vec<Report> {
                         return;
                     }
                     let report = run(Plan::of(seed), false);
+                    if !report.violations.is_empty() {
+                        println!("{}", summary(&report));
+                    }
                     reports.lock().unwrap().push(report);
                 }
             });

@@ -38,7 +38,7 @@ impl Chat {
     /// In the common case, a new message at the end of a log that was touched lately, this reads nothing.
     fn merge_message(&mut self, user: &str, id: MessageId, content: Content) -> Result<Merged, ChatError> {
         let head = self.head(user)?;
-        if head.mark >= Some(id) && !planted(Mutant::ForgetMarks) {
+        if head.mark >= Some(id) {
             return Ok(Merged::Absorbed);
         }
         let row = layout::message_key(user, id, None);
@@ -129,6 +129,9 @@ impl Chat {
         let head = self.head(user)?;
         if head.mark >= Some(through) {
             return Ok(Merged::Unchanged);
+        }
+        if planted(Mutant::ForgetMarks) {
+            return Ok(Merged::Changed);
         }
         // Rows below the old mark are gone or listed already.
         if let Some(removed_through) = self.remove_messages(user, head.mark, through, budget)? {

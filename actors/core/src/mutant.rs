@@ -30,9 +30,9 @@ pub enum Mutant {
     DeadlineIsRefusal,
     /// A retry under a key makes a message of its own.
     ForgetKeys,
-    /// What comes below a delete mark is shown again.
+    /// A delete mark is confirmed and not kept.
     ForgetMarks,
-    /// A vnode that panicked is not started again.
+    /// A vnode that ended is not started again.
     LeavePanickedVnode,
     /// Stand-ins are taken from the replicas' own nodes.
     StandInTwice,

@@ -149,6 +149,9 @@ impl<V: Vnode> VnodeMaster<V> {
             Some(Life::Running { .. }) if self.service.routes.find(partition, |found| found.is_some()) => {
                 return self.pass_on(partition, request);
             }
+            Some(Life::Running { .. } | Life::Resting { .. }) if planted(Mutant::LeavePanickedVnode) => {
+                return request.reply.answer(VnodeAnswer::Refused(Refusal::Overloaded));
+            }
             Some(Life::Running { .. }) => {
                 tracing::error!(
                     service = V::SERVICE,
@@ -474,7 +477,6 @@ impl<V: Vnode> Handler<Posted<MasterMessage<V>>> for VnodeMaster<V> {
             MasterMessage::Ensure(partition) => self.ensure(partition, ctx),
             MasterMessage::Started(partition) => self.started(partition),
             MasterMessage::StartFailed(partition, reason) => self.start_failed(partition, reason),
-            MasterMessage::Panicked(_) if planted(Mutant::LeavePanickedVnode) => {}
             MasterMessage::Panicked(partition) => {
                 self.rest(partition, "the vnode panicked".to_owned());
             }
