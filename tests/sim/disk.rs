@@ -32,6 +32,8 @@ pub struct DiskFaults {
     pub panics: AtomicBool,
     /// How long each commit takes.
     pub delay_ms: AtomicU64,
+    /// How long it takes at least.
+    pub usual_ms: AtomicU64,
     /// Commits that failed.
     pub failed: AtomicU64,
     /// Reads that panicked.
@@ -118,11 +120,10 @@ impl Store for DiskStore {
     }
 
     fn simulated_delay(&self) -> Duration {
-        let delay = Duration::from_millis(self.faults.delay_ms.load(Ordering::Relaxed));
-        if !delay.is_zero() {
-            self.faults.delayed.fetch_add(1, Ordering::Relaxed);
-        }
-        delay
+        let (delay, usual) = (&self.faults.delay_ms, &self.faults.usual_ms);
+        let (delay, usual) = (delay.load(Ordering::Relaxed), usual.load(Ordering::Relaxed));
+        self.faults.delayed.fetch_add(u64::from(delay > 0), Ordering::Relaxed);
+        Duration::from_millis(delay.max(usual))
     }
 }
 

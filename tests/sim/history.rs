@@ -197,17 +197,19 @@ impl History {
             .collect()
     }
 
+    /// Whether a machine that confirmed a write lost power before it had synced.
+    pub fn may_be_lost_at(&self, node: u8, facts: &WriteFacts) -> bool {
+        let Some(acknowledged) = facts.acknowledged else { return false };
+        self.power_losses.iter().any(|loss| {
+            let unsynced = self.unsynced_at_most.is_none_or(|most| loss.at <= acknowledged + most);
+            loss.node == node && unsynced && loss.at + Duration::from_secs(5) >= facts.begun
+        })
+    }
+
     /// Whether every copy that a write was acknowledged with was on a machine that lost power before it had synced.
     pub fn copies_lost(&self, facts: &WriteFacts) -> bool {
-        let Some(acknowledged) = facts.acknowledged else { return false };
-        let lost = |name: &String| {
-            self.power_losses.iter().any(|loss| {
-                let unsynced = self.unsynced_at_most.is_none_or(|most| loss.at <= acknowledged + most);
-                format!("n{}", loss.node) == *name
-                    && unsynced
-                    && loss.at + Duration::from_secs(5) >= facts.begun
-            })
-        };
+        let number = |name: &String| name.trim_start_matches('n').parse().unwrap_or(0);
+        let lost = |name: &String| self.may_be_lost_at(number(name), facts);
         !facts.nodes.is_empty() && facts.nodes.iter().all(lost)
     }
 

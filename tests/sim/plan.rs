@@ -21,6 +21,8 @@ pub struct Plan {
     pub ring_size: usize,
     /// When acknowledgements leave.
     pub durability: Durability,
+    /// How long a commit takes on a good day, in milliseconds.
+    pub commit_ms: u64,
     /// Different keys.
     pub keys: u64,
     /// Clients, each with one request at a time.
@@ -73,6 +75,7 @@ impl Plan {
             spares,
             ring_size: [8, 16, 32][draw.below(3) as usize],
             durability,
+            commit_ms: if draw.one_in(2) { 0 } else { 1 + draw.below(5) },
             keys: 2 + draw.below(12),
             clients: 4 + draw.below(5),
             pause_max: Duration::from_millis(40 + draw.below(120)),

@@ -28,6 +28,11 @@ pub trait Service {
     fn forgets(&self) -> bool;
     /// What a store holds of a partition.
     fn items(&self, store: &MemoryStore, partition: Partition) -> Items;
+    /// The serial of the write that made an item, given as text; none where items are not single writes.
+    fn serial_of(&self, item: &str) -> Option<u64> {
+        let _ = item;
+        None
+    }
     /// Whether reads bring an item, given as text, to the replicas that lack it. Where not, only anti-entropy will.
     fn is_mended_by_reads(&self, item: &str) -> bool {
         let _ = item;

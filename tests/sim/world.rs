@@ -116,7 +116,11 @@ impl World {
         let begun = Instant::now();
         let network = SimulatedNetwork::new(plan.seed ^ 0x6e65_7477, trace.clone());
         let skew = |number: u8| plan.skews_ms.get(usize::from(number) - 1).copied().unwrap_or(0);
-        let machines = (1..=plan.nodes()).map(|number| Machine::new(number, skew(number))).collect();
+        let machines: Vec<Machine> =
+            (1..=plan.nodes()).map(|number| Machine::new(number, skew(number))).collect();
+        for machine in &machines {
+            machine.disk.faults.usual_ms.store(plan.commit_ms, std::sync::atomic::Ordering::Relaxed);
+        }
         let history = History { unsynced_at_most: plan.unsynced_at_most(), ..History::default() };
         let service = service_named(plan.service);
         Rc::new(Self {
@@ -460,9 +464,11 @@ impl World {
                 let departed = why.contains("no member") || why.contains("has left");
                 let unasked = !why.contains("simulated") && !departed && why != "it was stopped";
                 if unasked {
-                    self.broken
-                        .borrow_mut()
-                        .push(format!("a node ended by itself: {} because {why}", machine.name()));
+                    let seen = format!("a node ended by itself: {} because {why}", machine.name());
+                    let mut broken = self.broken.borrow_mut();
+                    if !broken.contains(&seen) {
+                        broken.push(seen);
+                    }
                 }
                 if departed {
                     self.invited.borrow_mut().retain(|number| *number != machine.number);

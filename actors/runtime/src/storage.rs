@@ -100,7 +100,8 @@ impl Storage {
     ) -> Result<Self, StoreError> {
         let node = store.open(&KeyspaceId::Node)?;
         let (number, latest_ms) = read_last_commit(&node)?;
-        if let Some(mark) = &mark {
+        let mut mark = mark;
+        if let Some(mark) = &mut mark {
             mark.check(number)?;
         }
         // Unbounded as a channel; bounded by the gauge, which turns ask before they run.
@@ -409,8 +410,13 @@ impl CommitMark {
         Self { file, boot_unchanged }
     }
 
-    fn check(&self, number: u64) -> Result<(), StoreError> {
+    fn check(&mut self, number: u64) -> Result<(), StoreError> {
         match self.file.value() {
+            // The machine has lost them, which is lawful, and they will never come: the next life of this process must
+            // not miss them, even if this one ends before its first commit.
+            Some(marked) if !self.boot_unchanged && number < marked => {
+                self.file.set(number).map_err(|e| StoreError::Broken(e.to_string()))
+            }
             Some(marked) if self.boot_unchanged && number < marked => {
                 let mark = self.file.path();
                 let data = mark.parent().unwrap_or(mark).display();
@@ -428,5 +434,24 @@ impl CommitMark {
 
     fn advance(&mut self, number: u64) -> Result<(), StoreError> {
         self.file.set(number).map_err(|e| StoreError::Broken(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::NumberFile;
+
+    #[test]
+    fn after_a_loss_of_power_the_mark_follows_the_store_and_a_kill_later_is_no_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("commit-mark");
+        let mark = |boot_unchanged| CommitMark::new(NumberFile::open(&path).unwrap(), boot_unchanged);
+        mark(true).advance(187).unwrap();
+        assert!(mark(true).check(185).is_err(), "on a machine that went on, nothing can be gone");
+        mark(false).check(185).unwrap(); // the machine was restarted: two commits were not synced
+        mark(true).check(185).unwrap(); // this life ended before its first commit
+        mark(true).advance(186).unwrap();
+        assert!(mark(true).check(185).is_err());
     }
 }

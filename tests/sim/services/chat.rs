@@ -66,6 +66,11 @@ impl Service for ChatService {
         items_of::<Chat>(store, partition)
     }
 
+    fn serial_of(&self, item: &str) -> Option<u64> {
+        let (_, text) = item.split_once("text: \"")?;
+        text.split_once('"')?.0.parse().ok()
+    }
+
     fn is_mended_by_reads(&self, item: &str) -> bool {
         // The key of a deleted message is kept, and no read shows it, so no read mends it.
         !item.contains("content: None")
