@@ -68,7 +68,7 @@ impl Plan {
         let skew_max = if draw.one_in(3) { 200_000 } else { 500 };
         let skews_ms =
             (0..founders + spares).map(|_| draw.below(skew_max * 2 + 1) as i64 - skew_max as i64).collect();
-        Self {
+        let mut plan = Self {
             seed,
             service: if draw.one_in(3) { "counter" } else { "chat" },
             founders,
@@ -90,7 +90,15 @@ impl Plan {
             fault_pause_max: Duration::from_millis(800 + draw.below(6000)),
             faults,
             skews_ms,
+        };
+        if plan.service == "counter" {
+            // What counters alone can show: an actor that counts on from a state that was lost. Reads would mend it.
+            plan.reads /= 3;
+            if plan.durability != Durability::Os && !plan.faults.contains(&"power-loss") {
+                plan.faults.push("power-loss");
+            }
         }
+        plan
     }
 
     /// All nodes there may ever be.

@@ -395,12 +395,7 @@ impl World {
         self.faults_over.notify_waiters();
         let _ = faults.await;
         self.heal();
-        // Some load goes on while it heals.
-        sleep(Duration::from_secs(1)).await;
-        stopped.set(true);
-        for client in clients {
-            let _ = client.await;
-        }
+        // Load goes on while it heals, and a little longer: what was written meanwhile must be seen at once.
         let whole = timeout(WITHIN, async {
             while !self.is_whole() {
                 sleep(LOOK_EVERY).await;
@@ -410,6 +405,15 @@ impl World {
         if whole.await.is_err() {
             let why = self.not_whole().unwrap_or_default();
             violations.push(format!("healing: not whole within {WITHIN:?} of the last fault: {why}"));
+        }
+        let ends = self.now() + Duration::from_secs(2);
+        while self.now() < ends && violations.is_empty() {
+            sleep(LOOK_EVERY).await;
+            violations.extend(self.look(invariants));
+        }
+        stopped.set(true);
+        for client in clients {
+            let _ = client.await;
         }
         let end = if violations.is_empty() {
             self.last_look(invariants, &mut violations).await
@@ -583,6 +587,13 @@ impl World {
     /// Looks at everything, at every node, again and again until all say the same.
     async fn last_look(&self, invariants: &mut [Box<dyn Invariant>], violations: &mut Vec<String>) -> End {
         let until = self.now() + WITHIN;
+        for key in 0..self.plan().keys {
+            for node in self.serving() {
+                let read = Operation::Read { key: format!("key{key}"), r: 2, whole: true };
+                self.ask(node, read, Duration::from_secs(10)).await;
+            }
+            violations.extend(self.look(invariants));
+        }
         loop {
             let mut end = End::default();
             for key in 0..self.plan().keys {

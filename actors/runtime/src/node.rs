@@ -25,7 +25,7 @@ use crate::store::rescue::JournalRescue;
 use crate::strays::StrayTable;
 use crate::telemetry::Telemetry;
 use crate::time::HybridClock;
-use crate::vnode_master::{MasterMessage, Routes, VnodeMaster, has_no_rows};
+use crate::vnode_master::{MasterMessage, Routes, VnodeMaster, forget_incarnations, has_no_rows};
 use crate::watch::Watchers;
 use crate::wiring::Wiring;
 use arc_swap::ArcSwap;
@@ -272,6 +272,11 @@ impl NodeBuilder {
         if let Some(rescue) = rescue {
             rescue.done();
         }
+        if may_have_lost && !planted(Mutant::ReuseActor) {
+            // Before this life is known to have begun: the next one may find a machine that went on, and must not take
+            // for its own what this one was to give up.
+            forget_incarnations(&*store)?;
+        }
         if let Some(directory) = &directory {
             identity.keep(directory)?;
         }
@@ -291,7 +296,6 @@ impl NodeBuilder {
             telemetry,
             limits: options.limits,
             quorum: options.quorum,
-            renew_actors: may_have_lost,
             latencies: Default::default(),
             doubts: AtomicU64::new(0),
             generation: AtomicU64::new(0),

@@ -94,8 +94,6 @@ pub struct NodeCore {
     pub limits: NodeLimits,
     /// Quorums where a request does not say.
     pub quorum: QuorumDefaults,
-    /// Whether vnodes must take new actor ids: the store may have lost dots.
-    pub(crate) renew_actors: bool,
     /// Partitions of which there is data here that this node does not hold.
     pub strays: StrayTable,
     /// How long the other nodes usually take.

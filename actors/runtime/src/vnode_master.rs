@@ -16,7 +16,7 @@ use ringwork_core::ids::{ActorId, Partition};
 use ringwork_core::keyspace::Keyspace;
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::quorum::Refusal;
-use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, StoreError};
+use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, Store, StoreError, Write};
 use ringwork_core::vnode::Vnode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,6 +33,26 @@ const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
 const EARLY_START_PAUSE: Duration = Duration::from_millis(5);
 /// A vnode that has lived this long has recovered: its next panic counts as the first.
 const RECOVERED_AFTER: Duration = Duration::from_secs(60);
+
+/// The node keyspace's keys under which vnodes keep who they are.
+const INCARNATION_PREFIX: &str = "incarnation.";
+
+/// Has every vnode take a new actor id when it is opened next: the store may have lost dots that others have seen.
+/// Synced when it returns.
+pub(crate) fn forget_incarnations(store: &dyn Store) -> Result<(), StoreError> {
+    let own = store.open(&KeyspaceId::Node)?;
+    let mut writes = Vec::new();
+    let range = KeyRange::prefix(INCARNATION_PREFIX.as_bytes());
+    own.tree.scan(&range, Direction::Ascending, &mut |key, _| {
+        writes.push(Write { tree: own.slot, key: Bytes::copy_from_slice(key), value: None });
+        Flow::Continue(())
+    })?;
+    if writes.is_empty() {
+        return Ok(());
+    }
+    store.commit(&mut writes)?;
+    store.sync()
+}
 
 /// Partition → address of the local vnode. Read without a lock by every request.
 pub struct Routes<V: Vnode>(Vec<ArcSwapOption<Postbox<VnodeActor<V>>>>);
@@ -424,12 +444,8 @@ fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Open
     let keyspace = KeyspaceId::Vnode { service: V::SERVICE.to_owned(), partition, generation };
     let text = |e: StoreError| e.to_string();
     let own = node.store.open(&KeyspaceId::Node).map_err(text)?;
-    let key = Bytes::from(format!("incarnation.{keyspace}"));
-    let kept = if node.renew_actors && !planted(Mutant::ReuseActor) {
-        None
-    } else {
-        own.tree.get(&key).map_err(text)?
-    };
+    let key = Bytes::from(format!("{INCARNATION_PREFIX}{keyspace}"));
+    let kept = own.tree.get(&key).map_err(text)?;
     let (actor, counter) = match kept.as_deref().map(<[u8; 16]>::try_from) {
         Some(Ok(bytes)) => {
             let (actor, counter) = bytes.split_at(8);
