@@ -22,6 +22,7 @@ mod faults;
 mod history;
 mod host;
 mod invariants;
+mod last_look;
 mod machine;
 mod network;
 mod plan;

@@ -43,6 +43,9 @@ pub struct Plan {
     pub fault_pause_max: Duration,
     /// Names of the kinds of faults.
     pub faults: Vec<&'static str>,
+    /// Whether everybody is asked for everything whenever all nodes see each other again: it finds what is missing at
+    /// once, and mends what would otherwise be found later.
+    pub probes: bool,
     /// How wrong each node's wall clock is, in milliseconds, node 1 first.
     pub skews_ms: Vec<i64>,
 }
@@ -89,9 +92,11 @@ impl Plan {
             faults_for: Duration::from_secs(20 + draw.below(25)),
             fault_pause_max: Duration::from_millis(800 + draw.below(6000)),
             faults,
+            probes: draw.one_in(2),
             skews_ms,
         };
         if plan.service == "counter" {
+            plan.keys += 8;
             // What counters alone can show: an actor that counts on from a state that was lost. Reads would mend it.
             plan.reads /= 3;
             if plan.durability != Durability::Os && !plan.faults.contains(&"power-loss") {

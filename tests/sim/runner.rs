@@ -16,6 +16,8 @@ struct Wanted {
     seeds: Option<u64>,
     from: u64,
     mutants: bool,
+    /// Only this one.
+    mutant: Option<String>,
 }
 
 fn wanted() -> Result<Option<Wanted>, String> {
@@ -31,7 +33,12 @@ fn wanted() -> Result<Option<Wanted>, String> {
             (ours, wanted.mutants) = (true, true);
             continue;
         }
-        if !["--seed", "--seeds", "--from"].contains(&name.as_str()) {
+        if !["--seed", "--seeds", "--from", "--mutant"].contains(&name.as_str()) {
+            continue;
+        }
+        if name == "--mutant" {
+            (ours, wanted.mutants) = (true, true);
+            wanted.mutant = given.or_else(|| arguments.next());
             continue;
         }
         ours = true;
@@ -50,7 +57,9 @@ fn wanted() -> Result<Option<Wanted>, String> {
 pub fn main() -> ExitCode {
     quiet_planted_panics();
     match wanted() {
-        Ok(Some(Wanted { mutants: true, seeds, from, .. })) => mutants(from, seeds.unwrap_or(50)),
+        Ok(Some(Wanted { mutants: true, seeds, from, mutant, .. })) => {
+            mutants(from, seeds.unwrap_or(50), mutant.as_deref())
+        }
         Ok(Some(Wanted { seed: Some(seed), .. })) => one(seed),
         Ok(Some(wanted)) => many(wanted.from, wanted.seeds.unwrap_or(1)),
         Ok(None) => crate::tests::main(),
@@ -109,7 +118,7 @@ fn many(from: u64, count: u64) -> ExitCode {
 
 /// Plants one fault after the other, and says by which seed each is found.
 #[cfg(feature = "mutants")]
-fn mutants(from: u64, most: u64) -> ExitCode {
+fn mutants(from: u64, most: u64, only: Option<&str>) -> ExitCode {
     use ringwork_core::mutant::{Mutant, plant};
     let found: Mutex<BTreeMap<Mutant, String>> = Mutex::default();
     let next = AtomicU64::new(0);
@@ -117,6 +126,9 @@ fn mutants(from: u64, most: u64) -> ExitCode {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    if only.is_some_and(|only| only != format!("{mutant:?}")) {
+                        continue;
+                    }
                     plant(Some(*mutant));
                     let caught = (from..from + most).find_map(|seed| {
                         let report = run(Plan::of(seed), false);
@@ -140,7 +152,7 @@ fn mutants(from: u64, most: u64) -> ExitCode {
 }
 
 #[cfg(not(feature = "mutants"))]
-fn mutants(_: u64, _: u64) -> ExitCode {
+fn mutants(_: u64, _: u64, _: Option<&str>) -> ExitCode {
     eprintln!(
         "planted faults are compiled in only with the feature: cargo test --test sim --features mutants -- --mutants"
     );

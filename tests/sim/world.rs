@@ -2,17 +2,18 @@
 //! must hold is in `invariants`, what goes wrong in `faults`, and everything that differs between runs in the plan.
 
 use crate::faults::{self, Evidence};
-use crate::history::{History, Operation, Outcome, PowerLoss, Record, Seen};
+use crate::history::{History, Operation, Outcome, PowerLoss, Record};
 use crate::host::Pace;
 use crate::invariants::{self, Invariant};
+use crate::last_look::End;
 use crate::machine::{Machine, Surroundings};
 use crate::network::{SimulatedNetwork, address_of};
 use crate::plan::Plan;
-use crate::service::{Items, Service};
+use crate::service::Service;
 use crate::services::chat::ChatService;
 use crate::services::counter::CounterService;
 use crate::trace::Trace;
-use ringwork_core::ids::{NodeId, Partition};
+use ringwork_core::gossip::detector::Availability as Detected;
 use ringwork_core::ring::KeyHash;
 use ringwork_core::testing::Draw;
 use ringwork_runtime::administration::{Administration, Availability, Change, ClusterStatus};
@@ -27,7 +28,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// How often what must always hold is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The cluster forms, heals, and becomes equal within this.
-const WITHIN: Duration = Duration::from_secs(60);
+pub const WITHIN: Duration = Duration::from_secs(60);
+/// How often it is looked at whether all nodes see each other.
+const AVAILABILITY_EVERY: Duration = Duration::from_millis(10);
 /// How often a dead node is looked for.
 const SUPERVISED_EVERY: Duration = Duration::from_millis(500);
 
@@ -50,17 +53,8 @@ pub struct World {
     serial: Cell<u64>,
     seed_of_tasks: Cell<u64>,
     broken: RefCell<Vec<String>>,
-    whole_since: Cell<Option<Duration>>,
+    all_up_since: Cell<Option<Duration>>,
     counted: RefCell<Evidence>,
-}
-
-/// The cluster when everything has healed.
-#[derive(Default)]
-pub struct End {
-    /// What each member that serves shows of each key, asked for all of it: by key, then node.
-    pub shown: BTreeMap<String, Vec<(u8, Outcome)>>,
-    /// What the holders of each key's replicas have in their stores: by key, then node.
-    pub replicas: BTreeMap<String, Vec<(u8, BTreeMap<Vec<u8>, String>)>>,
 }
 
 /// How a run went.
@@ -134,7 +128,7 @@ impl World {
             serial: Cell::new(0),
             seed_of_tasks: Cell::new(plan.seed.wrapping_mul(0x2545_f491_4f6c_dd1d)),
             broken: RefCell::default(),
-            whole_since: Cell::new(None),
+            all_up_since: Cell::new(None),
             counted: RefCell::default(),
             around: Rc::new(Surroundings { plan, network, service, trace }),
         })
@@ -384,6 +378,7 @@ impl World {
             clients.push(tokio::task::spawn_local(world.client(draw, stopped.clone())));
         }
         let supervisor = tokio::task::spawn_local(self.clone().supervise());
+        let availability = tokio::task::spawn_local(self.clone().watch_availability());
         let faults = tokio::task::spawn_local(self.clone().faults());
         let ends = self.now() + self.plan().faults_for;
         let mut violations = Vec::new();
@@ -428,17 +423,43 @@ impl World {
             }
         }
         supervisor.abort();
+        availability.abort();
         violations
     }
 
     /// Since when all nodes have seen each other up, if they do.
-    pub fn whole_since(&self) -> Option<Duration> {
-        self.whole_since.get()
+    pub fn all_up_since(&self) -> Option<Duration> {
+        self.all_up_since.get()
     }
 
-    fn look(&self, invariants: &mut [Box<dyn Invariant>]) -> Vec<String> {
-        let since = self.whole_since.get().unwrap_or_else(|| self.now());
-        self.whole_since.set(self.is_whole().then_some(since));
+    /// Keeps track of that, more often than anything else is looked at: what must hold at once is to be seen at once.
+    async fn watch_availability(self: Rc<Self>) {
+        loop {
+            let before = self.all_up_since.get();
+            let since = before.unwrap_or_else(|| self.now());
+            self.all_up_since.set(self.are_all_up().then_some(since));
+            let now_all_up = before.is_none() && self.all_up_since.get().is_some();
+            if now_all_up && self.plan().probes {
+                // Whoever was away must not pass off what it missed as never written, from the first read on.
+                tokio::task::spawn_local(self.clone().ask_everybody(2));
+            }
+            sleep(AVAILABILITY_EVERY).await;
+        }
+    }
+
+    fn are_all_up(&self) -> bool {
+        self.invited.borrow().iter().all(|number| {
+            let machine = self.machine(*number);
+            let Some(core) = machine.core().filter(|core| machine.serves() && !core.is_outside()) else {
+                return false;
+            };
+            let view = core.ring.load();
+            let up = |(node, _)| view.availability(node) == Detected::Up;
+            view.state().members().all(up)
+        })
+    }
+
+    pub fn look(&self, invariants: &mut [Box<dyn Invariant>]) -> Vec<String> {
         let broken = |invariant: &mut Box<dyn Invariant>| {
             let name = invariant.name();
             invariant.holds(self).err().map(|why| format!("{name}: {why}"))
@@ -570,7 +591,8 @@ impl World {
         }
         let serial = self.serial.get();
         self.serial.set(serial + 1);
-        let name = draw.one_in(4).then(|| format!("name-{serial}"));
+        let named = draw.one_in(4) || serial % 3 == 0;
+        let name = named.then(|| format!("name-{serial}"));
         let w = if draw.below(1000) < plan.weak { 1 } else { 2 };
         Operation::Write { key, serial, name, w }
     }
@@ -582,77 +604,6 @@ impl World {
         let hash = KeyHash::of(self.around.service.name(), key.as_bytes());
         let list = view.primary_preflist(&hash, core.quorum.n_val);
         list.iter().map(|place| core.name_of(place.node).to_string()).collect()
-    }
-
-    /// Looks at everything, at every node, again and again until all say the same.
-    async fn last_look(&self, invariants: &mut [Box<dyn Invariant>], violations: &mut Vec<String>) -> End {
-        let until = self.now() + WITHIN;
-        for key in 0..self.plan().keys {
-            for node in self.serving() {
-                let read = Operation::Read { key: format!("key{key}"), r: 2, whole: true };
-                self.ask(node, read, Duration::from_secs(10)).await;
-            }
-            violations.extend(self.look(invariants));
-        }
-        loop {
-            let mut end = End::default();
-            for key in 0..self.plan().keys {
-                let key = format!("key{key}");
-                for node in self.serving() {
-                    let r = 3.min(self.serving().len()) as u8;
-                    let read = Operation::Read { key: key.clone(), r, whole: true };
-                    let outcome = self.ask(node, read, Duration::from_secs(10)).await;
-                    end.shown.entry(key.clone()).or_default().push((node, outcome));
-                }
-                let replicas = self.replicas(&key);
-                end.replicas.insert(key, replicas);
-            }
-            violations.extend(self.look(invariants));
-            let equal = invariants.iter_mut().all(|invariant| invariant.held(self, &end).is_ok());
-            if (end.agrees() && equal) || self.now() > until || !violations.is_empty() {
-                return end;
-            }
-            sleep(Duration::from_millis(500)).await;
-        }
-    }
-
-    /// What the holders of a key's replicas have of it.
-    fn replicas(&self, key: &str) -> Vec<(u8, BTreeMap<Vec<u8>, String>)> {
-        let Some(core) = self.serving().first().and_then(|number| self.machine(*number).core()) else {
-            return Vec::new();
-        };
-        let view = core.ring.load();
-        let service = &self.around.service;
-        let hash = KeyHash::of(service.name(), key.as_bytes());
-        let places = view.primary_preflist(&hash, core.quorum.n_val);
-        let number = |node: NodeId| {
-            let of = |machine: &&Machine| machine.core().is_some_and(|core| core.id == node);
-            self.machines.iter().find(of).map(|machine| machine.number)
-        };
-        let held = |number: u8, partition: Partition| {
-            let items: Items = service.items(&self.machine(number).disk.memory, partition);
-            items.get(key.as_bytes()).cloned().unwrap_or_default()
-        };
-        places
-            .iter()
-            .filter_map(|place| Some((place.partition, number(place.node)?)))
-            .map(|(partition, number)| (number, held(number, partition)))
-            .collect()
-    }
-}
-
-impl End {
-    /// Whether all nodes show the same, and all replicas are the same.
-    fn agrees(&self) -> bool {
-        let equal = |answers: &Vec<(u8, Outcome)>| {
-            let seen = |outcome: &Outcome| match outcome {
-                Outcome::Read { seen, .. } => Some(seen.clone()),
-                _ => None,
-            };
-            let all: Vec<Option<Seen>> = answers.iter().map(|(_, outcome)| seen(outcome)).collect();
-            all.iter().all(|seen| seen.is_some() && *seen == all[0])
-        };
-        self.shown.values().all(equal)
     }
 }
 

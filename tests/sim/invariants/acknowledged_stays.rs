@@ -3,7 +3,8 @@
 
 use super::{Invariant, Promise};
 use crate::history::{Outcome, Seen, WriteFacts};
-use crate::world::{End, World};
+use crate::last_look::End;
+use crate::world::World;
 use std::collections::BTreeSet;
 
 #[derive(Default)]

@@ -47,7 +47,7 @@ impl Invariant for CompleteReadsSeeAll {
                 let forgotten = forgets.iter().any(|(of, through, ..)| {
                     of == key && facts.id.as_deref().is_some_and(|id| id <= *through)
                 });
-                let whole = world.whole_since().is_some_and(|since| since <= read.begun);
+                let whole = world.all_up_since().is_some_and(|since| since <= read.begun);
                 let reachable = whole || facts.primaries >= 2;
                 let sure = facts.w + r > 3 && reachable && !history.copies_lost(facts);
                 facts.key == *key && before && sure && !forgotten && !facts.deleted

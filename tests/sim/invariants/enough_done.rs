@@ -1,7 +1,8 @@
 //! Where almost nothing was served, nothing else that held means anything.
 
 use super::{Invariant, Promise};
-use crate::world::{End, World};
+use crate::last_look::End;
+use crate::world::World;
 
 #[derive(Default)]
 struct EnoughDone;

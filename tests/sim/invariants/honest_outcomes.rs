@@ -2,7 +2,8 @@
 
 use super::{Invariant, Promise};
 use crate::history::{Outcome, Record, Seen};
-use crate::world::{End, World};
+use crate::last_look::End;
+use crate::world::World;
 
 #[derive(Default)]
 struct HonestOutcomes {

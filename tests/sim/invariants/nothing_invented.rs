@@ -2,7 +2,8 @@
 
 use super::{Invariant, Promise};
 use crate::history::{Operation, Outcome, Seen};
-use crate::world::{End, World};
+use crate::last_look::End;
+use crate::world::World;
 use std::collections::BTreeSet;
 
 #[derive(Default)]

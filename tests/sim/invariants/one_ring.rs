@@ -2,7 +2,8 @@
 //! when everything has healed, all nodes have the same ring.
 
 use super::{Invariant, Promise};
-use crate::world::{End, World};
+use crate::last_look::End;
+use crate::world::World;
 use ringwork_core::ids::{ClusterId, NodeId, Partition};
 use std::collections::BTreeMap;
 

@@ -2,7 +2,8 @@
 //! (Without the reads: once there is anti-entropy.)
 
 use super::{Invariant, Promise};
-use crate::world::{End, World};
+use crate::last_look::End;
+use crate::world::World;
 use std::collections::BTreeSet;
 
 #[derive(Default)]

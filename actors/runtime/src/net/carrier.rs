@@ -124,6 +124,10 @@ impl Carrier {
 
     fn round(&mut self, cx: &mut Context<'_>) -> Result<Round, LinkEnd> {
         let blocked = self.write(cx)?;
+        // A socket that takes nothing more must not keep a connection that is to end.
+        if blocked && let Some(end) = self.link.take_wanted_end() {
+            return Err(end);
+        }
         if self.fill(cx)? {
             self.serve_all()?;
             return Ok(Round::Again);

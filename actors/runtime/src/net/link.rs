@@ -255,6 +255,11 @@ impl Link {
         Work::Frames(std::mem::take(&mut state.queued_frames))
     }
 
+    /// For the carrier, which cannot write: whether the connection is to end all the same.
+    pub(super) fn take_wanted_end(&self) -> Option<LinkEnd> {
+        self.locked().wanted_end.take()
+    }
+
     /// For the carrier: so many bytes of what it took are not written yet.
     pub(super) fn still_carried(&self, bytes: usize) {
         self.locked().carried_bytes = bytes;

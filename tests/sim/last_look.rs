@@ -1,0 +1,104 @@
+//! The last look at a run: everybody is asked for everything, until all say the same and have the same.
+
+use crate::history::{Operation, Outcome, Seen};
+use crate::invariants::Invariant;
+use crate::machine::Machine;
+use crate::service::Items;
+use crate::world::{WITHIN, World};
+use ringwork_core::ids::{NodeId, Partition};
+use ringwork_core::ring::KeyHash;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// The cluster when everything has healed.
+#[derive(Default)]
+pub struct End {
+    /// What each member that serves shows of each key, asked for all of it: by key, then node.
+    pub shown: BTreeMap<String, Vec<(u8, Outcome)>>,
+    /// What the holders of each key's replicas have in their stores: by key, then node.
+    pub replicas: BTreeMap<String, Vec<(u8, BTreeMap<Vec<u8>, String>)>>,
+}
+
+impl World {
+    /// Every node is asked for every key, with that r.
+    pub async fn ask_everybody(self: Rc<Self>, r: u8) {
+        for key in 0..self.plan().keys {
+            for node in self.serving() {
+                let read = Operation::Read { key: format!("key{key}"), r, whole: true };
+                self.ask(node, read, Duration::from_secs(10)).await;
+            }
+        }
+    }
+
+    /// Looks at everything, at every node, again and again until all say the same.
+    pub async fn last_look(
+        self: &Rc<Self>,
+        invariants: &mut [Box<dyn Invariant>],
+        violations: &mut Vec<String>,
+    ) -> End {
+        let until = self.now() + WITHIN;
+        self.clone().ask_everybody(2).await;
+        violations.extend(self.look(invariants));
+        loop {
+            let mut end = End::default();
+            for key in 0..self.plan().keys {
+                let key = format!("key{key}");
+                for node in self.serving() {
+                    let r = 3.min(self.serving().len()) as u8;
+                    let read = Operation::Read { key: key.clone(), r, whole: true };
+                    let outcome = self.ask(node, read, Duration::from_secs(10)).await;
+                    end.shown.entry(key.clone()).or_default().push((node, outcome));
+                }
+                let replicas = self.replicas(&key);
+                end.replicas.insert(key, replicas);
+            }
+            violations.extend(self.look(invariants));
+            let equal = invariants.iter_mut().all(|invariant| invariant.held(self, &end).is_ok());
+            if (end.agrees() && equal) || self.now() > until || !violations.is_empty() {
+                return end;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// What the holders of a key's replicas have of it.
+    fn replicas(&self, key: &str) -> Vec<(u8, BTreeMap<Vec<u8>, String>)> {
+        let Some(core) = self.serving().first().and_then(|number| self.machine(*number).core()) else {
+            return Vec::new();
+        };
+        let view = core.ring.load();
+        let service = &self.around.service;
+        let hash = KeyHash::of(service.name(), key.as_bytes());
+        let places = view.primary_preflist(&hash, core.quorum.n_val);
+        let number = |node: NodeId| {
+            let of = |machine: &&Machine| machine.core().is_some_and(|core| core.id == node);
+            self.machines.iter().find(of).map(|machine| machine.number)
+        };
+        let held = |number: u8, partition: Partition| {
+            let items: Items = service.items(&self.machine(number).disk.memory, partition);
+            items.get(key.as_bytes()).cloned().unwrap_or_default()
+        };
+        places
+            .iter()
+            .filter_map(|place| Some((place.partition, number(place.node)?)))
+            .map(|(partition, number)| (number, held(number, partition)))
+            .collect()
+    }
+}
+
+impl End {
+    /// Whether all nodes show the same, and all replicas are the same.
+    fn agrees(&self) -> bool {
+        let equal = |answers: &Vec<(u8, Outcome)>| {
+            let seen = |outcome: &Outcome| match outcome {
+                Outcome::Read { seen, .. } => Some(seen.clone()),
+                _ => None,
+            };
+            let all: Vec<Option<Seen>> = answers.iter().map(|(_, outcome)| seen(outcome)).collect();
+            all.iter().all(|seen| seen.is_some() && *seen == all[0])
+        };
+        self.shown.values().all(equal)
+    }
+}
