@@ -1,6 +1,7 @@
 //! What no assignment can do better: the fewest short windows that numbers alone allow, and the fewest moves.
 //! Lower bounds that are proven here in words; it does not know whether an assignment that reaches them exists.
 
+use super::closed::Closing;
 use super::problem::Problem;
 use super::{ClaimError, ClaimNode, ClaimRequest, pattern};
 use crate::ring::RingSize;
@@ -45,6 +46,15 @@ pub fn least_violations(
         let unnamed = nodes.iter().filter(|node| node.location.is_none()).count();
         let sizes: Vec<usize> = named.into_values().chain(std::iter::repeat_n(1, unnamed)).collect();
         least.locations = least_of(q, floor, extra, &sizes, location_n);
+        let node_window = target_n.min(count);
+        if let Some(at) = least.locations.iter().position(|fewest| *fewest > 0)
+            && at > 0
+            && at + 2 <= sizes.len()
+            && least.nodes.iter().take(node_window - 1).all(|fewest| *fewest == 0)
+        {
+            let closing = Closing { partitions: q, floor, extra, sizes: &sizes, node_window, k: at + 2 };
+            least.locations[at] = closing.fewest().unwrap_or(0).max(least.locations[at]);
+        }
     }
     least
 }
@@ -74,15 +84,27 @@ fn least_of(q: usize, floor: usize, extra: usize, sizes: &[usize], n: usize) -> 
         let each = (0..sizes.len()).map(|group| too_often(group, larger[group]));
         let fewest = if shorter_can_be_distinct {
             let sum: usize = each.sum();
-            if k == 3 && sizes.len() == 3 { sum.next_multiple_of(2) } else { sum }
+            if k == sizes.len() { sum.next_multiple_of(2) } else { sum }
         } else {
-            let most = (0..sizes.len()).map(|group| too_often(group, 0)).max().unwrap_or(0);
-            most.div_ceil(k - 1)
+            let nodes: usize = sizes.iter().sum();
+            let forced = |group: usize| too_often(group, extra.saturating_sub(nodes - sizes[group]));
+            let most = (0..sizes.len()).map(forced).max().unwrap_or(0);
+            if least[..k.div_ceil(2) - 1].iter().all(|fewest| *fewest == 0) {
+                most
+            } else {
+                most.div_ceil(k - 1)
+            }
         };
         shorter_can_be_distinct &= fewest == 0;
         least.push(fewest);
     }
     least
+}
+
+/// The fewest windows of locations that repeat, by their length from 2.
+pub(super) fn least_locations(problem: &Problem) -> Vec<usize> {
+    let sizes = problem.nodes_by_location();
+    least_of(problem.partitions, problem.floor, problem.extra, &sizes, problem.location_window)
 }
 
 /// A lower bound of the partitions that must change their owner in any balanced assignment in which as few windows
