@@ -22,6 +22,7 @@ mod check;
 mod closed;
 mod corridor;
 mod course;
+mod located;
 mod pattern;
 mod problem;
 mod search;
@@ -83,7 +84,8 @@ pub struct Claim {
     pub owners: Vec<NodeId>,
     /// How many partitions change their owner, or get one.
     pub moved: usize,
-    /// No balanced assignment with as few repeating windows of nodes moves fewer; see [`moves_bound`].
+    /// No balanced assignment whose windows, of nodes and of locations, repeat as seldom at every length moves fewer:
+    /// see [`moves_bound`], and for locations the file `located.rs`.
     pub moves_bound: usize,
     /// What is wrong with it, counted by [`check()`].
     pub violations: Violations,
@@ -129,6 +131,11 @@ pub fn claim(request: &ClaimRequest<'_>) -> Result<Claim, ClaimError> {
     let problem = Problem::new(request)?;
     let moves_bound = bounds::bound(&problem);
     let solution = course::solve(&problem, moves_bound, request.steps_max);
+    let score = &solution.found.score;
+    let moves_bound = match located::moves_for_locations(&problem, score) {
+        Some(located) if score.moved > moves_bound => moves_bound.max(located),
+        _ => moves_bound,
+    };
     let owners: Vec<NodeId> =
         solution.found.owners.iter().map(|node| problem.ids[usize::from(*node)]).collect();
     let violations = check(request.size, &owners, request.nodes, request.target_n, request.location_n);
