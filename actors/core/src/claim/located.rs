@@ -13,6 +13,9 @@ use super::problem::{NOBODY, Problem};
 /// Passes, and transitions of all of them.
 const PASSES: usize = 240;
 const WORK_MAX: usize = 60_000_000;
+/// The same where every beginning is tried by itself; with fewer passes they are tried together.
+const CLOSED_WORK_MAX: usize = 300_000_000;
+const CLOSED_PASSES_MIN: usize = 80;
 /// Fewer passes find nothing.
 const PASSES_MIN: usize = 16;
 /// Most windows to be told apart.
@@ -21,6 +24,9 @@ const WINDOWS_MAX: usize = 4096;
 const MOVED: i64 = 4096;
 /// Passes without a better bound after which prices change less.
 const PATIENCE: usize = 6;
+
+/// No way leads there; far more than any walk costs.
+const FAR: i64 = i64::MAX >> 2;
 
 /// A step from one memory to another.
 struct Step {
@@ -39,6 +45,8 @@ struct Relaxation<'a> {
     limits: Vec<i64>,
     owned: Vec<i64>,
     prices: Prices,
+    /// Whether the walk must end where it began.
+    closed: bool,
 }
 
 #[derive(Clone)]
@@ -65,8 +73,12 @@ pub(super) fn moves_for_locations(problem: &Problem, score: &Score) -> Option<us
         return None;
     }
     let mut relaxation = Relaxation::new(problem, score)?;
-    let transitions: usize = relaxation.steps.iter().map(Vec::len).sum::<usize>() * problem.partitions;
-    let passes = PASSES.min(WORK_MAX / transitions.max(1));
+    let transitions = relaxation.steps.iter().map(Vec::len).sum::<usize>() * problem.partitions;
+    let closed = transitions * relaxation.steps.len();
+    relaxation.closed = CLOSED_WORK_MAX / closed.max(1) >= CLOSED_PASSES_MIN;
+    let passes =
+        if relaxation.closed { CLOSED_WORK_MAX / closed.max(1) } else { WORK_MAX / transitions.max(1) };
+    let passes = passes.min(PASSES);
     if passes < PASSES_MIN {
         return None;
     }
@@ -164,7 +176,7 @@ impl<'a> Relaxation<'a> {
         let prices =
             Prices { shares: vec![0; count], windows: vec![0; priced.len()], kept: vec![0; problem.nodes()] };
         let limits = priced.iter().map(|(_, limit)| *limit as i64).collect();
-        Some(Self { problem, sizes, steps, limits, owned, prices })
+        Some(Self { problem, sizes, steps, limits, owned, prices, closed: false })
     }
 
     /// The cheapest walk at the present prices, from any memory to any, and the bound that it gives.
@@ -176,34 +188,21 @@ impl<'a> Relaxation<'a> {
                 prices.windows.iter().enumerate().map(|(bit, price)| price * (bits >> bit & 1) as i64).sum()
             })
             .collect();
-        let mut costs = vec![0i64; states];
-        let mut next = vec![0i64; states];
+        // Where the walk begins is free; and where it ends too, unless there is time to try each beginning.
+        let (begins, cheapest) = match self.closed {
+            true => {
+                let costs = self.pass(&of_windows, states, &|state, column| state == column, None);
+                (0..states)
+                    .map(|state| (state, costs[state * states + state]))
+                    .min_by_key(|(_, cost)| *cost)?
+            }
+            false => (states, 0),
+        };
         let mut back = vec![0u16; states * problem.partitions];
-        let mut of_members = prices.shares.clone();
-        for (partition, back) in back.chunks_exact_mut(states).enumerate() {
-            let home = problem.present[partition];
-            of_members.copy_from_slice(&prices.shares);
-            if home != NOBODY {
-                let leaving = MOVED - prices.kept[usize::from(home)];
-                let location = problem.location[usize::from(home)];
-                let others = of_members.iter_mut().zip(0u16..).filter(|(_, member)| *member != location);
-                others.for_each(|(price, _)| *price += leaving);
-            }
-            for ((steps, cost), back) in self.steps.iter().zip(&mut next).zip(back) {
-                *cost = i64::MAX >> 2;
-                for (number, step) in steps.iter().enumerate() {
-                    let candidate = costs[step.from]
-                        + of_members[usize::from(step.member)]
-                        + of_windows[usize::from(step.repeats)];
-                    if candidate < *cost {
-                        (*cost, *back) = (candidate, number as u16);
-                    }
-                }
-            }
-            std::mem::swap(&mut costs, &mut next);
-        }
-        let mut state = (0..states).min_by_key(|state| costs[*state])?;
-        let cheapest = costs[state];
+        let from = |state: usize, _: usize| begins == states || state == begins;
+        let costs = self.pass(&of_windows, 1, &from, Some(&mut back));
+        let mut state = if self.closed { begins } else { (0..states).min_by_key(|state| costs[*state])? };
+        let cheapest = if self.closed { cheapest } else { costs[state] };
         let mut shares = vec![0i64; self.sizes.len()];
         let mut windows = vec![0i64; prices.windows.len()];
         let mut kept = vec![0i64; problem.nodes()];
@@ -231,6 +230,57 @@ impl<'a> Relaxation<'a> {
         let unowned = problem.partitions as i64 - self.owned.iter().sum::<i64>();
         let bound = cheapest + unowned * MOVED + owned - for_shares - for_keeping - for_windows;
         Some(Walk { bound, shares, windows, kept })
+    }
+
+    /// The cheapest way to each state from where `begins` says, in each of `columns`; in `back`, the last step of it.
+    fn pass(
+        &self,
+        of_windows: &[i64],
+        columns: usize,
+        begins: &dyn Fn(usize, usize) -> bool,
+        mut back: Option<&mut [u16]>,
+    ) -> Vec<i64> {
+        let (problem, prices, states) = (self.problem, &self.prices, self.steps.len());
+        let mut costs = vec![FAR; states * columns];
+        for (at, cost) in costs.iter_mut().enumerate() {
+            if begins(at / columns, at % columns) {
+                *cost = 0;
+            }
+        }
+        let mut next = costs.clone();
+        let mut of_members = prices.shares.clone();
+        for partition in 0..problem.partitions {
+            let home = problem.present[partition];
+            of_members.copy_from_slice(&prices.shares);
+            if home != NOBODY {
+                let leaving = MOVED - prices.kept[usize::from(home)];
+                let location = problem.location[usize::from(home)];
+                let others = of_members.iter_mut().zip(0u16..).filter(|(_, member)| *member != location);
+                others.for_each(|(price, _)| *price += leaving);
+            }
+            for (state, (steps, target)) in self.steps.iter().zip(next.chunks_exact_mut(columns)).enumerate()
+            {
+                target.fill(FAR);
+                for (number, step) in steps.iter().enumerate() {
+                    let price = of_members[usize::from(step.member)] + of_windows[usize::from(step.repeats)];
+                    let from = &costs[step.from * columns..][..columns];
+                    match back.as_deref_mut() {
+                        Some(back) if from[0] + price < target[0] => {
+                            target[0] = from[0] + price;
+                            back[partition * states + state] = number as u16;
+                        }
+                        Some(_) => {}
+                        None => {
+                            for (cost, from) in target.iter_mut().zip(from) {
+                                *cost = (*cost).min(from + price);
+                            }
+                        }
+                    }
+                }
+            }
+            std::mem::swap(&mut costs, &mut next);
+        }
+        costs
     }
 
     /// Changes prices in the direction in which limits are broken (Polyak 1969). False when none is.
