@@ -32,6 +32,7 @@ mod skeleton;
 mod start;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use problem::Problem;
 

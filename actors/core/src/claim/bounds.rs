@@ -3,7 +3,7 @@
 
 use super::closed::Closing;
 use super::problem::Problem;
-use super::{ClaimError, ClaimNode, ClaimRequest, pattern};
+use super::{ClaimError, ClaimNode, ClaimRequest, pattern, turns};
 use crate::ring::RingSize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +54,10 @@ pub fn least_violations(
         {
             let closing = Closing { partitions: q, floor, extra, sizes: &sizes, node_window, k: at + 2 };
             least.locations[at] = closing.fewest().unwrap_or(0).max(least.locations[at]);
+            if let (1, &[a, b, c]) = (at, &sizes[..]) {
+                let found = turns::fewest(q, floor, extra, [a, b, c], node_window);
+                least.locations[at] = found.unwrap_or(0).max(least.locations[at]);
+            }
         }
     }
     least
