@@ -22,10 +22,16 @@ pub struct LeastViolations {
 /// Something that occurs m times round Q partitions, never closer than k − 1, has at least m·k − Q gaps of
 /// exactly k − 1, because its gaps sum to Q. Each is one window of k that begins and ends with it, and no two
 /// such windows are the same. So where windows of k − 1 can all be distinct, Σ (m·k − Q) over everything that
-/// occurs too often are bad. Where they cannot, a window of k without repeats holds each thing at most once,
-/// any other at most k times, so at least (m·k − Q) / (k − 1) are bad for the most frequent thing. With three things
-/// the bad windows of 3 are even in number: between unequal neighbours of three each step is +1 or −1 modulo 3, the
-/// bad windows are the changes of sign, and round a ring signs change an even number of times.
+/// occurs too often are bad. Where they cannot, but those of ⌈k / 2⌉ can, at least m·k − Q are bad for the most frequent
+/// thing alone: with gaps g and h on its sides, at most min(g, k) + min(h, k) − k windows hold one occurrence and no other. And
+/// where not even those can, a window of k without repeats holds each thing at most once, any other at most k
+/// times, so at least (m·k − Q) / (k − 1) are bad. With k things in windows of k the bad ones are even in number: let
+/// the last k − 1 and the missing one be an order of all k. A good window turns all round, a bad one all but the
+/// missing one; one of these is an odd permutation, and round a ring they come to none, so it occurs an even number of
+/// times, and the other too as Q is even. For locations more is known: see the files `closed.rs` and `turns.rs`.
+///
+/// No assignment has windows of locations that are better in the order of lengths; where the first that can repeat do
+/// so more often, longer ones can be fewer.
 pub fn least_violations(
     size: RingSize,
     nodes: &[ClaimNode],

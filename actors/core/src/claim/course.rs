@@ -24,6 +24,7 @@ const SKELETONS: [(Members, Steering, usize); 3] = [
     (Members::Nodes, Steering::Pull, 12),
 ];
 const CLAD_MAX: usize = 3;
+/// How many skeletons of locations are followed by sequences with exact shares; transitions of one pass about one.
 const REFINED_MAX: usize = 2;
 const REFINING_WORK_MAX: usize = 12_000_000;
 /// Which part of the steps may be spent without regard to locations.
@@ -80,7 +81,7 @@ pub(super) fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> So
     // A shape is worth its time where something repeats, or the way out of that took many moves.
     let many = problem.location_window > 1 && found.score.moved > MANY_MOVES * moves_bound;
     if !found.score.is_clean() || many {
-        let mut self_refined = false;
+        let mut refined = false;
         for (members, steering, most) in SKELETONS {
             if course.is_perfect(&found) {
                 break;
@@ -89,10 +90,13 @@ pub(super) fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> So
             if !is_affordable(problem, members) || (members == Members::Locations && !located) {
                 continue;
             }
-            if self_refined && members == Members::Locations {
+            // Where only the longest windows repeat, exact shares leave nothing to find by rough ones.
+            let longest = found.score.locations.len().saturating_sub(1);
+            let only_longest = found.score.locations.iter().take(longest).all(|count| *count == 0);
+            if refined && only_longest && members == Members::Locations {
                 continue;
             }
-            let starts = course.clad(members, steering, most, &mut self_refined);
+            let starts = course.clad(members, steering, most, &mut refined);
             for start in starts {
                 if located && members == Members::Locations {
                     let within = course.improve(&start, WARM, true, 1);
@@ -201,11 +205,6 @@ impl Course<'_> {
         starts.sort_by(|a, b| a.score.cmp(&b.score));
         starts.dedup_by(|a, b| a.owners == b.owners);
         starts.truncate(CLAD_MAX);
-        if std::env::var("CLAIMDEBUG").is_ok() {
-            for s in &starts {
-                eprintln!("clad {members:?} {steering:?} {:?} spent {}", s.score, self.spent);
-            }
-        }
         starts
     }
 }
