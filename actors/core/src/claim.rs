@@ -9,9 +9,10 @@
 //! How: with so few nodes that the best assignments are known as a family, the member that moves least is taken
 //! (`pattern`). Otherwise the present assignment is brought into balance (`start`) and improved by exchanges
 //! (`search`); where windows still repeat, other starts are found by dynamic programming (`skeleton`), those of
-//! locations with shares that fit exactly (`corridor`, `sequence`); `course` says in which order. The work is bounded by a number of steps, not by a clock, so the same request has the same
-//! answer everywhere. `check` counts what is wrong independently of all that, and `bounds` says what could not
-//! be better, with `closed` and `turns` for windows of locations and `located` for the moves that these ask for.
+//! locations with shares that fit exactly (`corridor`, `sequence`); `course` says in which order. The work is
+//! bounded by a number of steps, not by a clock, so the same request has the same answer everywhere. `check` counts
+//! what is wrong independently of all that, and `bounds` says what could not be better, with `closed` and `turns`
+//! for windows of locations and `located` for the moves that these ask for.
 
 use crate::ids::NodeId;
 use crate::ring::RingSize;

@@ -19,16 +19,17 @@ pub struct LeastViolations {
 
 /// Lower bounds of the windows that repeat a node or a location, goals taken in their order.
 ///
-/// Something that occurs m times round Q partitions, never closer than k − 1, has at least m·k − Q gaps of
-/// exactly k − 1, because its gaps sum to Q. Each is one window of k that begins and ends with it, and no two
-/// such windows are the same. So where windows of k − 1 can all be distinct, Σ (m·k − Q) over everything that
-/// occurs too often are bad. Where they cannot, but those of ⌈k / 2⌉ can, at least m·k − Q are bad for the most frequent
-/// thing alone: with gaps g and h on its sides, at most min(g, k) + min(h, k) − k windows hold one occurrence and no other. And
-/// where not even those can, a window of k without repeats holds each thing at most once, any other at most k
-/// times, so at least (m·k − Q) / (k − 1) are bad. With k things in windows of k the bad ones are even in number: let
-/// the last k − 1 and the missing one be an order of all k. A good window turns all round, a bad one all but the
-/// missing one; one of these is an odd permutation, and round a ring they come to none, so it occurs an even number of
-/// times, and the other too as Q is even. For locations more is known: see the files `closed.rs` and `turns.rs`.
+/// Something that occurs m times round Q partitions, never closer than k − 1, has at least m·k − Q gaps of exactly
+/// k − 1, because its gaps sum to Q. Each is one window of k that begins and ends with it, and no two such windows
+/// are the same. So where windows of k − 1 can all be distinct, Σ (m·k − Q) over everything that occurs too often
+/// are bad. Where they cannot, but those of ⌈k / 2⌉ can, at least m·k − Q are bad for the most frequent thing
+/// alone: with gaps g and h on its sides, at most min(g, k) + min(h, k) − k windows hold one occurrence and no
+/// other. And where not even those can, a window of k without repeats holds each thing at most once, any other at
+/// most k times, so at least (m·k − Q) / (k − 1) are bad. With k things in windows of k the bad ones are even in
+/// number: let the last k − 1 and the missing one be an order of all k. A good window turns all round, a bad one
+/// all but the missing one; one of these is an odd permutation, and round a ring they come to none, so it occurs an
+/// even number of times, and the other too as Q is even. For locations more is known: see the files `closed.rs` and
+/// `turns.rs`.
 ///
 /// No assignment has windows of locations that are better in the order of lengths; where the first that can repeat do
 /// so more often, longer ones can be fewer.

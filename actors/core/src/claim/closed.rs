@@ -1,7 +1,7 @@
-//! Which sequences close round the ring: a tighter lower bound of the repeating windows of locations, for windows of k
-//! when all shorter ones are distinct. Exact about what closes and about node windows that are too crowded; it
-//! counts the places of the most frequent locations together and leaves the others free, and it does not know which node
-//! of a location gets what. So it can be below what is possible, never above.
+//! Which sequences close round the ring: a tighter lower bound of the repeating windows of locations, for windows
+//! of k when all shorter ones are distinct. Exact about what closes and about node windows that are too crowded; it
+//! counts the places of the most frequent locations together and leaves the others free, and it does not know which
+//! node of a location gets what. So it can be below what is possible, never above.
 //!
 //! Take locations X that occur m times, each too often for gaps of k: of its gaps, which sum to Q, those of k − 1 are
 //! the repeating windows that X begins and ends. Their number is m·k − Q and one more for every place by which

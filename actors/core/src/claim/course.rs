@@ -27,6 +27,8 @@ const CLAD_MAX: usize = 3;
 /// How many skeletons of locations are followed by sequences with exact shares; transitions of one pass about one.
 const REFINED_MAX: usize = 2;
 const REFINING_WORK_MAX: usize = 12_000_000;
+/// On rings larger than this only one is: a pass is bound by memory there.
+const LARGE: usize = 4096;
 /// Which part of the steps may be spent without regard to locations.
 const BLIND_SHARE: u64 = 4;
 /// How many times the bound are many moves.
@@ -152,7 +154,8 @@ impl Course<'_> {
             return false;
         };
         let mut refined: Vec<(u64, Vec<u16>)> = Vec::new();
-        for skeleton in skeletons.iter().take(REFINED_MAX) {
+        let most = if problem.partitions > LARGE { 1 } else { REFINED_MAX };
+        for skeleton in skeletons.iter().take(most) {
             for even in [false, true] {
                 if even <= corridor.may_be_odd() {
                     let manner = Manner { anywhere: false, work_max: REFINING_WORK_MAX, even };
