@@ -8,10 +8,11 @@
 //!
 //! How: with so few nodes that the best assignments are known as a family, the member that moves least is taken
 //! (`pattern`). Otherwise the present assignment is brought into balance (`start`) and improved by exchanges
-//! (`search`); where windows still repeat, other starts are found by dynamic programming (`skeleton`); `course`
-//! says in which order. The work is bounded by a number of steps, not by a clock, so the same request has the same
-//! answer everywhere. `check` counts what is wrong independently of all that, and `bounds` says what could not
-//! be better.
+//! (`search`); where windows still repeat, other starts are found by dynamic programming (`skeleton`), those of
+//! locations with shares that fit exactly (`corridor`, `sequence`); `course` says in which order. The work is
+//! bounded by a number of steps, not by a clock, so the same request has the same answer everywhere. `check` counts
+//! what is wrong independently of all that, and `bounds` says what could not be better, with `closed` and `turns`
+//! for windows of locations and `located` for the moves that these ask for.
 
 use crate::ids::NodeId;
 use crate::ring::RingSize;
@@ -19,15 +20,20 @@ use crate::ring::RingSize;
 mod assignment;
 mod bounds;
 mod check;
+mod closed;
+mod corridor;
 mod course;
+mod located;
 mod pattern;
 mod problem;
 mod search;
+mod sequence;
 pub mod simulation;
 mod skeleton;
 mod start;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use problem::Problem;
 
@@ -80,7 +86,8 @@ pub struct Claim {
     pub owners: Vec<NodeId>,
     /// How many partitions change their owner, or get one.
     pub moved: usize,
-    /// No balanced assignment with as few repeating windows of nodes moves fewer; see [`moves_bound`].
+    /// No balanced assignment whose windows, of nodes and of locations, repeat as seldom at every length moves fewer:
+    /// see [`moves_bound`], and for locations the file `located.rs`.
     pub moves_bound: usize,
     /// What is wrong with it, counted by [`check()`].
     pub violations: Violations,
@@ -126,6 +133,11 @@ pub fn claim(request: &ClaimRequest<'_>) -> Result<Claim, ClaimError> {
     let problem = Problem::new(request)?;
     let moves_bound = bounds::bound(&problem);
     let solution = course::solve(&problem, moves_bound, request.steps_max);
+    let score = &solution.found.score;
+    let moves_bound = match located::moves_for_locations(&problem, score) {
+        Some(located) if score.moved > moves_bound => moves_bound.max(located),
+        _ => moves_bound,
+    };
     let owners: Vec<NodeId> =
         solution.found.owners.iter().map(|node| problem.ids[usize::from(*node)]).collect();
     let violations = check(request.size, &owners, request.nodes, request.target_n, request.location_n);

@@ -1,8 +1,9 @@
 //! What no assignment can do better: the fewest short windows that numbers alone allow, and the fewest moves.
 //! Lower bounds that are proven here in words; it does not know whether an assignment that reaches them exists.
 
+use super::closed::Closing;
 use super::problem::Problem;
-use super::{ClaimError, ClaimNode, ClaimRequest, pattern};
+use super::{ClaimError, ClaimNode, ClaimRequest, pattern, turns};
 use crate::ring::RingSize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,13 +19,20 @@ pub struct LeastViolations {
 
 /// Lower bounds of the windows that repeat a node or a location, goals taken in their order.
 ///
-/// Something that occurs m times round Q partitions, never closer than k − 1, has at least m·k − Q gaps of
-/// exactly k − 1, because its gaps sum to Q. Each is one window of k that begins and ends with it, and no two
-/// such windows are the same. So where windows of k − 1 can all be distinct, Σ (m·k − Q) over everything that
-/// occurs too often are bad. Where they cannot, a window of k without repeats holds each thing at most once,
-/// any other at most k times, so at least (m·k − Q) / (k − 1) are bad for the most frequent thing. With three things
-/// the bad windows of 3 are even in number: between unequal neighbours of three each step is +1 or −1 modulo 3, the
-/// bad windows are the changes of sign, and round a ring signs change an even number of times.
+/// Something that occurs m times round Q partitions, never closer than k − 1, has at least m·k − Q gaps of exactly
+/// k − 1, because its gaps sum to Q. Each is one window of k that begins and ends with it, and no two such windows
+/// are the same. So where windows of k − 1 can all be distinct, Σ (m·k − Q) over everything that occurs too often
+/// are bad. Where they cannot, but those of ⌈k / 2⌉ can, at least m·k − Q are bad for the most frequent thing
+/// alone: with gaps g and h on its sides, at most min(g, k) + min(h, k) − k windows hold one occurrence and no
+/// other. And where not even those can, a window of k without repeats holds each thing at most once, any other at
+/// most k times, so at least (m·k − Q) / (k − 1) are bad. With k things in windows of k the bad ones are even in
+/// number: let the last k − 1 and the missing one be an order of all k. A good window turns all round, a bad one
+/// all but the missing one; one of these is an odd permutation, and round a ring they come to none, so it occurs an
+/// even number of times, and the other too as Q is even. For locations more is known: see the files `closed.rs` and
+/// `turns.rs`.
+///
+/// No assignment has windows of locations that are better in the order of lengths; where the first that can repeat do
+/// so more often, longer ones can be fewer.
 pub fn least_violations(
     size: RingSize,
     nodes: &[ClaimNode],
@@ -45,6 +53,19 @@ pub fn least_violations(
         let unnamed = nodes.iter().filter(|node| node.location.is_none()).count();
         let sizes: Vec<usize> = named.into_values().chain(std::iter::repeat_n(1, unnamed)).collect();
         least.locations = least_of(q, floor, extra, &sizes, location_n);
+        let node_window = target_n.min(count);
+        if let Some(at) = least.locations.iter().position(|fewest| *fewest > 0)
+            && at > 0
+            && at + 2 <= sizes.len()
+            && least.nodes.iter().take(node_window - 1).all(|fewest| *fewest == 0)
+        {
+            let closing = Closing { partitions: q, floor, extra, sizes: &sizes, node_window, k: at + 2 };
+            least.locations[at] = closing.fewest().unwrap_or(0).max(least.locations[at]);
+            if let (1, &[a, b, c]) = (at, &sizes[..]) {
+                let found = turns::fewest(q, floor, extra, [a, b, c], node_window);
+                least.locations[at] = found.unwrap_or(0).max(least.locations[at]);
+            }
+        }
     }
     least
 }
@@ -74,15 +95,27 @@ fn least_of(q: usize, floor: usize, extra: usize, sizes: &[usize], n: usize) -> 
         let each = (0..sizes.len()).map(|group| too_often(group, larger[group]));
         let fewest = if shorter_can_be_distinct {
             let sum: usize = each.sum();
-            if k == 3 && sizes.len() == 3 { sum.next_multiple_of(2) } else { sum }
+            if k == sizes.len() { sum.next_multiple_of(2) } else { sum }
         } else {
-            let most = (0..sizes.len()).map(|group| too_often(group, 0)).max().unwrap_or(0);
-            most.div_ceil(k - 1)
+            let nodes: usize = sizes.iter().sum();
+            let forced = |group: usize| too_often(group, extra.saturating_sub(nodes - sizes[group]));
+            let most = (0..sizes.len()).map(forced).max().unwrap_or(0);
+            if least[..k.div_ceil(2) - 1].iter().all(|fewest| *fewest == 0) {
+                most
+            } else {
+                most.div_ceil(k - 1)
+            }
         };
         shorter_can_be_distinct &= fewest == 0;
         least.push(fewest);
     }
     least
+}
+
+/// The fewest windows of locations that repeat, by their length from 2.
+pub(super) fn least_locations(problem: &Problem) -> Vec<usize> {
+    let sizes = problem.nodes_by_location();
+    least_of(problem.partitions, problem.floor, problem.extra, &sizes, problem.location_window)
 }
 
 /// A lower bound of the partitions that must change their owner in any balanced assignment in which as few windows

@@ -2,10 +2,12 @@
 //! steps are spent; what is better is decided by [`super::assignment::Score`].
 
 use super::assignment::{Assignment, Weights};
+use super::corridor::Manner;
 use super::problem::{NOBODY, Problem};
-use super::search::{Found, Manner, Proposals, search};
-use super::skeleton::{Members, Steering, is_affordable, skeletons};
-use super::{pattern, start};
+use super::search::{Found, Proposals, search};
+use super::sequence;
+use super::skeleton::{Members, Skeleton, Steering, is_affordable, skeletons};
+use super::{bounds, pattern, start};
 
 /// Steps of one search, by partition, and the least.
 const STEPS_PER_PARTITION: u64 = 128;
@@ -22,6 +24,11 @@ const SKELETONS: [(Members, Steering, usize); 3] = [
     (Members::Nodes, Steering::Pull, 12),
 ];
 const CLAD_MAX: usize = 3;
+/// How many skeletons of locations are followed by sequences with exact shares; transitions of one pass about one.
+const REFINED_MAX: usize = 2;
+const REFINING_WORK_MAX: usize = 12_000_000;
+/// On rings larger than this only one is: a pass is bound by memory there.
+const LARGE: usize = 4096;
 /// Which part of the steps may be spent without regard to locations.
 const BLIND_SHARE: u64 = 4;
 /// How many times the bound are many moves.
@@ -76,6 +83,7 @@ pub(super) fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> So
     // A shape is worth its time where something repeats, or the way out of that took many moves.
     let many = problem.location_window > 1 && found.score.moved > MANY_MOVES * moves_bound;
     if !found.score.is_clean() || many {
+        let mut refined = false;
         for (members, steering, most) in SKELETONS {
             if course.is_perfect(&found) {
                 break;
@@ -84,7 +92,14 @@ pub(super) fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> So
             if !is_affordable(problem, members) || (members == Members::Locations && !located) {
                 continue;
             }
-            for start in course.clad(members, steering, most) {
+            // Where only the longest windows repeat, exact shares leave nothing to find by rough ones.
+            let longest = found.score.locations.len().saturating_sub(1);
+            let only_longest = found.score.locations.iter().take(longest).all(|count| *count == 0);
+            if refined && only_longest && members == Members::Locations {
+                continue;
+            }
+            let starts = course.clad(members, steering, most, &mut refined);
+            for start in starts {
                 if located && members == Members::Locations {
                     let within = course.improve(&start, WARM, true, 1);
                     let free = course.improve(&within, COOL, false, 1);
@@ -96,6 +111,11 @@ pub(super) fn solve(problem: &Problem, moves_bound: usize, steps_max: u64) -> So
                 }
             }
         }
+    }
+    if problem.location_window > 1 && found.score.moved > moves_bound {
+        let mut owners = found.owners.clone();
+        sequence::dress(problem, &mut owners, steps_max, &mut course.spent);
+        found.replace_if_better(course.scored(owners));
     }
     Solution { exhausted: course.spent >= steps_max, spent: course.spent, found }
 }
@@ -123,15 +143,53 @@ impl Course<'_> {
         let whole = whole.min(self.steps_max / SEARCHES);
         let steps = (whole / share).min(self.steps_max.saturating_sub(self.spent));
         let assignment = Assignment::new(self.problem, self.weights.clone(), from.owners.clone());
-        let manner = Manner { steps, warmth, within_locations };
+        let manner = super::search::Manner { steps, warmth, within_locations };
         search(assignment, manner, &mut self.proposals, self.moves_bound, &mut self.spent)
     }
 
+    /// Replaces skeletons of locations by ones whose shares fit.
+    fn refine(&mut self, skeletons: &mut Vec<Skeleton>) -> bool {
+        let problem = self.problem;
+        let Some(corridor) = sequence::of_locations(problem, &bounds::least_locations(problem)) else {
+            return false;
+        };
+        let mut refined: Vec<(u64, Vec<u16>)> = Vec::new();
+        let most = if problem.partitions > LARGE { 1 } else { REFINED_MAX };
+        for skeleton in skeletons.iter().take(most) {
+            for even in [false, true] {
+                if even <= corridor.may_be_odd() {
+                    let manner = Manner { anywhere: false, work_max: REFINING_WORK_MAX, even };
+                    refined.extend(corridor.refined(
+                        &skeleton.members,
+                        manner,
+                        self.steps_max,
+                        &mut self.spent,
+                    ));
+                }
+            }
+        }
+        refined.sort();
+        refined.dedup();
+        refined.truncate(CLAD_MAX);
+        let any = !refined.is_empty();
+        if any {
+            *skeletons = refined
+                .into_iter()
+                .map(|(cost, members)| Skeleton { imbalance: 0, cost: cost as i64, members })
+                .collect();
+        }
+        any
+    }
+
     /// Starts that follow skeletons, the most promising first.
-    fn clad(&mut self, members: Members, steering: Steering, most: usize) -> Vec<Found> {
+    fn clad(&mut self, members: Members, steering: Steering, most: usize, refined: &mut bool) -> Vec<Found> {
         let problem = self.problem;
         let mut starts: Vec<Found> = Vec::new();
-        for skeleton in skeletons(problem, members, steering, most, self.steps_max, &mut self.spent) {
+        let mut found = skeletons(problem, members, steering, most, self.steps_max, &mut self.spent);
+        if members == Members::Locations {
+            *refined = self.refine(&mut found);
+        }
+        for skeleton in found {
             match members {
                 Members::Nodes => {
                     starts.push(self.scored(start::balanced(problem, skeleton.members, None)));
@@ -139,7 +197,8 @@ impl Course<'_> {
                 Members::Locations => {
                     let nobody = vec![NOBODY; problem.partitions];
                     for owners in [problem.present.clone(), nobody] {
-                        let owners = start::balanced(problem, owners, Some(&skeleton.members));
+                        let mut owners = start::balanced(problem, owners, Some(&skeleton.members));
+                        sequence::dress(problem, &mut owners, self.steps_max, &mut self.spent);
                         let start = self.scored(owners);
                         starts.push(self.improve(&start, WARM, true, 4));
                     }

@@ -89,6 +89,15 @@ impl Problem {
         self.ids.len()
     }
 
+    /// How many nodes every location has.
+    pub(super) fn nodes_by_location(&self) -> Vec<usize> {
+        let mut nodes = vec![0; self.locations];
+        for location in &self.location {
+            nodes[usize::from(*location)] += 1;
+        }
+        nodes
+    }
+
     /// The fewest moves that the quotas alone ask for: every node keeps up to its floor, and as many of those that
     /// own more as there are larger quotas keep one more.
     pub(super) fn moves_for_balance(&self) -> usize {

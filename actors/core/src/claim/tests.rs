@@ -152,7 +152,10 @@ proptest! {
         let moved = found.owners.iter().zip(&owners).filter(|(new, old)| Some(**new) != **old).count();
         prop_assert_eq!(found.moved, moved);
         prop_assert!(found.moves_bound <= moved);
-        prop_assert_eq!(found.moves_bound, moves_bound(&request(size(q), &owners, &nodes)).unwrap());
+        let without_locations = moves_bound(&request(size(q), &owners, &nodes)).unwrap();
+        prop_assert!(found.moves_bound >= without_locations);
+        let located = !found.violations.locations.is_empty();
+        prop_assert!(located || found.moves_bound == without_locations);
         let least = least_violations(size(q), &nodes, 4, 3);
         prop_assert_eq!(&found.violations.nodes, &least.nodes, "no avoidable window");
         prop_assert!(found.violations.locations >= least.locations);

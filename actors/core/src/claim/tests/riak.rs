@@ -2,7 +2,7 @@
 //! reference machine. The better of the two in each column is the mark.
 
 use super::{Walk, nodes_in, size, walk};
-use crate::claim::{ClaimNode, ClaimRequest, STEPS_DEFAULT, claim};
+use crate::claim::{ClaimNode, ClaimRequest, STEPS_DEFAULT, claim, least_violations};
 use crate::ids::NodeId;
 
 /// From, to, windows of 4 that repeat a node, most owned, moved.
@@ -209,53 +209,78 @@ fn group_joins_are_never_worse_than_riak_s() {
 }
 
 /// Nodes of each location, length of the windows; what v4 counts for a fresh ring and after one more node in the
-/// first location; whether its count after that can be held against us. It counts every bad window of the
-/// longest length twice, and shorter ones do not matter to it: where it lets neighbours be in one location to
-/// have fewer bad long windows, we do not.
-type Located = (&'static [usize], usize, usize, usize, bool);
+/// first location. It counts every bad window of the longest length twice.
+type Located = (&'static [usize], usize, usize, usize);
 
-const LOCATED: [Located; 13] = [
-    (&[2, 2, 2], 2, 0, 2, true),
-    (&[2, 2, 2], 3, 4, 34, false),
-    (&[3, 3, 3], 3, 4, 16, true),
-    (&[3, 3, 2], 2, 0, 6, true),
-    (&[3, 3, 2], 3, 32, 48, false),
-    (&[2, 2, 2, 2], 3, 0, 12, true),
-    (&[2, 2, 2, 2], 4, 0, 40, false),
-    (&[4, 4, 4, 4], 4, 0, 0, true),
-    (&[3, 3, 3, 3, 3], 4, 0, 8, true),
-    (&[5, 5, 5], 3, 4, 16, true),
-    (&[4, 1, 1], 2, 40, 52, true),
-    (&[1, 1, 2], 2, 0, 20, true),
-    (&[6, 3, 3], 3, 52, 78, true),
+const LOCATED: [(u32, [Located; 13]); 2] = [
+    (
+        64,
+        [
+            (&[2, 2, 2], 2, 0, 2),
+            (&[2, 2, 2], 3, 4, 34),
+            (&[3, 3, 3], 3, 4, 16),
+            (&[3, 3, 2], 2, 0, 6),
+            (&[3, 3, 2], 3, 32, 48),
+            (&[2, 2, 2, 2], 3, 0, 12),
+            (&[2, 2, 2, 2], 4, 0, 40),
+            (&[4, 4, 4, 4], 4, 0, 0),
+            (&[3, 3, 3, 3, 3], 4, 0, 8),
+            (&[5, 5, 5], 3, 4, 16),
+            (&[4, 1, 1], 2, 40, 52),
+            (&[1, 1, 2], 2, 0, 0),
+            (&[6, 3, 3], 3, 52, 78),
+        ],
+    ),
+    (
+        256,
+        [
+            (&[2, 2, 2], 2, 0, 18),
+            (&[2, 2, 2], 3, 4, 136),
+            (&[3, 3, 3], 3, 4, 88),
+            (&[3, 3, 2], 2, 0, 24),
+            (&[3, 3, 2], 3, 128, 200),
+            (&[2, 2, 2, 2], 3, 0, 68),
+            (&[2, 2, 2, 2], 4, 0, 160),
+            (&[4, 4, 4, 4], 4, 0, 88),
+            (&[3, 3, 3, 3, 3], 4, 0, 58),
+            (&[5, 5, 5], 3, 4, 64),
+            (&[4, 1, 1], 2, 168, 216),
+            (&[1, 1, 2], 2, 0, 0),
+            (&[6, 3, 3], 3, 312, 308),
+        ],
+    ),
 ];
 
+/// Never more bad windows than v4. Where that one has fewer of the longest length, ours have none shorter and no more
+/// than is proven to be the least with that: v4 has fewer because it lets nearer partitions be in one location.
 #[test]
 fn locations_are_never_worse_than_riak_s() {
-    for (sizes, n, fresh, grown, comparable) in LOCATED {
-        let mut owners: Vec<Option<NodeId>> = vec![Some(nodes_in(sizes)[0].node); 64];
-        let mut more = sizes.to_vec();
-        more[0] += 1;
-        for (sizes, windows, comparable) in [(sizes.to_vec(), fresh, true), (more, grown, comparable)] {
-            let nodes: Vec<ClaimNode> = nodes_in(&sizes);
-            let found = claim(&ClaimRequest {
-                size: size(64),
-                owners: &owners,
-                nodes: &nodes,
-                target_n: 4,
-                location_n: n,
-                steps_max: STEPS_DEFAULT,
-            })
-            .unwrap();
-            let bad = &found.violations;
-            assert!(bad.is_balanced() && bad.nodes == [0, 0, 0], "{sizes:?} {n}: {bad:?}");
-            if comparable {
-                assert!(2 * bad.locations_of(n) <= windows, "{sizes:?} {n}: {bad:?}, v4 {windows}");
-            } else {
-                assert!((2..n).all(|k| bad.locations_of(k) == 0), "{sizes:?} {n}: {bad:?}");
-                assert!(2 * bad.locations_of(n) <= windows + 4, "{sizes:?} {n}: {bad:?}, v4 {windows}");
+    for (q, rows) in LOCATED {
+        for (sizes, n, fresh, grown) in rows {
+            let mut owners: Vec<Option<NodeId>> = vec![Some(nodes_in(sizes)[0].node); q as usize];
+            let mut more = sizes.to_vec();
+            more[0] += 1;
+            for (sizes, windows) in [(sizes.to_vec(), fresh), (more, grown)] {
+                let nodes: Vec<ClaimNode> = nodes_in(&sizes);
+                let found = claim(&ClaimRequest {
+                    size: size(q),
+                    owners: &owners,
+                    nodes: &nodes,
+                    target_n: 4,
+                    location_n: n,
+                    steps_max: STEPS_DEFAULT,
+                })
+                .unwrap();
+                let bad = &found.violations;
+                assert!(bad.is_balanced() && bad.nodes == [0, 0, 0], "Q={q} {sizes:?} {n}: {bad:?}");
+                let least = least_violations(size(q), &nodes, 4, n);
+                let excluded = bad.locations == least.locations && (2..n).all(|k| bad.locations_of(k) == 0);
+                assert!(
+                    2 * bad.locations_of(n) <= windows || excluded,
+                    "Q={q} {sizes:?} {n}: {bad:?}, v4 {windows}, {least:?}"
+                );
+                owners = found.owners.into_iter().map(Some).collect();
             }
-            owners = found.owners.into_iter().map(Some).collect();
         }
     }
 }
