@@ -112,9 +112,9 @@ pub struct Record {
     pub outcome: Option<Outcome>,
 }
 
-/// A machine that lost power, and with it what was not synced.
+/// Something that happened to a machine; a loss of power takes with it what was not synced.
 #[derive(Clone, Copy, Debug)]
-pub struct PowerLoss {
+pub struct MachineEvent {
     /// Which.
     pub node: u8,
     /// When.
@@ -127,7 +127,11 @@ pub struct History {
     /// Requests.
     pub records: Vec<Record>,
     /// Losses of power.
-    pub power_losses: Vec<PowerLoss>,
+    pub power_losses: Vec<MachineEvent>,
+    /// Ends of processes, whatever ended them, and their starts.
+    pub ends: Vec<MachineEvent>,
+    /// See `ends`.
+    pub starts: Vec<MachineEvent>,
     /// How long what was acknowledged may stay unsynced; none: until somebody asks.
     pub unsynced_at_most: Option<Duration>,
 }
@@ -143,6 +147,8 @@ pub struct WriteFacts {
     pub acknowledged: Option<Duration>,
     /// With how many confirmations.
     pub w: u8,
+    /// Whether an attempt had a name: two of them may have made two ids, of which the smaller wins in the end.
+    pub named: bool,
     /// Who confirmed.
     pub nodes: Vec<String>,
     /// How many of them held a replica and were no stand-ins.
@@ -163,6 +169,7 @@ impl History {
             let Operation::Write { key, serial, w, .. } = &record.operation else { continue };
             let fresh = WriteFacts { key: key.clone(), begun: record.begun, ..WriteFacts::default() };
             let facts = writes.entry(*serial).or_insert(fresh);
+            facts.named |= matches!(&record.operation, Operation::Write { name: Some(_), .. });
             match &record.outcome {
                 Some(Outcome::Acknowledged { id, nodes }) => {
                     facts.possible = true;
@@ -200,10 +207,23 @@ impl History {
     /// Whether a machine that confirmed a write lost power before it had synced.
     pub fn may_be_lost_at(&self, node: u8, facts: &WriteFacts) -> bool {
         let Some(acknowledged) = facts.acknowledged else { return false };
-        self.power_losses.iter().any(|loss| {
-            let unsynced = self.unsynced_at_most.is_none_or(|most| loss.at <= acknowledged + most);
-            loss.node == node && unsynced && loss.at + Duration::from_secs(5) >= facts.begun
-        })
+        let Some(most) = self.unsynced_at_most else { return !self.power_losses.is_empty() };
+        let of_node = |event: &&MachineEvent| event.node == node;
+        let usual = acknowledged + most;
+        let mut synced_by = usual;
+        // A process that ends before it has synced leaves that to its next life.
+        let unsynced_end =
+            |end: &&MachineEvent| end.node == node && end.at + most >= facts.begun && end.at <= usual;
+        if let Some(end) = self.ends.iter().rfind(unsynced_end) {
+            match self.starts.iter().filter(of_node).find(|start| start.at >= end.at) {
+                Some(start) => synced_by = synced_by.max(start.at + most),
+                None => return self.power_losses.iter().any(|loss| loss.node == node),
+            }
+        }
+        self.power_losses
+            .iter()
+            .filter(of_node)
+            .any(|loss| loss.at <= synced_by && loss.at + Duration::from_secs(5) >= facts.begun)
     }
 
     /// Whether every copy that a write was acknowledged with was on a machine that lost power before it had synced.

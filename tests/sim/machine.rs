@@ -43,6 +43,10 @@ pub struct Machine {
     pub starts: Cell<u32>,
     /// Why the node ended by itself, each time.
     pub endings: RefCell<Vec<String>>,
+    /// When its process ended, and when it was started.
+    pub ended_at: RefCell<Vec<Duration>>,
+    /// See `ended_at`.
+    pub started_at: RefCell<Vec<Duration>>,
     /// From when to when its process did not run as it wants, or not at all.
     unwell: RefCell<Vec<(Duration, Option<Duration>)>>,
 }
@@ -88,6 +92,8 @@ impl Machine {
             starts: Cell::new(0),
             endings: RefCell::default(),
             unwell: RefCell::default(),
+            ended_at: RefCell::default(),
+            started_at: RefCell::default(),
         }
     }
 
@@ -126,6 +132,7 @@ impl Machine {
         self.starts.set(self.starts.get() + 1);
         around.network.power_on(self.number);
         around.trace.note(&format!("{} starts", self.name()));
+        self.started_at.borrow_mut().push(self.clock.moment());
         let builder = around.service.host(Node::builder(self.options(around, seeds)));
         let shown: Rc<RefCell<Shown>> = Rc::default();
         let (ours, service) = (shown.clone(), around.service.clone());
@@ -248,6 +255,7 @@ impl Machine {
     pub async fn kill(&self, around: &Surroundings) {
         let Some(process) = self.process.take() else { return };
         self.note_unwell(true);
+        self.ended_at.borrow_mut().push(self.clock.moment());
         around.trace.note(&format!("{} is killed", self.name()));
         let core = process.shown.borrow_mut().core.take();
         process.host.kill().await;

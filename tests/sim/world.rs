@@ -2,7 +2,7 @@
 //! must hold is in `invariants`, what goes wrong in `faults`, and everything that differs between runs in the plan.
 
 use crate::faults::{self, Evidence};
-use crate::history::{History, Operation, Outcome, PowerLoss, Record};
+use crate::history::{History, MachineEvent, Operation, Outcome, Record};
 use crate::host::Pace;
 use crate::invariants::{self, Invariant};
 use crate::last_look::End;
@@ -220,7 +220,7 @@ impl World {
     /// A machine dies with what its disk had not written.
     pub async fn lose_power(&self, number: u8, kept: usize) {
         let at = self.now();
-        self.history.borrow_mut().power_losses.push(PowerLoss { node: number, at });
+        self.history.borrow_mut().power_losses.push(MachineEvent { node: number, at });
         self.machine(number).lose_power(&self.around, kept).await;
     }
 
@@ -277,12 +277,9 @@ impl World {
         self.until(|| self.status(1).is_some_and(|status| status.staged.len() == others)).await;
         let _ = self.administer(1, |administration| administration.plan()).await;
         let _ = self.administer(1, |administration| administration.commit()).await;
-        self.until(|| self.is_whole() && self.is_settled()).await;
+        let settled = |number: &u8| self.status(*number).is_some_and(|status| status.settled);
+        self.until(|| self.is_whole() && self.serving().iter().all(settled)).await;
         self.note("the cluster stands");
-    }
-
-    fn is_settled(&self) -> bool {
-        self.serving().iter().all(|number| self.status(*number).is_some_and(|status| status.settled))
     }
 
     async fn until(&self, holds: impl Fn() -> bool) {
@@ -459,7 +456,22 @@ impl World {
         })
     }
 
+    /// Writes down in the history when processes ended and started.
+    fn note_lives(&self) {
+        let mut history = self.history.borrow_mut();
+        let all = |times: fn(&Machine) -> &RefCell<Vec<Duration>>| {
+            let of = |machine: &Machine| {
+                let node = machine.number;
+                times(machine).borrow().iter().map(|at| MachineEvent { node, at: *at }).collect::<Vec<_>>()
+            };
+            self.machines.iter().flat_map(of).collect()
+        };
+        history.ends = all(|machine| &machine.ended_at);
+        history.starts = all(|machine| &machine.started_at);
+    }
+
     pub fn look(&self, invariants: &mut [Box<dyn Invariant>]) -> Vec<String> {
+        self.note_lives();
         let broken = |invariant: &mut Box<dyn Invariant>| {
             let name = invariant.name();
             invariant.holds(self).err().map(|why| format!("{name}: {why}"))

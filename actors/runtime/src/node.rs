@@ -272,6 +272,10 @@ impl NodeBuilder {
         if let Some(rescue) = rescue {
             rescue.done();
         }
+        if born && !before.as_ref().is_some_and(|b| b.stopped_in_peace) {
+            // What the life before left to be synced: nobody else will.
+            store.sync()?;
+        }
         if may_have_lost && !planted(Mutant::ReuseActor) {
             // Before this life is known to have begun: the next one may find a machine that went on, and must not take
             // for its own what this one was to give up.

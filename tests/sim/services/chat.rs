@@ -104,7 +104,7 @@ impl Face for ChatFace {
                     let (status, body) = call(request).await;
                     written(status, &body)
                 }
-                Operation::Read { key, r, whole } => read_log(&*call, &key, r, whole, timeout).await,
+                Operation::Read { key, r, whole } => read_log(&*call, &key, r, whole, within).await,
                 Operation::Forget { key, through } => {
                     let uri = format!("/chat/users/{key}/messages?through={through}&timeout={timeout}");
                     let (status, body) = call(TestRequest::with_uri(&uri).method(Method::DELETE)).await;
@@ -149,7 +149,13 @@ fn failed(status: u16, body: &Value) -> Outcome {
     }
 }
 
-async fn read_log(call: &Call, key: &str, r: u8, whole: bool, timeout: u128) -> Outcome {
+#[allow(clippy::disallowed_methods)] // the simulation's own clock
+fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+async fn read_log(call: &Call, key: &str, r: u8, whole: bool, within: Duration) -> Outcome {
+    let ends = now() + within;
     let (mut writes, mut degraded) = (Vec::new(), false);
     let mut place = if whole { "after=".to_owned() } else { "before=end".to_owned() };
     if whole {
@@ -157,6 +163,8 @@ async fn read_log(call: &Call, key: &str, r: u8, whole: bool, timeout: u128) -> 
     }
     loop {
         let limit = if whole { PAGE } else { GLIMPSE };
+        // All pages together have the time that the client has.
+        let timeout = ends.saturating_duration_since(now()).as_millis().max(1);
         let uri = format!("/chat/users/{key}/messages?{place}&limit={limit}&r={r}&timeout={timeout}");
         let uri = uri.replace("?&", "?");
         let (status, body) = call(TestRequest::with_uri(&uri)).await;
