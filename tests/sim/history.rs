@@ -149,6 +149,8 @@ pub struct WriteFacts {
     pub w: u8,
     /// Whether an attempt had a name: two of them may have made two ids, of which the smaller wins in the end.
     pub named: bool,
+    /// Attempts that were not refused.
+    pub attempts: usize,
     /// Who confirmed.
     pub nodes: Vec<String>,
     /// How many of them held a replica and were no stand-ins.
@@ -169,6 +171,7 @@ impl History {
             let Operation::Write { key, serial, w, .. } = &record.operation else { continue };
             let fresh = WriteFacts { key: key.clone(), begun: record.begun, ..WriteFacts::default() };
             let facts = writes.entry(*serial).or_insert(fresh);
+            facts.attempts += usize::from(!matches!(record.outcome, Some(Outcome::Refused(_))));
             facts.named |= matches!(&record.operation, Operation::Write { name: Some(_), .. });
             match &record.outcome {
                 Some(Outcome::Acknowledged { id, nodes }) => {
@@ -202,6 +205,23 @@ impl History {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Whether something that was asked to be deleted may have taken this write with it. A write that was sent twice
+    /// under a name has the smaller of two ids in the end, whichever was told.
+    pub fn may_be_forgotten(&self, facts: &WriteFacts) -> bool {
+        let below = |through: &str| facts.id.as_deref().is_none_or(|id| id <= through);
+        let unsure = |begun: Duration| facts.named && facts.attempts > 1 && begun >= facts.begun;
+        self.forgets()
+            .iter()
+            .any(|(key, through, begun, _)| *key == facts.key && (below(through) || unsure(*begun)))
+    }
+
+    /// Confirmations by holders that cannot have been lost.
+    pub fn sure_primaries(&self, facts: &WriteFacts) -> usize {
+        let number = |name: &str| name.trim_start_matches('n').parse().unwrap_or(0);
+        let lost = facts.nodes.iter().filter(|name| self.may_be_lost_at(number(name), facts)).count();
+        facts.primaries.saturating_sub(lost)
     }
 
     /// Whether a machine that confirmed a write lost power before it had synced.

@@ -6,6 +6,7 @@ use crate::machine::Machine;
 use crate::service::Items;
 use crate::world::{WITHIN, World};
 use ringwork_core::ids::{NodeId, Partition};
+use ringwork_core::preflist::{PreflistEntry, Role};
 use ringwork_core::ring::KeyHash;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -22,6 +23,19 @@ pub struct End {
 }
 
 impl World {
+    /// Whom a node would ask about a key now, for readers of a trace.
+    pub fn places(&self, at: u8, key: &str) -> String {
+        let Some(core) = self.machine(at).core() else { return "nobody".to_owned() };
+        let service = self.around.service.name();
+        let view = core.ring.load();
+        let list = view.preflist(service, &KeyHash::of(service, key.as_bytes()), core.quorum.n_val);
+        let place = |entry: &PreflistEntry| {
+            let role = if entry.role == Role::Primary { "" } else { " as stand-in" };
+            format!("{}{role} for {}", core.name_of(entry.node), entry.partition.0)
+        };
+        list.iter().map(place).collect::<Vec<_>>().join(", ")
+    }
+
     /// Every node is asked for every key, with that r.
     pub async fn ask_everybody(self: Rc<Self>, r: u8) {
         for key in 0..self.plan().keys {

@@ -499,7 +499,7 @@ impl World {
             for machine in &self.machines {
                 let Some(why) = machine.reap(&self.around).await else { continue };
                 let departed = why.contains("no member") || why.contains("has left");
-                let unasked = !why.contains("simulated") && !departed && why != "it was stopped";
+                let unasked = !why.contains("simulated") && !departed && !why.starts_with("it was stopped");
                 if unasked {
                     let seen = format!("a node ended by itself: {} because {why}", machine.name());
                     let mut broken = self.broken.borrow_mut();
@@ -577,7 +577,8 @@ impl World {
             records.push(record);
             records.len() - 1
         };
-        self.note(&format!("#{number} at n{node} within {within:?}: {operation:?}"));
+        let places = self.places(node, operation.key());
+        self.note(&format!("#{number} at n{node} within {within:?}: {operation:?}; it would ask {places}"));
         let outcome = self.machine(node).ask(operation, within).await;
         self.note(&format!("#{number} ends: {outcome:?}"));
         let record = &mut self.history.borrow_mut().records[number];

@@ -24,6 +24,8 @@ pub struct Completeness {
     /// The latest round that each member has answered.
     answered: BTreeMap<NodeId, u64>,
     held: BTreeSet<Partition>,
+    /// The first round that counts of a member, since it came back.
+    counts_from: BTreeMap<NodeId, u64>,
     /// Members that were joining when last looked: they stand in for nobody.
     joining: BTreeSet<NodeId>,
 }
@@ -33,7 +35,16 @@ impl Completeness {
     pub fn new(me: NodeId, state: &ClusterState) -> Self {
         let held = state.held_by(me).collect();
         let joining = joining(state);
-        Self { me, round: 1, base: 1, needs: BTreeMap::new(), answered: BTreeMap::new(), held, joining }
+        Self {
+            me,
+            round: 1,
+            base: 1,
+            needs: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            counts_from: BTreeMap::new(),
+            held,
+            joining,
+        }
     }
 
     /// The node was taken for down by others, or marked so: from now on everything is in doubt.
@@ -41,6 +52,16 @@ impl Completeness {
         self.round += 1;
         self.base = self.round;
         self.needs.clear();
+    }
+
+    /// A member is up in another life than before: while it could not be reached it may have taken others for down, and
+    /// stood in for them, and may remember nothing of that but what it holds. Its word counts again when it is asked
+    /// anew; until then everything waits for it.
+    pub fn returned(&mut self, node: NodeId) {
+        self.round += 1;
+        self.answered.remove(&node);
+        self.counts_from.insert(node, self.round);
+        self.needs.values_mut().for_each(|need| *need = (*need).max(1));
     }
 
     /// The state has changed. Partitions that have come here are in doubt. Who was only joining until now has
@@ -77,6 +98,9 @@ impl Completeness {
 
     /// A member has said which strays it holds (that is merged into the state as its report), asked in `round`.
     pub fn answered(&mut self, node: NodeId, round: u64) {
+        if self.counts_from.get(&node).is_some_and(|first| round < *first) {
+            return;
+        }
         let latest = self.answered.entry(node).or_default();
         *latest = (*latest).max(round.min(self.round));
     }
@@ -141,6 +165,24 @@ mod tests {
             state.merge_member(id(n), &member(n, Status::Valid));
         }
         state
+    }
+
+    #[test]
+    fn who_returns_in_another_life_has_said_nothing_yet() {
+        let state = state();
+        let mut ours = Completeness::new(id(1), &state);
+        ours.answered(id(2), ours.round());
+        ours.answered(id(3), ours.round());
+        ours.inherit(&[Partition(0)]);
+        assert_eq!(ours.incomplete(&state), BTreeSet::new());
+        let before = ours.round();
+        ours.returned(id(3));
+        assert_eq!(ours.incomplete(&state).len(), 8, "what was inherited, too");
+        assert_eq!(ours.to_ask(&state), [id(3)], "the others have said what they had to say");
+        ours.answered(id(3), before);
+        assert_eq!(ours.incomplete(&state).len(), 8, "that was its former life");
+        ours.answered(id(3), ours.round());
+        assert_eq!(ours.incomplete(&state), BTreeSet::new());
     }
 
     #[test]

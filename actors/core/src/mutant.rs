@@ -34,6 +34,8 @@ pub enum Mutant {
     ForgetMarks,
     /// A vnode that ended is not started again.
     LeavePanickedVnode,
+    /// With too few complete replicas, nobody else is asked.
+    NeverAskStrays,
     /// Stand-ins are taken from the replicas' own nodes.
     StandInTwice,
     /// A state that is older than one's own is taken for the newer.
@@ -42,7 +44,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::LastWriteWins,
         Self::SkipSync,
         Self::AcknowledgeOneLess,
@@ -57,6 +59,7 @@ impl Mutant {
         Self::ForgetKeys,
         Self::ForgetMarks,
         Self::LeavePanickedVnode,
+        Self::NeverAskStrays,
         Self::StandInTwice,
         Self::TakeOlderState,
     ];

@@ -530,8 +530,8 @@ impl Node {
         Arc::new(ClusterAdministration::new(self.core.clone(), self.ring_manager.clone()))
     }
 
-    /// Whether it has found out how every other member can be reached. A node that has just started takes all of them
-    /// for down, and would stand in for them.
+    /// Whether it has found out how every other member can be reached, and what it says of itself. A node that has just
+    /// started takes all of them for down, and does not know what services they run: it would stand in for them.
     pub fn has_looked_around(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let core = self.core.clone();
         move || {
@@ -540,7 +540,10 @@ impl Node {
                 .state()
                 .members()
                 .filter(|(node, member)| *node != core.id && member.status().is_waited_for());
-            waited_for.all(|(node, _)| view.availability(node) != Availability::Down)
+            let heard_of = |node| {
+                view.availability(node) != Availability::Down && view.state().reports().contains_key(&node)
+            };
+            waited_for.all(|(node, _)| heard_of(node))
         }
     }
 

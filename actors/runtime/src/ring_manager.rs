@@ -276,7 +276,9 @@ impl RingManager {
     fn publish_availability(&self) {
         let before = self.node.ring.load_full();
         let availability = self.availability.iter().map(|(node, (_, seen))| (*node, *seen)).collect();
-        let (state, incomplete) = (before.state().clone(), before.incomplete().clone());
+        let state = before.state().clone();
+        // Nobody is seen as up before what its return puts in doubt is seen.
+        let incomplete = before.incomplete() | &self.completeness.incomplete(&self.state);
         let view =
             RingView::new(self.node.id, state, &availability, incomplete).after_doubts(before.doubts());
         self.node.ring.store(Arc::new(view));
@@ -498,6 +500,12 @@ impl Handler<Posted<RingMessage>> for RingManager {
             RingMessage::JoinCluster(state, done) => self.join_cluster(*state, done, ctx),
             RingMessage::Availability(availability) => {
                 if self.availability != availability {
+                    for (node, (generation, _)) in &availability {
+                        let before = self.availability.get(node).map_or(0, |(before, _)| *before);
+                        if before > 0 && *generation > before {
+                            self.completeness.returned(*node);
+                        }
+                    }
                     self.availability = availability;
                     self.settle(ctx);
                     if self.keeping {

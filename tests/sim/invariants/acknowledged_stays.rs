@@ -19,13 +19,10 @@ impl Invariant for AcknowledgedStays {
 
     fn held(&mut self, world: &World, end: &End) -> Result<(), String> {
         let history = world.history.borrow();
-        let (writes, forgets) = (history.writes(), history.forgets());
+        let writes = history.writes();
         for (key, answers) in &end.shown {
             let lost = |facts: &WriteFacts| {
-                let forgotten = |(of, through): (&str, &str)| {
-                    of == key.as_str() && facts.id.as_deref().is_some_and(|id| id <= through)
-                };
-                let forgotten = forgets.iter().any(|(of, through, ..)| forgotten((of, through)));
+                let forgotten = history.may_be_forgotten(facts);
                 facts.acknowledged.is_none() || forgotten || facts.deleted || history.copies_lost(facts)
             };
             let of_key = || writes.iter().filter(|(_, facts)| facts.key == *key);

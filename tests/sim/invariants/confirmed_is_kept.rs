@@ -36,11 +36,8 @@ impl Invariant for ConfirmedIsKept {
                 continue; // not a service of single writes
             }
             let history = world.history.borrow();
-            let forgets = history.forgets();
             let missing = history.writes().into_iter().find(|(serial, facts): &(u64, WriteFacts)| {
-                let gone = forgets.iter().any(|(key, through, ..)| {
-                    *key == facts.key && facts.id.as_deref().is_none_or(|id| id <= *through)
-                });
+                let gone = history.may_be_forgotten(facts);
                 let confirmed = facts.nodes.contains(&machine.name()) && facts.acknowledged.is_some();
                 let lost = history.may_be_lost_at(machine.number, facts);
                 confirmed && !gone && !lost && !kept.contains(serial)

@@ -92,8 +92,11 @@ impl<V: Vnode> ReadGather<V> {
                 };
                 state.places.iter().any(same)
             };
-            let fresh: Vec<PreflistEntry> =
-                strays.into_iter().filter(|entry| !known(entry)).take(STRAYS_ASKED_MAX).collect();
+            let fresh: Vec<PreflistEntry> = strays
+                .into_iter()
+                .filter(|entry| !known(entry) && !planted(Mutant::NeverAskStrays))
+                .take(STRAYS_ASKED_MAX)
+                .collect();
             let first = state.places.len();
             state.quorum.strays_asked(fresh.len());
             state.places.extend(fresh.into_iter().map(Place::new));
