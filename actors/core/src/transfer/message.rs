@@ -6,7 +6,7 @@
 //! confirmed or taken. Each end may cancel at any time.
 
 use super::progress::Amount;
-use crate::ids::{Boot, Generation, Partition};
+use crate::ids::{Boot, Generation, NodeId, Partition};
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_ITEMS_MAX, REASON_BYTES_MAX, SERVICE_NAME_BYTES_MAX, STORE_KEY_BYTES_MAX,
     STORE_VALUE_BYTES_MAX, TRANSFER_SERVICES_MAX, WINDOW_BATCHES_MAX,
@@ -26,9 +26,11 @@ pub struct GenerationId {
     pub mark: u64,
 }
 
-/// One transfer's session, within the node that sends.
+/// One transfer's session, as the sender names it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct SessionId {
+    /// The node that sends: a receiver has sessions of several.
+    pub node: NodeId,
     /// In which life of the sending node.
     pub boot: Boot,
     /// Which one of that life.

@@ -133,7 +133,7 @@ pub enum SendingEvent {
     },
     /// [`super::Marked::TooMany`]: marks and record are gone.
     MarksLost,
-    /// Requests are held back at every vnode of the partition, and no turn runs any more.
+    /// Every vnode of the partition holds back what would change it.
     Frozen {
         /// Keys that are dirty and not read yet, by service.
         waiting: BTreeMap<u8, usize>,
@@ -208,7 +208,8 @@ pub enum SendingEffect {
     },
     /// Remove the record and all marks, and mark no more.
     Forget,
-    /// Hold back the requests to every vnode of the partition. Answered by `Frozen` or `NotFrozen`.
+    /// Hold back everything that would change the partition, at every vnode of it: requests, and merges of whatever
+    /// else comes in (hints of a third node, repairs, what is absorbed). Answered by `Frozen` or `NotFrozen`.
     Freeze,
     /// Let requests go on, after a freeze.
     Thaw,

@@ -3,9 +3,9 @@
 //! of two claimants, and clients that write all the while. What the runtime does with effects is done here as simply as
 //! it can be; [`node`] has what lies on a disk and in a vnode. It is also the example for who builds the runtime's shell.
 
-pub mod node;
+pub(crate) mod node;
 
-use super::message::{CancelReason, ForReceiver, ForSender, SessionId};
+use super::message::{ForReceiver, ForSender, SessionId};
 use super::receiving::{Judgement, Outgoing, ReceivingEffect, ReceivingEvent, Situation};
 use super::schedule::Surroundings;
 use super::sending::{Flip, SendingEffect, SendingEvent, SendingPlan};
@@ -20,33 +20,35 @@ use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The partition that everything is about.
-pub const PARTITION: Partition = Partition(3);
+pub(crate) const PARTITION: Partition = Partition(3);
 /// Batches on their way.
-pub const WINDOW: u16 = 3;
+pub(crate) const WINDOW: u16 = 3;
 /// Items in a batch, so that a few keys are many batches.
-pub const BATCH_ITEMS: usize = 2;
+pub(crate) const BATCH_ITEMS: usize = 2;
 /// Bytes of an item.
-pub const ITEM_BYTES: u64 = 9;
+pub(crate) const ITEM_BYTES: u64 = 9;
 
 /// What may happen.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Course {
+pub(crate) struct Course {
     /// Steps before everything is healed.
-    pub steps: usize,
+    pub(crate) steps: usize,
     /// Keys in each service.
-    pub keys: u8,
+    pub(crate) keys: u8,
     /// Clients write.
-    pub writes: bool,
+    pub(crate) writes: bool,
     /// Connections break.
-    pub cuts: bool,
+    pub(crate) cuts: bool,
     /// The network parts.
-    pub parts: bool,
+    pub(crate) parts: bool,
     /// Processes are killed.
-    pub crashes: bool,
+    pub(crate) crashes: bool,
+    /// Processes are killed, and nothing of what they wrote is lost.
+    pub(crate) kills: bool,
     /// The target changes.
-    pub plans: bool,
+    pub(crate) plans: bool,
     /// Hints come into being without a failure: the stand-in thought the holder down.
-    pub false_alarms: bool,
+    pub(crate) false_alarms: bool,
 }
 
 /// One connection, of one transfer.
@@ -60,8 +62,8 @@ struct Connection {
 }
 
 /// See the module's head.
-pub struct World {
-    pub nodes: Vec<Node>,
+pub(crate) struct World {
+    pub(crate) nodes: Vec<Node>,
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     random: Xoshiro256PlusPlus,
@@ -73,13 +75,15 @@ pub struct World {
     acknowledged: BTreeSet<(Place, u8)>,
     next_bit: BTreeMap<Place, u8>,
     /// What went wrong.
-    pub broken: Vec<String>,
+    pub(crate) broken: Vec<String>,
     /// Bytes of batches that were sent, and how often a connection ended.
-    pub sent_bytes: u64,
-    pub interruptions: u64,
-    pub flips: u64,
-    pub drops: u64,
-    pub resumed: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) interruptions: u64,
+    pub(crate) flips: u64,
+    pub(crate) drops: u64,
+    pub(crate) resumed: u64,
+    /// What happened last.
+    pub(crate) log: VecDeque<String>,
 }
 
 fn id(n: usize) -> NodeId {
@@ -92,7 +96,7 @@ fn number(id: NodeId) -> usize {
 
 impl World {
     /// A cluster in which the first node holds the partition.
-    pub fn new(seed: u64, nodes: usize, course: Course) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize, course: Course) -> Self {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let member =
             |n: usize| Member::new(&format!("n{n}"), "127.0.0.1:1", None, Status::Valid, id(n)).unwrap();
@@ -119,10 +123,11 @@ impl World {
             flips: 0,
             drops: 0,
             resumed: 0,
+            log: VecDeque::new(),
         }
     }
 
-    pub fn any(&mut self, below: usize) -> usize {
+    pub(crate) fn any(&mut self, below: usize) -> usize {
         self.random.random_range(0..below.max(1))
     }
 
@@ -130,14 +135,23 @@ impl World {
         self.nodes[a].up && self.nodes[b].up && self.sides[a] == self.sides[b]
     }
 
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        if self.log.len() >= 80 {
+            self.log.pop_front();
+        }
+        let text = what();
+        self.log.push_back(format!("{} {text}", self.now_ms));
+    }
+
     fn complain(&mut self, what: String) {
-        if self.broken.len() < 20 {
+        if self.broken.is_empty() {
+            self.broken.extend(self.log.drain(..));
             self.broken.push(what);
         }
     }
 
     /// Every key has a value at the holder, synced.
-    pub fn fill(&mut self) {
+    pub(crate) fn fill(&mut self) {
         for stream in 0..SERVICES.len() as u8 {
             for key in 0..self.course.keys {
                 self.write_at(0, Place { stream, key: vec![key] }, true);
@@ -152,6 +166,7 @@ impl World {
         }
         let this = *bit;
         *bit += 1;
+        self.note(|| format!("n{n} write {this} of {place:?} sync {sync}"));
         self.nodes[n].merge(&place, 1 << this);
         if sync {
             self.nodes[n].sync();
@@ -193,6 +208,10 @@ impl World {
 
     fn thaw(&mut self, n: usize) {
         self.nodes[n].frozen = false;
+        // In front of what came later, in their order.
+        for job in std::mem::take(&mut self.nodes[n].held_jobs).into_iter().rev() {
+            self.nodes[n].jobs.push_front(job);
+        }
         for (place, sync) in std::mem::take(&mut self.nodes[n].held) {
             if self.nodes[n].possession().holder == id(n) {
                 self.write_at(n, place, sync);
@@ -200,7 +219,7 @@ impl World {
         }
     }
 
-    pub fn gossip(&mut self, from: usize, to: usize) {
+    pub(crate) fn gossip(&mut self, from: usize, to: usize) {
         if from == to || !self.reach(from, to) {
             return;
         }
@@ -213,6 +232,9 @@ impl World {
 
     /// What a changed state makes of what is on the disk.
     fn settle(&mut self, n: usize) {
+        let possession = self.nodes[n].possession();
+        let wished = self.nodes[n].state.target().owners()[usize::from(PARTITION.0)];
+        self.note(|| format!("n{n} settles {possession:?} target {wished}"));
         if self.nodes[n].settle() {
             // The generation that was being filled is a hint now.
             let ended: Vec<SessionId> = self.nodes[n]
@@ -238,7 +260,7 @@ impl World {
     }
 
     /// A claimant, one of two, wants the partition elsewhere.
-    pub fn plan(&mut self, claimant: usize, owner: usize) {
+    pub(crate) fn plan(&mut self, claimant: usize, owner: usize) {
         let state = &mut self.nodes[claimant].state;
         let epoch = state.target().key().epoch + 1;
         let mut owners = state.target().owners().to_vec();
@@ -248,7 +270,7 @@ impl World {
     }
 
     /// Looks what is to run at a node, and begins it.
-    pub fn decide(&mut self, n: usize) {
+    pub(crate) fn decide(&mut self, n: usize) {
         if !self.nodes[n].up {
             return;
         }
@@ -281,7 +303,7 @@ impl World {
         if !decisions.forget.is_empty() {
             self.nodes[n].forget();
         }
-        if !decisions.absorb.is_empty() {
+        if !decisions.absorb.is_empty() && !self.nodes[n].frozen {
             self.nodes[n].absorb();
         }
         for start in decisions.start {
@@ -296,7 +318,7 @@ impl World {
         let now_ms = self.now_ms;
         let node = &mut self.nodes[n];
         node.sessions += 1;
-        let session = SessionId { boot: Boot(node.boot), number: node.sessions };
+        let session = SessionId { node: id(n), boot: Boot(node.boot), number: node.sessions };
         let eldest = node.disk.sealed.first().copied().filter(|_| kind == Kind::Hinted);
         let plan = SendingPlan {
             session,
@@ -324,6 +346,7 @@ impl World {
     }
 
     fn dispatch(&mut self, n: usize, session: SessionId, event: SendingEvent) {
+        self.note(|| format!("n{n} sending {} {event:?}", session.number));
         let now_ms = self.now_ms;
         let Some(outward) = &mut self.nodes[n].sending else { return };
         if outward.machine.plan().session == session {
@@ -355,6 +378,7 @@ impl World {
     }
 
     fn receive(&mut self, n: usize, session: SessionId, event: ReceivingEvent) {
+        self.note(|| format!("n{n} receiving {} {event:?}", session.number));
         let now_ms = self.now_ms;
         let found = self.nodes[n].receiving.iter_mut().find(|incoming| incoming.machine.session() == session);
         let Some(incoming) = found else { return };
@@ -436,15 +460,16 @@ impl World {
         }
     }
 
-    pub fn crash(&mut self, n: usize) {
+    pub(crate) fn crash(&mut self, n: usize) {
         if self.nodes[n].up {
             self.cut_all(|_, connection| connection.sender == n || connection.receiver == n);
             let choice = self.random.random();
-            self.nodes[n].crash(choice);
+            self.nodes[n].crash((!self.course.kills).then_some(choice));
+            self.note(|| format!("n{n} crashes"));
         }
     }
 
-    pub fn restart(&mut self, n: usize) {
+    pub(crate) fn restart(&mut self, n: usize) {
         if !self.nodes[n].up {
             self.nodes[n].restart();
             self.settle(n);
@@ -454,6 +479,7 @@ impl World {
     /// One job of a node's own threads is done.
     fn work(&mut self, n: usize) -> bool {
         let Some(job) = self.nodes[n].jobs.pop_front() else { return false };
+        self.note(|| format!("n{n} {job:?}"));
         match job {
             Job::CutOff(session) => {
                 self.dispatch(n, session, SendingEvent::CutOff);
@@ -603,6 +629,11 @@ impl World {
                 let Some((into, generation)) = found.map(|i| (i.into, i.machine.record().generation)) else {
                     return;
                 };
+                // A freeze is for everything that would change the partition, not for clients alone.
+                if into == Into::Live && self.nodes[n].frozen {
+                    let job = Job::Receive(session, ReceivingEffect::Store { batch, record });
+                    return self.nodes[n].held_jobs.push(job);
+                }
                 if self.nodes[n].store(into, generation, &batch, record) {
                     self.nodes[n].jobs.push_back(Job::Synced(session, batch.sequence));
                 } else {
@@ -627,7 +658,7 @@ impl World {
     }
 
     /// Something happens, by chance.
-    pub fn step(&mut self, calm: bool) {
+    pub(crate) fn step(&mut self, calm: bool) {
         let waits = self.any(8) as u64;
         self.now_ms += waits;
         let n = self.any(self.nodes.len());
@@ -657,7 +688,7 @@ impl World {
                     self.cut(chosen);
                 }
             }
-            93 if course.crashes && !calm && self.any(3) == 0 => self.crash(n),
+            93 if (course.crashes || course.kills) && !calm && self.any(3) == 0 => self.crash(n),
             94 => self.restart(n),
             95 if course.parts && !calm && self.any(4) == 0 => {
                 self.sides[n] ^= 1;
@@ -707,7 +738,7 @@ impl World {
     }
 
     /// What is not as it is to be when everything has come to rest.
-    pub fn unrest(&self) -> Option<String> {
+    pub(crate) fn unrest(&self) -> Option<String> {
         let possession = self.nodes[0].possession();
         let holder = &self.nodes[number(possession.holder)];
         let target = self.nodes[0].state.target();
@@ -733,7 +764,7 @@ impl World {
     }
 
     /// Runs its course, heals everything, and comes to rest within so many steps more. What went wrong, if anything.
-    pub fn run(&mut self, calm_steps: usize) -> Vec<String> {
+    pub(crate) fn run(&mut self, calm_steps: usize) -> Vec<String> {
         for _ in 0..self.course.steps {
             self.step(false);
         }
@@ -753,6 +784,3 @@ impl World {
         std::mem::take(&mut self.broken)
     }
 }
-
-/// A pause that the receiver asks for, in tests of one machine.
-pub const PAUSED: CancelReason = CancelReason::Paused;

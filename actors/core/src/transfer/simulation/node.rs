@@ -14,41 +14,42 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What runs on every node.
-pub const SERVICES: [&str; 2] = ["chat", "kv"];
+pub(crate) const SERVICES: [&str; 2] = ["chat", "kv"];
 
-pub type Items = BTreeMap<Place, u64>;
+pub(crate) type Items = BTreeMap<Place, u64>;
 
 /// What the store has.
 #[derive(Clone, Debug)]
-pub struct Disk {
-    pub generations: BTreeMap<GenerationId, Items>,
+pub(crate) struct Disk {
+    pub(crate) generations: BTreeMap<GenerationId, Items>,
     /// Where merges go, as a holder or as a stand-in.
-    pub live: GenerationId,
+    pub(crate) live: GenerationId,
     /// Hints that nothing is merged into any more.
-    pub sealed: BTreeSet<GenerationId>,
-    pub inbound: Option<(Possession, GenerationId)>,
-    pub outbound: Option<Outbound>,
-    pub marks: BTreeSet<Place>,
-    pub records: BTreeMap<NodeId, Inbound>,
+    pub(crate) sealed: BTreeSet<GenerationId>,
+    pub(crate) inbound: Option<(Possession, GenerationId)>,
+    pub(crate) outbound: Option<Outbound>,
+    pub(crate) marks: BTreeSet<Place>,
+    pub(crate) records: BTreeMap<NodeId, Inbound>,
     /// What is about to be passed on, or was.
-    pub intent: Option<Outbound>,
+    pub(crate) intent: Option<Outbound>,
     next: u32,
 }
 
-pub struct Outward {
-    pub machine: Sending,
-    pub connection: u64,
-    pub snapshot: Vec<(Place, u64)>,
+pub(crate) struct Outward {
+    pub(crate) machine: Sending,
+    pub(crate) connection: u64,
+    pub(crate) snapshot: Vec<(Place, u64)>,
 }
 
-pub struct Incoming {
-    pub machine: Receiving,
-    pub connection: u64,
-    pub into: Into,
+pub(crate) struct Incoming {
+    pub(crate) machine: Receiving,
+    pub(crate) connection: u64,
+    pub(crate) into: Into,
 }
 
 /// What waits for a thread of the node.
-pub enum Job {
+#[derive(Debug)]
+pub(crate) enum Job {
     Send(SessionId, SendingEffect),
     Receive(SessionId, ReceivingEffect),
     Synced(SessionId, u64),
@@ -56,29 +57,30 @@ pub enum Job {
     CutOff(SessionId),
 }
 
-pub struct Node {
-    pub id: NodeId,
-    pub up: bool,
-    pub boot: u32,
-    pub sessions: u64,
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) up: bool,
+    pub(crate) boot: u32,
+    pub(crate) sessions: u64,
     /// Kept in a file of its own, synced at every change.
-    pub state: ClusterState,
-    pub disk: Disk,
+    pub(crate) state: ClusterState,
+    pub(crate) disk: Disk,
     /// What may be left after a crash, beside `disk` itself; the first is what is certain.
     past: Vec<Disk>,
-    pub sending: Option<Outward>,
-    pub receiving: Vec<Incoming>,
-    pub schedule: Schedule,
-    pub wake_at_ms: Option<u64>,
-    pub jobs: VecDeque<Job>,
-    pub frozen: bool,
-    pub held: Vec<(Place, bool)>,
+    pub(crate) sending: Option<Outward>,
+    pub(crate) receiving: Vec<Incoming>,
+    pub(crate) schedule: Schedule,
+    pub(crate) wake_at_ms: Option<u64>,
+    pub(crate) jobs: VecDeque<Job>,
+    pub(crate) frozen: bool,
+    pub(crate) held: Vec<(Place, bool)>,
+    pub(crate) held_jobs: Vec<Job>,
     dirty: [DirtyKeys; 2],
     mark: u64,
 }
 
 impl Node {
-    pub fn new(id: NodeId, state: ClusterState, mark: u64) -> Self {
+    pub(crate) fn new(id: NodeId, state: ClusterState, mark: u64) -> Self {
         let live = GenerationId { number: Generation(0), mark };
         let disk = Disk {
             generations: BTreeMap::from([(live, Items::new())]),
@@ -106,12 +108,13 @@ impl Node {
             jobs: VecDeque::new(),
             frozen: false,
             held: Vec::new(),
+            held_jobs: Vec::new(),
             dirty: Default::default(),
             mark,
         }
     }
 
-    pub fn possession(&self) -> Possession {
+    pub(crate) fn possession(&self) -> Possession {
         self.state.possession()[usize::from(PARTITION.0)]
     }
 
@@ -121,19 +124,22 @@ impl Node {
         with(&mut self.disk);
     }
 
-    pub fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         self.past.clear();
     }
 
     /// What no crash can take away.
-    pub fn certain(&self) -> &Disk {
+    pub(crate) fn certain(&self) -> &Disk {
         self.past.first().unwrap_or(&self.disk)
     }
 
-    pub fn crash(&mut self, choice: u64) {
+    /// The process ends; with a choice the machine, too, and any version since the last sync is left.
+    pub(crate) fn crash(&mut self, choice: Option<u64>) {
         self.up = false;
-        self.past.push(self.disk.clone());
-        self.disk = self.past.swap_remove(choice as usize % self.past.len());
+        if let Some(choice) = choice {
+            self.past.push(self.disk.clone());
+            self.disk = self.past.swap_remove(choice as usize % self.past.len());
+        }
         self.past.clear();
         self.sending = None;
         self.receiving.clear();
@@ -141,10 +147,11 @@ impl Node {
         self.jobs.clear();
         self.frozen = false;
         self.held.clear();
+        self.held_jobs.clear();
         self.dirty = Default::default();
     }
 
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.up = true;
         self.boot += 1;
         self.sessions = 0;
@@ -159,13 +166,13 @@ impl Node {
     }
 
     /// The generation of the heir's for which possession of this one was passed on.
-    pub fn bequeathed(&self, generation: GenerationId) -> Option<GenerationId> {
+    pub(crate) fn bequeathed(&self, generation: GenerationId) -> Option<GenerationId> {
         let intent = self.disk.intent.as_ref().filter(|intent| intent.source == generation)?;
         let (now, then) = (self.possession(), intent.possession);
         (now.fence == then.fence && now.hop > then.hop).then_some(intent.receiver)
     }
 
-    pub fn fresh(&mut self) -> GenerationId {
+    pub(crate) fn fresh(&mut self) -> GenerationId {
         self.mark = self.mark.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         GenerationId { number: Generation(self.disk.next), mark: self.mark }
     }
@@ -185,13 +192,13 @@ impl Node {
         self.disk.generations.get(generation).is_some_and(|items| !items.is_empty())
     }
 
-    pub fn has_hints(&self) -> bool {
+    pub(crate) fn has_hints(&self) -> bool {
         let holds = self.possession().holder == self.id;
         self.disk.sealed.iter().next().is_some() || (!holds && self.filled(&self.disk.live))
     }
 
     /// What is on the disk that should not be, when all is at rest.
-    pub fn remains(&self) -> Option<&'static str> {
+    pub(crate) fn remains(&self) -> Option<&'static str> {
         if self.disk.inbound.is_some() {
             return Some("an inbound generation");
         }
@@ -204,7 +211,7 @@ impl Node {
         (self.disk.generations.len() > 1).then_some("a generation that nobody names")
     }
 
-    pub fn report(&mut self) {
+    pub(crate) fn report(&mut self) {
         let before = self.state.reports().get(&self.id).map_or(0, |report| report.sequence);
         let mut report = Report::first(Boot(self.boot));
         report.sequence = before + 1;
@@ -218,7 +225,7 @@ impl Node {
     }
 
     /// A turn of a vnode that serves: the change and its mark are one batch.
-    pub fn merge(&mut self, place: &Place, bits: u64) {
+    pub(crate) fn merge(&mut self, place: &Place, bits: u64) {
         let live = self.disk.live;
         let before = self.disk.generations[&live].get(place).copied().unwrap_or_default();
         if before | bits == before {
@@ -234,7 +241,7 @@ impl Node {
         });
     }
 
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.dirty = Default::default();
         self.write(|disk| {
             disk.outbound = None;
@@ -243,7 +250,7 @@ impl Node {
     }
 
     /// Hints of a partition that is held here now.
-    pub fn absorb(&mut self) {
+    pub(crate) fn absorb(&mut self) {
         for generation in self.disk.sealed.clone() {
             for (place, bits) in self.disk.generations.get(&generation).cloned().unwrap_or_default() {
                 self.merge(&place, bits);
@@ -253,7 +260,7 @@ impl Node {
         }
     }
 
-    pub fn drop_generation(&mut self, generation: GenerationId) {
+    pub(crate) fn drop_generation(&mut self, generation: GenerationId) {
         self.write(|disk| {
             disk.generations.remove(&generation);
             disk.sealed.remove(&generation);
@@ -265,7 +272,7 @@ impl Node {
     }
 
     /// What a changed state makes of the inbound generation. Says whether it was sealed.
-    pub fn settle(&mut self) -> bool {
+    pub(crate) fn settle(&mut self) -> bool {
         let Some((possession, generation)) = self.disk.inbound else { return false };
         match fate_of(possession, self.id, PARTITION, &self.state) {
             Fate::Keep => false,
@@ -296,13 +303,13 @@ impl Node {
         }
     }
 
-    pub fn has_inherited(&mut self, record: &Inbound) -> bool {
+    pub(crate) fn has_inherited(&mut self, record: &Inbound) -> bool {
         self.settle();
         let known = self.disk.records.get(&record.sender);
         known.is_some_and(|known| known.inherited && known.generation == record.generation)
     }
 
-    pub fn running(&self) -> Vec<Running> {
+    pub(crate) fn running(&self) -> Vec<Running> {
         let running = self.sending.iter().filter(|outward| !outward.machine.is_ended()).map(|outward| {
             let plan = outward.machine.plan();
             Running {
@@ -316,7 +323,7 @@ impl Node {
         running.collect()
     }
 
-    pub fn begin_inbound(&mut self, record: &Inbound) {
+    pub(crate) fn begin_inbound(&mut self, record: &Inbound) {
         let (possession, generation) = (record.possession, record.generation);
         self.write(|disk| {
             disk.inbound = Some((possession, generation));
@@ -325,14 +332,14 @@ impl Node {
         });
     }
 
-    pub fn keep(&mut self, record: Inbound) {
+    pub(crate) fn keep(&mut self, record: Inbound) {
         self.write(|disk| {
             disk.records.insert(record.sender, record);
         });
     }
 
     /// Merges a batch; says whether its generation is still what it was.
-    pub fn store(
+    pub(crate) fn store(
         &mut self,
         into: Into,
         generation: GenerationId,
@@ -368,7 +375,7 @@ impl Node {
     }
 
     /// The store's half of a flip: synced intent, then the state, then the seal.
-    pub fn pass_on(&mut self, outbound: &Outbound) -> Option<Possession> {
+    pub(crate) fn pass_on(&mut self, outbound: &Outbound) -> Option<Possession> {
         self.write(|disk| disk.intent = Some(outbound.clone()));
         self.sync();
         let possession = self.state.pass_on(self.id, PARTITION)?;
@@ -381,7 +388,7 @@ impl Node {
         self.dirty.iter().zip(0..).map(|(dirty, stream)| (stream, dirty.unfetched())).collect()
     }
 
-    pub fn do_for_sending(&mut self, effect: SendingEffect) -> Option<SendingEvent> {
+    pub(crate) fn do_for_sending(&mut self, effect: SendingEffect) -> Option<SendingEvent> {
         match effect {
             SendingEffect::Seal => {
                 if self.possession().holder == self.id {
