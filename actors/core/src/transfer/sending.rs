@@ -170,7 +170,9 @@ pub struct Flip {
 pub enum SendingEffect {
     /// Say this to the receiver.
     Send(SenderSays),
-    /// Begin the partition's next generation, so that this one stays as it is. Answered by `Sealed`.
+    /// Begin the partition's next generation, so that this one stays as it is, and sync that: a seal that a crash undoes
+    /// lets merges into a generation of which the receiver has already said how far it has it (found by simulation).
+    /// Answered by `Sealed`.
     Seal,
     /// Keep this record, forget all marks if `anew`, mark every change from now on, and begin a session of the marks
     /// ([`super::DirtyKeys::begin_session`]): one turn in each vnode. The snapshot for scans is taken in that turn.
@@ -661,7 +663,7 @@ impl Sending {
             let (items_max, bytes_max) = (BATCH_ITEMS_MAX, BATCH_BYTES_MAX);
             return vec![SendingEffect::Scan { after: self.read.clone(), items_max, bytes_max }];
         }
-        if dirty.is_some() || !self.in_flight.is_empty() {
+        if dirty.is_some() || (!self.in_flight.is_empty() && !planted(Mutant::DropBeforeConfirmed)) {
             return Vec::new();
         }
         match self.plan.kind {
@@ -671,14 +673,11 @@ impl Sending {
                 vec![SendingEffect::Flip(outbound)]
             }
             Kind::Ownership => Vec::new(),
+            Kind::Hinted if planted(Mutant::DropBeforeConfirmed) => self.confirmed(),
             Kind::Hinted | Kind::Repair { .. } => {
                 self.phase = Phase::Finishing;
                 self.heard_ms = now_ms;
-                let mut effects = vec![SendingEffect::Send(SenderSays::Done { batches: self.sequence })];
-                if planted(Mutant::DropBeforeConfirmed) {
-                    effects.extend(self.confirmed());
-                }
-                effects
+                vec![SendingEffect::Send(SenderSays::Done { batches: self.sequence })]
             }
         }
     }

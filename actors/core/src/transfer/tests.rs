@@ -110,3 +110,6 @@ fn to_resume_without_what_has_changed_is_found() {
     println!("seed {seed}: {how}");
     assert!(how.contains("lacks") || how.contains("nowhere"), "{how}");
 }
+
+mod ends;
+mod plans;

@@ -395,6 +395,7 @@ impl Node {
                     return Some(SendingEvent::Failed("held here now".into()));
                 }
                 let generation = self.seal_live();
+                self.sync();
                 self.take_snapshot(generation);
                 let services = SERVICES.map(str::to_owned).to_vec();
                 Some(SendingEvent::Sealed { generation, services, estimate: Amount::default() })
