@@ -45,6 +45,8 @@ pub(crate) struct Course {
     pub(crate) crashes: bool,
     /// Processes are killed, and nothing of what they wrote is lost.
     pub(crate) kills: bool,
+    /// Nodes lose their disks, and keep their ids; only such as have nothing that is nowhere else.
+    pub(crate) wipes: bool,
     /// The target changes.
     pub(crate) plans: bool,
     /// Hints come into being without a failure: the stand-in thought the holder down.
@@ -412,14 +414,31 @@ impl World {
         }
     }
 
-    /// One message arrives.
+    /// One message arrives, by chance.
     fn deliver(&mut self) -> bool {
         let open: Vec<u64> = self.connections.keys().copied().collect();
-        if open.is_empty() {
-            return false;
+        let (chosen, forth) = (self.any(open.len()), self.any(2) == 0);
+        open.get(chosen).is_some_and(|connection| self.deliver_on(*connection, forth))
+    }
+
+    /// So many messages of the transfer that `sender` sends arrive, in each direction.
+    pub(crate) fn carry(&mut self, sender: usize, forth: usize, back: usize) {
+        let Some(connection) = self.nodes[sender].sending.as_ref().map(|outward| outward.connection) else {
+            return;
+        };
+        for (count, direction) in [(forth, true), (back, false)] {
+            for _ in 0..count {
+                self.deliver_on(connection, direction);
+            }
         }
-        let chosen = open[self.any(open.len())];
-        let forth = self.any(2) == 0;
+    }
+
+    /// A node does everything that waits for its threads.
+    pub(crate) fn work_off(&mut self, n: usize) {
+        while self.work(n) {}
+    }
+
+    fn deliver_on(&mut self, chosen: u64, forth: bool) -> bool {
         let Some(connection) = self.connections.get_mut(&chosen) else { return false };
         let (sender, receiver, session) = (connection.sender, connection.receiver, connection.session);
         if forth {
@@ -466,6 +485,14 @@ impl World {
             let choice = self.random.random();
             self.nodes[n].crash((!self.course.kills).then_some(choice));
             self.note(|| format!("n{n} crashes"));
+        }
+    }
+
+    fn wipe(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        if node.up && node.possession().holder != node.id && !node.has_hints() {
+            self.crash(n);
+            self.nodes[n].lose_disk();
         }
     }
 
@@ -611,7 +638,9 @@ impl World {
         let lacks = |items: &BTreeMap<Place, u64>| {
             ours.iter().any(|(place, bits)| bits & !items.get(place).copied().unwrap_or_default() != 0)
         };
-        if theirs.as_ref().is_none_or(lacks) {
+        // A disk that was lost a moment ago is found out when the heir is told.
+        let wiped = theirs.is_none() && self.nodes[heir].wiped;
+        if !wiped && theirs.as_ref().is_none_or(lacks) {
             self.complain(format!("n{n} passes on to n{heir} what it lacks: {ours:?} against {theirs:?}"));
         }
         self.flips += 1;
@@ -677,7 +706,7 @@ impl World {
             84..=90 if course.writes && !calm => self.write(),
             91 if course.plans && !calm => {
                 let claimant = self.any(2);
-                if self.nodes[claimant].up && self.any(4) == 0 {
+                if self.nodes[claimant].up && self.any(3) == 0 {
                     self.plan(claimant, m);
                 }
             }
@@ -696,6 +725,7 @@ impl World {
             }
             96 if !calm && self.any(2) == 0 => self.sides.fill(0),
             97 if self.nodes[n].up => self.nodes[n].sync(),
+            99 if course.wipes && !calm && self.any(4) == 0 => self.wipe(n),
             // Time passes in which nothing happens: a deadline, a pause.
             98 if calm => self.now_ms += 300,
             _ => {}

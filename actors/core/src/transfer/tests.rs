@@ -7,13 +7,14 @@ const CALM_STEPS: usize = 60_000;
 
 fn everything() -> Course {
     Course {
-        steps: 1500,
+        steps: 4000,
         keys: 6,
         writes: true,
         cuts: true,
         parts: true,
         crashes: true,
         kills: false,
+        wipes: true,
         plans: true,
         false_alarms: true,
     }
@@ -22,9 +23,12 @@ fn everything() -> Course {
 #[test]
 fn nothing_acknowledged_is_lost_nothing_dropped_too_early_and_it_ends() {
     let (mut flips, mut drops, mut resumed) = (0, 0, 0);
-    for seed in 0..400 {
+    for seed in 0..300 {
         let nodes = 2 + seed as usize % 3;
-        let mut world = World::new(seed, nodes, everything());
+        // Some with less of everything, in which more comes to its end.
+        let calmer = Course { crashes: seed % 4 < 2, parts: seed % 8 < 4, ..everything() };
+        let course = Course { false_alarms: seed % 5 == 0, ..calmer };
+        let mut world = World::new(seed, nodes, course);
         world.fill();
         let broken = world.run(CALM_STEPS);
         assert!(broken.is_empty(), "seed {seed}: {broken:#?}");
@@ -33,7 +37,7 @@ fn nothing_acknowledged_is_lost_nothing_dropped_too_early_and_it_ends() {
         resumed += world.resumed;
     }
     println!("{flips} flips, {drops} drops, {resumed} resumed");
-    assert!(flips > 400 && drops > 400 && resumed > 100, "{flips} flips, {drops} drops, {resumed} resumed");
+    assert!(flips > 150 && drops > 400 && resumed > 100, "{flips} flips, {drops} drops, {resumed} resumed");
 }
 
 #[test]
@@ -97,11 +101,51 @@ fn to_drop_before_the_receiver_has_confirmed_is_found() {
     assert!(how.contains("nowhere"), "{how}");
 }
 
+/// Node 0 has sent everything to node 1, whose acknowledgements are still on their way. There another claimant's target
+/// arrives, by which the partition stays where it is; so node 1 brings back what it was given, drops it when that is
+/// confirmed; and then the acknowledgements arrive.
+fn an_heir_gives_back_what_it_was_sent() -> World {
+    let course = Course { keys: 1, ..Course::default() };
+    let mut world = World::new(1, 3, course);
+    world.fill();
+    world.plan(0, 1);
+    world.gossip(0, 1);
+    world.decide(0);
+    world.carry(0, 1, 0);
+    world.work_off(1);
+    world.carry(0, 0, 1);
+    world.work_off(0);
+    world.carry(0, 9, 0);
+    world.work_off(1);
+    assert!(world.nodes[1].disk.inbound.is_some());
+    world.plan(1, 0);
+    assert!(world.nodes[1].disk.inbound.is_none(), "it is a hint now");
+    world.decide(1);
+    for _ in 0..9 {
+        world.carry(1, 9, 9);
+        world.work_off(1);
+        // Only what comes from node 1: node 0 hears nothing of its own transfer.
+        world.work_off(0);
+    }
+    assert_eq!(world.drops, 1, "node 1 has given it back");
+    // The acknowledgements, but not the word after them that ends it.
+    world.carry(0, 0, 2);
+    world.work_off(0);
+    world
+}
+
 #[test]
 fn to_go_on_sending_to_an_heir_that_offers_is_found() {
-    let (seed, how) = found(Mutant::IgnoreHeirsOffer, everything(), 4000).unwrap();
-    println!("seed {seed}: {how}");
-    assert!(how.contains("lacks") || how.contains("nowhere"), "{how}");
+    let mut world = an_heir_gives_back_what_it_was_sent();
+    assert_eq!(world.flips, 0);
+    let broken = world.run(CALM_STEPS);
+    assert!(broken.is_empty(), "{broken:#?}");
+
+    plant(Some(Mutant::IgnoreHeirsOffer));
+    let world = an_heir_gives_back_what_it_was_sent();
+    plant(None);
+    let how = world.broken.last().cloned().unwrap_or_default();
+    assert!(how.contains("lacks"), "{how}");
 }
 
 #[test]

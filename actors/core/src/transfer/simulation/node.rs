@@ -77,12 +77,13 @@ pub(crate) struct Node {
     pub(crate) held_jobs: Vec<Job>,
     dirty: [DirtyKeys; 2],
     mark: u64,
+    pub(crate) wiped: bool,
 }
 
-impl Node {
-    pub(crate) fn new(id: NodeId, state: ClusterState, mark: u64) -> Self {
+impl Disk {
+    fn new(mark: u64) -> Self {
         let live = GenerationId { number: Generation(0), mark };
-        let disk = Disk {
+        Self {
             generations: BTreeMap::from([(live, Items::new())]),
             live,
             sealed: BTreeSet::new(),
@@ -92,7 +93,13 @@ impl Node {
             records: BTreeMap::new(),
             intent: None,
             next: 1,
-        };
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn new(id: NodeId, state: ClusterState, mark: u64) -> Self {
+        let disk = Disk::new(mark);
         Self {
             id,
             up: true,
@@ -111,6 +118,7 @@ impl Node {
             held_jobs: Vec::new(),
             dirty: Default::default(),
             mark,
+            wiped: false,
         }
     }
 
@@ -149,6 +157,12 @@ impl Node {
         self.held.clear();
         self.held_jobs.clear();
         self.dirty = Default::default();
+    }
+
+    /// An empty disk, of which the generations are counted from 0 again.
+    pub(crate) fn lose_disk(&mut self) {
+        self.disk = Disk::new(self.fresh().mark);
+        self.wiped = true;
     }
 
     pub(crate) fn restart(&mut self) {
