@@ -1,6 +1,7 @@
 //! Which transfers are to run: from the cluster's state, from what lies on this node's disk, and from who is up. It
-//! decides what begins, what ends, and when to look again; it is asked at every event that may change the answer (state,
-//! availability, strays, the end of a transfer, a setting), never by a tick. It does not know how a transfer goes.
+//! decides what begins, what ends, and when to look again; it is asked at every event that may change the answer
+//! (state, availability, strays, the end of a transfer, a setting), never by a tick. It does not know how a transfer
+//! goes.
 //!
 //! Hints go home before anything else moves: they are what reads lack now. A partition that is to leave waits for the
 //! hints that its heir has of it. Among equals, the peer to which least runs is next, then the lowest partition.

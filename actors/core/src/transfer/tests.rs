@@ -36,7 +36,6 @@ fn nothing_acknowledged_is_lost_nothing_dropped_too_early_and_it_ends() {
         drops += world.drops;
         resumed += world.resumed;
     }
-    println!("{flips} flips, {drops} drops, {resumed} resumed");
     assert!(flips > 150 && drops > 400 && resumed > 100, "{flips} flips, {drops} drops, {resumed} resumed");
 }
 
@@ -81,14 +80,14 @@ fn an_interruption_costs_no_more_than_a_window() {
     assert!(resumed > 100, "{resumed} of {interrupted} were resumed");
 }
 
-/// The first seed at which a planted fault shows, and how.
-fn found(mutant: Mutant, course: Course, seeds: u64) -> Option<(u64, String)> {
+/// How a planted fault shows, if it does at any seed.
+fn found(mutant: Mutant, course: Course, seeds: u64) -> Option<String> {
     plant(Some(mutant));
     let found = (0..seeds).find_map(|seed| {
         let mut world = World::new(seed, 2 + seed as usize % 3, course);
         world.fill();
         let broken = world.run(CALM_STEPS / 4);
-        broken.last().map(|last| (seed, last.clone()))
+        broken.last().cloned()
     });
     plant(None);
     found
@@ -96,8 +95,7 @@ fn found(mutant: Mutant, course: Course, seeds: u64) -> Option<(u64, String)> {
 
 #[test]
 fn to_drop_before_the_receiver_has_confirmed_is_found() {
-    let (seed, how) = found(Mutant::DropBeforeConfirmed, everything(), 400).unwrap();
-    println!("seed {seed}: {how}");
+    let how = found(Mutant::DropBeforeConfirmed, everything(), 400).unwrap();
     assert!(how.contains("nowhere"), "{how}");
 }
 
@@ -150,8 +148,7 @@ fn to_go_on_sending_to_an_heir_that_offers_is_found() {
 
 #[test]
 fn to_resume_without_what_has_changed_is_found() {
-    let (seed, how) = found(Mutant::ForgetDirty, everything(), 400).unwrap();
-    println!("seed {seed}: {how}");
+    let how = found(Mutant::ForgetDirty, everything(), 400).unwrap();
     assert!(how.contains("lacks") || how.contains("nowhere"), "{how}");
 }
 
