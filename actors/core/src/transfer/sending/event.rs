@@ -30,6 +30,17 @@ pub struct Outbound {
     pub begun: SessionId,
 }
 
+impl Outbound {
+    /// Of a record that was kept before a flip ([`SendingEffect::Flip`]): the heir's generation, if possession was
+    /// passed on, as the state `now` says. At start, such a source generation is to be sealed before anything is merged
+    /// into it, because the seal of the flip may not have been synced.
+    pub fn bequeathed(&self, now: Possession) -> Option<GenerationId> {
+        let then = self.possession;
+        // Only the holder raises the hop. A forced change, which raises the fence, says nothing of what was kept.
+        (now.fence == then.fence && now.hop > then.hop).then_some(self.receiver)
+    }
+}
+
 /// What is to be sent to whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SendingPlan {
@@ -153,8 +164,8 @@ pub enum SendingEffect {
     /// simulation). Answered by `Sealed`.
     Seal,
     /// Keep this record, forget all marks if `anew`, mark every change from now on, and begin a session of the marks
-    /// ([`crate::transfer::DirtyKeys::begin_session`]): one turn in each vnode. The snapshot for scans is taken in that turn.
-    /// Answered by `Marking`.
+    /// ([`crate::transfer::DirtyKeys::begin_session`]): one turn in each vnode. The snapshot for scans is taken in
+    /// that turn. Answered by `Marking`.
     Mark {
         /// The record.
         outbound: Outbound,

@@ -182,8 +182,7 @@ impl Node {
     /// The generation of the heir's for which possession of this one was passed on.
     pub(crate) fn bequeathed(&self, generation: GenerationId) -> Option<GenerationId> {
         let intent = self.disk.intent.as_ref().filter(|intent| intent.source == generation)?;
-        let (now, then) = (self.possession(), intent.possession);
-        (now.fence == then.fence && now.hop > then.hop).then_some(intent.receiver)
+        intent.bequeathed(self.possession())
     }
 
     pub(crate) fn fresh(&mut self) -> GenerationId {
