@@ -147,8 +147,9 @@ fn refusal(offer: &Offer, at: &Situation<'_>) -> Option<Refusal> {
             if offer.target < here || target != Some(&at.me) {
                 return Some(Refusal::NotHeir(here));
             }
-            if offer.begun.is_none() {
-                return Some(Refusal::Impossible("an offer of ownership has to say when it began".into()));
+            if offer.begun.is_none_or(|begun| begun.node != at.from) {
+                let text = "an offer of ownership has to name the session of the sender's in which it began";
+                return Some(Refusal::Impossible(text.into()));
             }
             if at.has_hints || at.outgoing != Outgoing::None {
                 return Some(Refusal::Crossed);
