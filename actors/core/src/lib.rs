@@ -6,7 +6,8 @@
 //! that all nodes share), [`claim`] (who should own what), [`preflist`] (who answers for a key), [`gossip`] (who
 //! is up, and how the state spreads), [`vnode`] (the contract a
 //! module fulfils), [`store`] and [`keyspace`] (what a vnode keeps), [`quorum`] (when a request has
-//! ended), [`clock`] (what happened before what), [`wire`] (bytes), [`testing`] (the laws, for module
+//! ended), [`transfer`] (how data goes where it belongs), [`clock`] (what happened before what), [`wire`]
+//! (bytes), [`testing`] (the laws, for module
 //! authors).
 //!
 //! **Invariant:** core does not know actix, tokio, HTTP or any storage engine.
@@ -26,5 +27,6 @@ pub mod quorum;
 pub mod ring;
 pub mod store;
 pub mod testing;
+pub mod transfer;
 pub mod vnode;
 pub mod wire;

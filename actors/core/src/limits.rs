@@ -42,8 +42,22 @@ pub const LOCATION_BYTES_MAX: usize = 256;
 pub const TARGET_N: usize = 4;
 /// Items that one turn may touch: a turn is microseconds of work, and its effects wait in memory.
 pub const TURN_ITEMS_MAX: usize = 4096;
+/// Items of one batch of a transfer: what a receiver takes in between two answers to its clients.
+pub const BATCH_ITEMS_MAX: usize = 1000;
+/// Bytes of one batch of a transfer, unless it is a single item: a millisecond of a fast network.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Batches of a transfer that may be on their way without an acknowledgement: enough to hide one sync of the
+/// receiver's disk, and all that is sent twice after a cut.
+pub const WINDOW_BATCHES_MAX: u16 = 8;
+/// Services whose data one transfer of a partition can carry; as many as a node can report.
+pub const TRANSFER_SERVICES_MAX: usize = 64;
+/// Keys of one vnode that may be dirty: two bytes-and-a-key each in memory and on disk. With more of them the
+/// transfer begins anew, which then costs less.
+pub const DIRTY_KEYS_MAX: usize = 65_536;
 
 const _: () = {
+    assert!(BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
+    assert!(STORE_VALUE_BYTES_MAX + STORE_KEY_BYTES_MAX + BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(RING_SIZE_MIN.is_power_of_two() && RING_SIZE_MAX.is_power_of_two());
     assert!(RING_SIZE_DEFAULT >= RING_SIZE_MIN && RING_SIZE_DEFAULT <= RING_SIZE_MAX);
     assert!(RING_SIZE_MAX - 1 <= u16::MAX as u32);

@@ -40,10 +40,16 @@ pub enum Mutant {
     StandInTwice,
     /// A state that is older than one's own is taken for the newer.
     TakeOlderState,
+    /// A generation is dropped before the receiver has confirmed it.
+    DropBeforeConfirmed,
+    /// An offer from the heir does not end the transfer to it.
+    IgnoreHeirsOffer,
+    /// A transfer is resumed without what has changed since it was sent.
+    ForgetDirty,
 }
 
 impl Mutant {
-    /// All of them.
+    /// All that show in a whole cluster. Those of transfers, which no node runs yet, show in the transfers' own tests.
     pub const ALL: [Self; 17] = [
         Self::LastWriteWins,
         Self::SkipSync,
@@ -65,13 +71,13 @@ impl Mutant {
     ];
 }
 
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
 /// Plants a fault, or none, for everything that runs on this thread.
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 pub fn plant(mutant: Option<Mutant>) {
     PLANTED.set(mutant);
 }
@@ -79,9 +85,9 @@ pub fn plant(mutant: Option<Mutant>) {
 /// Whether that fault is planted here.
 #[inline(always)]
 pub fn planted(mutant: Mutant) -> bool {
-    #[cfg(feature = "mutants")]
+    #[cfg(any(test, feature = "mutants"))]
     return PLANTED.get() == Some(mutant);
-    #[cfg(not(feature = "mutants"))]
+    #[cfg(not(any(test, feature = "mutants")))]
     {
         let _ = mutant;
         false

@@ -71,7 +71,7 @@ impl MemoryStore {
     pub fn lose_unsynced_but(&self, kept: usize) {
         let mut inner = self.inner();
         let commits = std::mem::take(&mut inner.unsynced);
-        for (slot, key, old) in commits.into_iter().skip(kept).flat_map(|commit| commit).rev() {
+        for (slot, key, old) in commits.into_iter().skip(kept).flatten().rev() {
             if let Some(Some((_, cell))) = inner.slots.get(slot.0 as usize) {
                 cell.replace(&key, old);
             }
