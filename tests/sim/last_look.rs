@@ -13,13 +13,16 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::sleep;
 
+/// What one holder has of one key: items as text, by their own keys.
+pub type Replica = BTreeMap<Vec<u8>, String>;
+
 /// The cluster when everything has healed.
 #[derive(Default)]
 pub struct End {
     /// What each member that serves shows of each key, asked for all of it: by key, then node.
     pub shown: BTreeMap<String, Vec<(u8, Outcome)>>,
     /// What the holders of each key's replicas have in their stores: by key, then node.
-    pub replicas: BTreeMap<String, Vec<(u8, BTreeMap<Vec<u8>, String>)>>,
+    pub replicas: BTreeMap<String, Vec<(u8, Replica)>>,
 }
 
 impl World {
@@ -78,7 +81,7 @@ impl World {
     }
 
     /// What the holders of a key's replicas have of it.
-    fn replicas(&self, key: &str) -> Vec<(u8, BTreeMap<Vec<u8>, String>)> {
+    fn replicas(&self, key: &str) -> Vec<(u8, Replica)> {
         let Some(core) = self.serving().first().and_then(|number| self.machine(*number).core()) else {
             return Vec::new();
         };

@@ -604,7 +604,7 @@ impl World {
         }
         let serial = self.serial.get();
         self.serial.set(serial + 1);
-        let named = draw.one_in(4) || serial % 3 == 0;
+        let named = draw.one_in(4) || serial.is_multiple_of(3);
         let name = named.then(|| format!("name-{serial}"));
         let w = if draw.below(1000) < plan.weak { 1 } else { 2 };
         Operation::Write { key, serial, name, w }
