@@ -58,6 +58,8 @@ pub(super) struct Manner {
     pub anywhere: bool,
     /// Transitions of one pass at most.
     pub work_max: usize,
+    /// The same where the corridor is as narrow as can be: without it there is no sequence that fits.
+    pub narrowest_work_max: usize,
     /// Members that should have an even number of places have one, if any sequence allows it.
     pub even: bool,
 }
@@ -119,7 +121,8 @@ impl Corridor {
         let dimensions = self.form.members as u32 - 1;
         let cells = |radius: usize| (2 * radius + 1).saturating_pow(dimensions);
         let radius = (1..=RADIUS_MAX).rev().find(|radius| {
-            cells(*radius).saturating_mul(places * self.way_count) <= manner.work_max
+            let work_max = if *radius == 1 { manner.narrowest_work_max } else { manner.work_max };
+            cells(*radius).saturating_mul(places * self.way_count) <= work_max
                 && cells(*radius).saturating_mul(places * self.memories.len()) <= MEMORY_MAX
         })?;
         let work = (cells(radius) * places * self.way_count) as u64 / TRANSITIONS_PER_STEP;

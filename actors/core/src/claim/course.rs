@@ -29,6 +29,8 @@ const REFINED_MAX: usize = 2;
 const REFINING_WORK_MAX: usize = 12_000_000;
 /// On rings larger than this only one is: a pass is bound by memory there.
 const LARGE: usize = 4096;
+/// Transitions of one pass where the corridor is as narrow as can be: five locations at Q = 1 024 take 14 929 920.
+const NARROWEST_WORK_MAX: usize = 16_000_000;
 /// Which part of the steps may be spent without regard to locations.
 const BLIND_SHARE: u64 = 4;
 /// How many times the bound are many moves.
@@ -158,7 +160,12 @@ impl Course<'_> {
         for skeleton in skeletons.iter().take(most) {
             for even in [false, true] {
                 if even <= corridor.may_be_odd() {
-                    let manner = Manner { anywhere: false, work_max: REFINING_WORK_MAX, even };
+                    let manner = Manner {
+                        anywhere: false,
+                        work_max: REFINING_WORK_MAX,
+                        narrowest_work_max: NARROWEST_WORK_MAX,
+                        even,
+                    };
                     refined.extend(corridor.refined(
                         &skeleton.members,
                         manner,

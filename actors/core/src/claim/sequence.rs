@@ -125,7 +125,7 @@ fn dressed(
     });
     corridor.refined(
         followed,
-        Manner { anywhere: nodes.len() == 2, work_max: WORK_MAX, even: false },
+        Manner { anywhere: nodes.len() == 2, work_max: WORK_MAX, narrowest_work_max: WORK_MAX, even: false },
         steps_max,
         spent,
     )
