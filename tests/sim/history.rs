@@ -163,6 +163,9 @@ pub struct WriteFacts {
     pub deleted: bool,
 }
 
+/// A deletion: key, id of the last that goes, when it was asked for, when it was acknowledged.
+pub type Forget<'a> = (&'a str, &'a str, Duration, Option<Duration>);
+
 impl History {
     /// What is known about every write, by serial.
     pub fn writes(&self) -> BTreeMap<u64, WriteFacts> {
@@ -193,7 +196,7 @@ impl History {
     }
 
     /// Requests that deleted, or may have: key, id, when asked, when acknowledged.
-    pub fn forgets(&self) -> Vec<(&str, &str, Duration, Option<Duration>)> {
+    pub fn forgets(&self) -> Vec<Forget<'_>> {
         self.records
             .iter()
             .filter_map(|record| match (&record.operation, &record.outcome) {
@@ -209,12 +212,12 @@ impl History {
 
     /// Whether something that was asked to be deleted may have taken this write with it. A write that was sent twice
     /// under a name has the smaller of two ids in the end, whichever was told.
-    pub fn may_be_forgotten(&self, facts: &WriteFacts) -> bool {
+    pub fn may_be_forgotten(facts: &WriteFacts, forgets: &[Forget<'_>]) -> bool {
         let below = |through: &str| facts.id.as_deref().is_none_or(|id| id <= through);
         let unsure = |begun: Duration| facts.named && facts.attempts > 1 && begun >= facts.begun;
-        self.forgets()
-            .iter()
-            .any(|(key, through, begun, _)| *key == facts.key && (below(through) || unsure(*begun)))
+        let takes =
+            |(key, through, begun, _): &Forget<'_>| *key == facts.key && (below(through) || unsure(*begun));
+        forgets.iter().any(takes)
     }
 
     /// Confirmations by holders that cannot have been lost.
@@ -226,7 +229,9 @@ impl History {
 
     /// Whether a machine that confirmed a write lost power before it had synced.
     pub fn may_be_lost_at(&self, node: u8, facts: &WriteFacts) -> bool {
-        let Some(acknowledged) = facts.acknowledged else { return false };
+        let Some(acknowledged) = facts.acknowledged.filter(|_| !self.power_losses.is_empty()) else {
+            return false;
+        };
         let Some(most) = self.unsynced_at_most else { return !self.power_losses.is_empty() };
         let of_node = |event: &&MachineEvent| event.node == node;
         let usual = acknowledged + most;

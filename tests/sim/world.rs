@@ -498,7 +498,8 @@ impl World {
             sleep(SUPERVISED_EVERY).await;
             for machine in &self.machines {
                 let Some(why) = machine.reap(&self.around).await else { continue };
-                let departed = why.contains("no member") || why.contains("has left");
+                let departed =
+                    why.contains("no member") || why.contains("was removed") || why.contains("has left");
                 let unasked = !why.contains("simulated") && !departed && !why.starts_with("it was stopped");
                 if unasked {
                     let seen = format!("a node ended by itself: {} because {why}", machine.name());
@@ -604,8 +605,7 @@ impl World {
         }
         let serial = self.serial.get();
         self.serial.set(serial + 1);
-        let named = draw.one_in(4) || serial.is_multiple_of(3);
-        let name = named.then(|| format!("name-{serial}"));
+        let name = (draw.one_in(4) || serial.is_multiple_of(3)).then(|| format!("name-{serial}"));
         let w = if draw.below(1000) < plan.weak { 1 } else { 2 };
         Operation::Write { key, serial, name, w }
     }

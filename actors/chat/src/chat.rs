@@ -218,7 +218,10 @@ impl Chat {
                     return Err(ChatError::BelowMark { user, mark });
                 }
                 let content = Some(content);
-                let item = ChatItem::Keyed { user, key, id, aliases: BTreeSet::new(), content };
+                let item = match content {
+                    Some(content) if planted(Mutant::ForgetKeys) => ChatItem::Message { user, id, content },
+                    content => ChatItem::Keyed { user, key, id, aliases: BTreeSet::new(), content },
+                };
                 self.merge_item(item.clone(), &mut 0)?;
                 (item, id, true, false)
             }

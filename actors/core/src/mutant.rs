@@ -22,7 +22,7 @@ pub enum Mutant {
     IgnoreHop,
     /// What a replica that does not know everything has not, counts as not there.
     TrustIncomplete,
-    /// The failure detector's word comes too late to matter: who was taken for down is not put in doubt.
+    /// Who was taken for down, or took others for down in a former life, is not put in doubt.
     NoDoubt,
     /// Reads leave the replicas as they find them.
     NoReadRepair,

@@ -23,6 +23,7 @@ use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::membership::{
     ChangeRefusal, ClusterState, Possession, Report, Section, StatePart, Status,
 };
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::RingView;
 use ringwork_core::wire::codec;
 use serde::{Deserialize, Serialize};
@@ -502,7 +503,7 @@ impl Handler<Posted<RingMessage>> for RingManager {
                 if self.availability != availability {
                     for (node, (generation, _)) in &availability {
                         let before = self.availability.get(node).map_or(0, |(before, _)| *before);
-                        if before > 0 && *generation > before {
+                        if before > 0 && *generation > before && !planted(Mutant::NoDoubt) {
                             self.completeness.returned(*node);
                         }
                     }

@@ -2,7 +2,7 @@
 //! every copy that was acknowledged was on a machine that died before it had synced.
 
 use super::{Invariant, Promise};
-use crate::history::{Outcome, Seen, WriteFacts};
+use crate::history::{History, Outcome, Seen, WriteFacts};
 use crate::last_look::End;
 use crate::world::World;
 use std::collections::BTreeSet;
@@ -19,10 +19,10 @@ impl Invariant for AcknowledgedStays {
 
     fn held(&mut self, world: &World, end: &End) -> Result<(), String> {
         let history = world.history.borrow();
-        let writes = history.writes();
+        let (writes, forgets) = (history.writes(), history.forgets());
         for (key, answers) in &end.shown {
             let lost = |facts: &WriteFacts| {
-                let forgotten = history.may_be_forgotten(facts);
+                let forgotten = History::may_be_forgotten(facts, &forgets);
                 facts.acknowledged.is_none() || forgotten || facts.deleted || history.copies_lost(facts)
             };
             let of_key = || writes.iter().filter(|(_, facts)| facts.key == *key);

@@ -3,7 +3,7 @@
 //! nobody on this side of a cut can know of it.
 
 use super::{Invariant, Promise};
-use crate::history::{Operation, Outcome, Record, Seen};
+use crate::history::{History, Operation, Outcome, Record, Seen};
 use crate::world::World;
 use std::collections::BTreeSet;
 
@@ -36,22 +36,23 @@ impl Invariant for CompleteReadsSeeAll {
         if reads.is_empty() {
             return Ok(());
         }
-        let writes = history.writes();
+        let (writes, forgets) = (history.writes(), history.forgets());
         for read in reads {
             let (Operation::Read { key, r, .. }, Some(Outcome::Read { seen, .. })) = (&read.operation, &read.outcome)
             else {
                 continue;
             };
             let must = writes.iter().filter(|(_, facts)| {
-                let before = facts.acknowledged.is_some_and(|at| at < read.begun);
-                let forgotten = history.may_be_forgotten(facts);
+                if facts.key != *key || facts.deleted || facts.acknowledged.is_none_or(|at| at >= read.begun) {
+                    return false;
+                }
                 let whole = world.all_up_since().is_some_and(|since| since <= read.begun);
                 // One copy of two that is gone with a machine's unsynced commits is missed until there is anti-entropy.
                 let primaries = history.sure_primaries(facts);
                 let unhurt = primaries == facts.primaries || primaries >= 2;
                 let reachable = unhurt && (whole || primaries >= 2);
                 let sure = facts.w + r > 3 && reachable && !history.copies_lost(facts);
-                facts.key == *key && before && sure && !forgotten && !facts.deleted
+                sure && !History::may_be_forgotten(facts, &forgets)
             });
             match seen {
                 Seen::Writes { writes: shown, cut } => {

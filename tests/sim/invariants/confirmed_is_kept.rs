@@ -2,7 +2,7 @@
 //! died before it had synced.
 
 use super::{Invariant, Promise};
-use crate::history::WriteFacts;
+use crate::history::{History, WriteFacts};
 use crate::world::World;
 use ringwork_core::ids::Partition;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,8 +36,9 @@ impl Invariant for ConfirmedIsKept {
                 continue; // not a service of single writes
             }
             let history = world.history.borrow();
+            let forgets = history.forgets();
             let missing = history.writes().into_iter().find(|(serial, facts): &(u64, WriteFacts)| {
-                let gone = history.may_be_forgotten(facts);
+                let gone = History::may_be_forgotten(facts, &forgets);
                 let confirmed = facts.nodes.contains(&machine.name()) && facts.acknowledged.is_some();
                 let lost = history.may_be_lost_at(machine.number, facts);
                 confirmed && !gone && !lost && !kept.contains(serial)
