@@ -8,8 +8,8 @@
 //! $ cargo test --test sim -- --seeds 300 --from 5000
 //! ```
 //!
-//! Reading order: `plan` (what a seed stands for), `world` (a run), `machine`, `host`, `network`, `disk`, `clock` (what a
-//! node stands on), `history` (what clients were told), `faults` and `invariants` (a file each), `services` (what is
+//! Reading order: `plan` (what a seed stands for), `world` (a run), `machine`, `host`, `network`, `disk`, `clock` (what
+//! a node stands on), `history` (what clients were told), `faults` and `invariants` (a file each), `services` (what is
 //! hosted), `runner` (many seeds).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed

@@ -52,7 +52,10 @@ pub trait Face {
 /// [`Service::items`] of a module.
 pub fn items_of<V: Vnode>(store: &MemoryStore, partition: Partition) -> Items {
     let mut items = Items::new();
-    let of_partition = |id: &KeyspaceId| matches!(id, KeyspaceId::Vnode { service, partition: of, .. } if service == V::SERVICE && *of == partition);
+    let of_partition = |id: &KeyspaceId| match id {
+        KeyspaceId::Vnode { service, partition: of, .. } => service == V::SERVICE && *of == partition,
+        KeyspaceId::Node => false,
+    };
     let latest: Option<Generation> = store
         .keyspaces()
         .unwrap()

@@ -206,8 +206,8 @@ pub trait Store: Send + Sync + 'static {
     /// The store is about to be closed in peace: whatever the engine wants to note down, it does now.
     fn prepare_to_close(&self) {}
 
-    /// How long the next commit takes where it takes no real time: in a simulation, where nobody may wait in the calling
-    /// thread. A real disk takes its time inside [`Self::commit`].
+    /// How long the next commit takes where it takes no real time: in a simulation, where nobody may wait in the
+    /// calling thread. A real disk takes its time inside [`Self::commit`].
     fn simulated_delay(&self) -> std::time::Duration {
         std::time::Duration::ZERO
     }

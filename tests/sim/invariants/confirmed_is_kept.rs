@@ -1,5 +1,5 @@
-//! Who confirmed a write has it: when a node's process is gone, what it had confirmed is on its disk, unless the machine
-//! died before it had synced.
+//! Who confirmed a write has it: when a node's process is gone, what it had confirmed is on its disk, unless the
+//! machine died before it had synced.
 
 use super::{Invariant, Promise};
 use crate::history::{History, WriteFacts};

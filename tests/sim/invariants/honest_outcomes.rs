@@ -1,4 +1,5 @@
-//! Refused means that nothing was written and nothing will be. And no client gets an answer that the routes do not have.
+//! Refused means that nothing was written and nothing will be. And no client gets an answer that the routes do not
+//! have.
 
 use super::{Invariant, Promise};
 use crate::history::{Outcome, Record, Seen};

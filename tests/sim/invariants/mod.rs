@@ -1,5 +1,5 @@
-//! What must hold: a file for each promise, and no list to keep. An invariant is asked several times a second whether it
-//! holds, and once at the end, when everything has healed, whether it held.
+//! What must hold: a file for each promise, and no list to keep. An invariant is asked several times a second whether
+//! it holds, and once at the end, when everything has healed, whether it held.
 
 use crate::last_look::End;
 use crate::world::World;
