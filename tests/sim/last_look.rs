@@ -94,7 +94,10 @@ impl World {
             self.machines.iter().find(of).map(|machine| machine.number)
         };
         let held = |number: u8, partition: Partition| {
-            let items: Items = service.items(&self.machine(number).disk.memory, partition);
+            let machine = self.machine(number);
+            let live = machine.core().and_then(|core| core.generations.live(partition));
+            let Some(live) = live else { return Replica::new() };
+            let items: Items = service.items(&machine.disk.memory, partition, live.number);
             items.get(key.as_bytes()).cloned().unwrap_or_default()
         };
         places

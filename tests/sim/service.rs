@@ -27,7 +27,7 @@ pub trait Service {
     /// Whether it can forget what was written.
     fn forgets(&self) -> bool;
     /// What a store holds of a partition.
-    fn items(&self, store: &MemoryStore, partition: Partition) -> Items;
+    fn items(&self, store: &MemoryStore, partition: Partition, generation: Generation) -> Items;
     /// The serial of the write that made an item, given as text; none where items are not single writes.
     fn serial_of(&self, item: &str) -> Option<u64> {
         let _ = item;
@@ -50,23 +50,8 @@ pub trait Face {
 }
 
 /// [`Service::items`] of a module.
-pub fn items_of<V: Vnode>(store: &MemoryStore, partition: Partition) -> Items {
+pub fn items_of<V: Vnode>(store: &MemoryStore, partition: Partition, generation: Generation) -> Items {
     let mut items = Items::new();
-    let of_partition = |id: &KeyspaceId| match id {
-        KeyspaceId::Vnode { service, partition: of, .. } => service == V::SERVICE && *of == partition,
-        KeyspaceId::Node => false,
-    };
-    let latest: Option<Generation> = store
-        .keyspaces()
-        .unwrap()
-        .into_iter()
-        .filter(of_partition)
-        .filter_map(|id| match id {
-            KeyspaceId::Vnode { generation, .. } => Some(generation),
-            KeyspaceId::Node => None,
-        })
-        .max();
-    let Some(generation) = latest else { return items };
     let keyspace = KeyspaceId::Vnode { service: V::SERVICE.to_owned(), partition, generation };
     let opened = store.open(&keyspace).unwrap();
     V::fold(&Snapshot::of(&opened.tree), &KeyRange::all(), &mut |item: V::Item| {

@@ -158,6 +158,11 @@ pub trait Tree: Send + Sync {
 
     /// The keyspace as it is now, unaffected by later commits.
     fn snapshot(&self) -> Arc<dyn Tree>;
+
+    /// Keys and their bytes, about; 0 where the engine cannot say without counting.
+    fn estimate(&self) -> (u64, u64) {
+        (0, 0)
+    }
 }
 
 /// A keyspace that is open: its place in the store's table, by which writes name it, and its read side.

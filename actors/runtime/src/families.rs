@@ -16,5 +16,10 @@ pub const STRAYS: u16 = 6;
 /// "These partitions are yours now, and were complete with me." Control channel, one way.
 pub const BEQUEST: u16 = 7;
 
+/// Everything that is said on the connection of a transfer: `handoff`, core's transfer messages.
+pub const TRANSFER: u16 = 8;
+/// "Send me again what both of us should have": `handoff`. Control channel, one way.
+pub const REPAIR: u16 = 9;
+
 /// The one version of all bodies so far.
 pub const VERSION: u16 = 1;

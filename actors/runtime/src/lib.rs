@@ -17,6 +17,7 @@ pub mod coordinator;
 pub mod families;
 pub mod files;
 mod gossip_agent;
+pub mod handoff;
 mod identity;
 mod joining;
 mod latencies;

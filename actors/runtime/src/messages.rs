@@ -47,6 +47,8 @@ pub enum Task<V: Vnode> {
     Run(V::Command),
     /// Take an item in.
     Merge(V::Item),
+    /// Take many in, each in a turn of its own, but written together.
+    MergeMany(Vec<V::Item>),
 }
 
 /// What a vnode answers.

@@ -6,6 +6,9 @@ use crate::cluster_administration::ClusterAdministration;
 use crate::coordinator::Service;
 use crate::files::NumberFile;
 use crate::gossip_agent::{AgentMessage, GossipAgent, HealthCheck};
+use crate::handoff::generations::Generations;
+use crate::handoff::manager::{HandoffContext, HandoffManager};
+use crate::handoff::service::{HandoffService, OfService, Services};
 use crate::identity::{Identity, Life, count_boot, identify, lock};
 use crate::joining::{announce_address, join_through};
 use crate::net::{Network, NetworkLimits, NetworkOptions};
@@ -31,7 +34,7 @@ use crate::wiring::Wiring;
 use arc_swap::ArcSwap;
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::gossip::detector::Availability;
-use ringwork_core::ids::{Boot, ClusterId, Generation, Partition};
+use ringwork_core::ids::{Boot, ClusterId, Partition};
 use ringwork_core::limits::SERVICE_NAME_BYTES_MAX;
 use ringwork_core::membership::{Member, Status};
 use ringwork_core::mutant::{Mutant, planted};
@@ -128,6 +131,7 @@ struct StartedService {
     hosted: Arc<dyn Hosted>,
     movable: Arc<dyn Movable>,
     remote: Arc<dyn HostedRemote>,
+    transferable: Arc<dyn HandoffService>,
     start_master: Box<dyn FnOnce() + Send>,
 }
 
@@ -155,6 +159,7 @@ impl NodeBuilder {
                 handle: Box::new(core.clone()),
                 hosted: Arc::new(HostedService(core.clone())),
                 movable: Arc::new(HostedService(core.clone())),
+                transferable: Arc::new(OfService(core.clone())),
                 remote: Arc::new(core),
                 start_master: Box::new(move || {
                     let postbox = VnodeMaster::start(for_master.clone());
@@ -284,7 +289,8 @@ impl NodeBuilder {
         if let Some(directory) = &directory {
             identity.keep(directory)?;
         }
-        let generations = latest_generations(&*store)?;
+        let (of_storage, random) = (storage.clone(), options.randomness.clone());
+        let generations = Generations::load(store.clone(), of_storage, random, &state, identity.node)?;
         let core = Arc::new(NodeCore {
             id: identity.node,
             name: options.name,
@@ -305,6 +311,8 @@ impl NodeBuilder {
             generation: AtomicU64::new(0),
             started: Default::default(),
             generations,
+            handoff: Arc::new(crate::handoff::board::HandoffBoard),
+            handoff_manager: Default::default(),
             requests: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             outside: AtomicBool::new(outside),
@@ -316,11 +324,13 @@ impl NodeBuilder {
         mark_strays(&core)?;
         let mut handles = BTreeMap::new();
         let (mut hosted, mut movable, mut remote) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut transferable = Vec::new();
         for (name, type_id, starter) in services {
             let service = starter(core.clone());
             start_there(&spawner, service.start_master).await;
             hosted.push(service.hosted);
             movable.push(service.movable);
+            transferable.push(service.transferable);
             remote.insert(name, service.remote);
             handles.insert(type_id, service.handle);
         }
@@ -351,10 +361,13 @@ impl NodeBuilder {
                 state.relocate_alone(core.id, cluster.location.clone());
             }
         }
+        transferable.sort_by_key(|service| service.name());
+        let transferable: Services = Arc::new(transferable);
         let services: BTreeSet<String> = remote.keys().map(|name| (*name).to_owned()).collect();
         let all_services = services.clone();
         let (sender, receiver) = oneshot::channel();
         let (manager_core, manager_network) = (core.clone(), network.clone());
+        let movable = (movable, transferable.clone());
         let start_manager = move || {
             let manager =
                 RingManager::start(manager_core.clone(), ring_file, (state, kept), movable, services);
@@ -398,6 +411,9 @@ impl NodeBuilder {
                 receiver.await.unwrap_or_else(|_| Err(std::io::Error::other("the thread has ended")));
             agent = Some(started.map_err(StartError::Randomness)?);
         }
+        if let Some(network) = network {
+            start_handoff(&core, &spawner, transferable, ring_manager.clone(), network).await;
+        }
         if let Some(ClusterOptions { seeds, .. }) = options.cluster {
             let (core, manager) = (core.clone(), ring_manager.clone());
             let member = core.ring.load().state().members().count() > 1;
@@ -435,7 +451,8 @@ fn mark_strays(core: &NodeCore) -> Result<(), StoreError> {
     }
     let view = core.ring.load();
     for keyspace in core.store.keyspaces()? {
-        if let KeyspaceId::Vnode { partition, .. } = &keyspace
+        if let KeyspaceId::Vnode { partition, generation, .. } = &keyspace
+            && !core.generations.is_inbound(*partition, *generation)
             && view.state().holder(*partition) != Some(core.id)
             && !has_no_rows(core, &keyspace)
         {
@@ -443,6 +460,31 @@ fn mark_strays(core: &NodeCore) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Starts the handoff manager, with everything that it may be told about.
+async fn start_handoff(
+    core: &Arc<NodeCore>,
+    spawner: &Spawner,
+    services: Services,
+    ring_manager: Postbox<RingManager>,
+    network: Network,
+) {
+    let (done, started) = oneshot::channel();
+    let node = core.clone();
+    spawner.on_handoff(move || {
+        let context = HandoffContext { node: node.clone(), services, ring_manager, network };
+        let manager = HandoffManager::start(Arc::new(context));
+        node.handoff_manager.store(Some(Arc::new(manager)));
+        let _ = done.send(());
+    });
+    let _ = started.await;
+    let weak = Arc::downgrade(core);
+    core.handoff.on_change(Box::new(move || {
+        if let Some(node) = weak.upgrade() {
+            node.look_at_transfers();
+        }
+    }));
 }
 
 async fn start_there(spawner: &Spawner, start: Box<dyn FnOnce() + Send>) {
@@ -479,21 +521,10 @@ fn create_keyspaces(core: &NodeCore, service: &str) -> Result<(), StoreError> {
             tracing::info!(service, "the other keyspaces are created when they are needed");
             break;
         }
-        let generation = core.generation_of(service, partition);
+        let generation = core.generation_of(partition);
         core.store.open(&KeyspaceId::Vnode { service: service.to_owned(), partition, generation })?;
     }
     Ok(())
-}
-
-fn latest_generations(store: &dyn Store) -> Result<BTreeMap<(String, Partition), Generation>, StoreError> {
-    let mut latest = BTreeMap::new();
-    for keyspace in store.keyspaces()? {
-        if let KeyspaceId::Vnode { service, partition, generation } = keyspace {
-            let kept: &mut Generation = latest.entry((service, partition)).or_default();
-            *kept = (*kept).max(generation);
-        }
-    }
-    Ok(latest)
 }
 
 /// A node that runs.
@@ -562,6 +593,8 @@ impl Node {
     /// on the vnodes after `patience`; what they had acknowledged is safe then, too.
     pub async fn stop(mut self, patience: Duration) -> Result<(), StartError> {
         self.refuse_new_work();
+        // Transfers end here; what they had done is resumed.
+        self.core.look_at_transfers();
         if let Some(agent) = &self.agent {
             let (done, left) = oneshot::channel();
             agent.post_control(AgentMessage::Leave(done));
@@ -585,6 +618,7 @@ impl Node {
             self.identity.keep(directory)?;
         }
         self.core.started.store(None);
+        self.core.handoff_manager.store(None);
         self.core.spawner.stop();
         drop(self.lock.take());
         Ok(())

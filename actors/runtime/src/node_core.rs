@@ -1,6 +1,8 @@
 //! What all parts of a node share: who it is, time, the store, the ring as it is seen now, the way to other nodes.
 //! It decides nothing; it is handed to every actor, because there are no globals.
 
+use crate::handoff::generations::Generations;
+use crate::handoff::manager::{HandoffManager, ManagerMessage};
 use crate::latencies::PeerLatencies;
 use crate::net::Network;
 use crate::post::Postbox;
@@ -94,6 +96,8 @@ pub struct NodeCore {
     pub limits: NodeLimits,
     /// Quorums where a request does not say.
     pub quorum: QuorumDefaults,
+    /// Transfers, as operators see and set them.
+    pub handoff: Arc<crate::handoff::board::HandoffBoard>,
     /// Partitions of which there is data here that this node does not hold.
     pub strays: StrayTable,
     /// How long the other nodes usually take.
@@ -104,7 +108,10 @@ pub struct NodeCore {
     pub(crate) generation: AtomicU64,
     /// Empty before the start has come so far, and again after the stop: what is in it holds the node in turn.
     pub(crate) started: ArcSwapOption<Started>,
-    pub(crate) generations: BTreeMap<(String, Partition), Generation>,
+    /// What lies here of which partition, and as what.
+    pub generations: Arc<Generations>,
+    /// Who moves what; empty before the start has come so far, and again after the stop.
+    pub(crate) handoff_manager: ArcSwapOption<Postbox<HandoffManager>>,
     pub(crate) requests: AtomicU64,
     pub(crate) stopping: AtomicBool,
     /// Set while the node is to be a member of somebody's cluster and is not: it then serves nobody.
@@ -143,6 +150,7 @@ impl NodeCore {
     pub fn abandon(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.started.store(None);
+        self.handoff_manager.store(None);
     }
 
     /// The connections to other nodes; none when this one has no cluster address.
@@ -150,8 +158,20 @@ impl NodeCore {
         self.started.load().as_ref().and_then(|started| started.network.clone())
     }
 
-    pub(crate) fn generation_of(&self, service: &str, partition: Partition) -> Generation {
-        self.generations.get(&(service.to_owned(), partition)).copied().unwrap_or_default()
+    /// The number of the generation that a partition's vnodes live in.
+    pub(crate) fn generation_of(&self, partition: Partition) -> Generation {
+        self.generations.live(partition).map(|live| live.number).unwrap_or_default()
+    }
+
+    /// Has it looked at which transfers are to run.
+    pub(crate) fn look_at_transfers(&self) {
+        self.tell_handoff(ManagerMessage::Look);
+    }
+
+    /// Tells the handoff manager something, unless it is full or there is none. Says whether it was told.
+    pub(crate) fn tell_handoff(&self, message: ManagerMessage) -> bool {
+        let manager = self.handoff_manager.load();
+        manager.as_ref().is_some_and(|manager| manager.post(message).is_ok())
     }
 
     /// Somebody has shown who holds a partition; the ring's writer is told if that is news.

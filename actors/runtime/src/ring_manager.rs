@@ -11,6 +11,9 @@ use crate::administration::AdministrationRefusal;
 use crate::families;
 use crate::files::FileError;
 use crate::gossip_agent::{AgentMessage, GossipAgent, send_part};
+use crate::handoff::generations::Claim;
+use crate::handoff::service::Services;
+use crate::handoff::switch;
 use crate::net::{Channel, PeerSpec, Responder};
 use crate::node_core::{Ending, NodeCore};
 use crate::post::{Permits, Postbox, Posted};
@@ -73,6 +76,10 @@ pub enum RingMessage {
     StraysTold(NodeId, u64, Option<StatePart>),
     /// Which of these partitions had nothing in them and are held back.
     Frozen(BTreeSet<Partition>, BTreeSet<Partition>),
+    /// Pass this partition, which is held by this possession and held back, on to this heir, if it is still to go there
+    /// and can. Answered when that is kept, with the heir's possession and whether the replica was complete; with none
+    /// when it was not done, and never will be by this.
+    PassOn(Partition, Possession, NodeId, oneshot::Sender<Option<(Possession, bool)>>),
     /// Requests for what was held back go on.
     Thawed,
     /// A member says what it has passed on to this node, complete, when it saw this node in that generation.
@@ -116,6 +123,7 @@ pub struct RingManager {
     node: Arc<NodeCore>,
     file: RingFile,
     movable: Vec<Arc<dyn Movable>>,
+    services: Services,
     agent: Option<Postbox<GossipAgent>>,
     me: Option<Postbox<Self>>,
     /// The latest state; what of it is not kept yet is not published either.
@@ -129,8 +137,10 @@ pub struct RingManager {
     availability: BTreeMap<NodeId, (u64, Availability)>,
     completeness: Completeness,
     report: Report,
-    /// Partitions that had data when they were to be passed on, and when that was seen.
-    held_back: BTreeMap<Partition, Moment>,
+    /// Partitions that had data when they were to be passed on: the handoff manager's.
+    filled: BTreeSet<Partition>,
+    /// Held back while it is found out what has nothing in it.
+    claims: Vec<Claim>,
     passing_on: bool,
     asking_strays: BTreeMap<NodeId, Moment>,
     /// What members have said is complete of what they pass on to this node, with the generation they saw.
@@ -148,15 +158,16 @@ impl RingManager {
         node: Arc<NodeCore>,
         file: RingFile,
         (state, kept): (ClusterState, u64),
-        movable: Vec<Arc<dyn Movable>>,
-        services: BTreeSet<String>,
+        (movable, services): (Vec<Arc<dyn Movable>>, Services),
+        running: BTreeSet<String>,
     ) -> Postbox<Self> {
-        let report = Report { services, strays: node.strays.marked(), ..Report::first(node.boot) };
+        let report = Report { services: running, strays: node.strays.marked(), ..Report::first(node.boot) };
         let completeness = Completeness::new(node.id, &state);
         let mut manager = Self {
             node,
             file,
             movable,
+            services,
             agent: None,
             me: None,
             state,
@@ -166,7 +177,8 @@ impl RingManager {
             availability: BTreeMap::new(),
             completeness,
             report,
-            held_back: BTreeMap::new(),
+            filled: BTreeSet::new(),
+            claims: Vec::new(),
             passing_on: false,
             asking_strays: BTreeMap::new(),
             inherited: BTreeMap::new(),
@@ -201,13 +213,21 @@ impl RingManager {
         }
         self.keeping = true;
         let (file, state) = (self.file.clone(), self.state.clone());
+        let come = self.to_take_over();
         let write = {
-            let spawner = self.node.spawner.clone();
+            let (node, services) = (self.node.clone(), self.services.clone());
             async move {
                 loop {
                     let (file, state) = (file.clone(), state.clone());
-                    match spawner.on_pool_for(move || file::keep(&file, &state)).await {
-                        Ok(kept) => return kept,
+                    match node.spawner.on_pool_for(move || file::keep(&file, &state)).await {
+                        Ok(Ok(())) => {
+                            // Before anybody can act upon it that they are held here.
+                            for partition in come {
+                                switch::take_over(&node, &services, partition).await;
+                            }
+                            return Ok(());
+                        }
+                        Ok(failed) => return failed,
                         // The pool is full of longer work; the state has to be kept all the same.
                         Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                     }
@@ -230,6 +250,12 @@ impl RingManager {
         }));
     }
 
+    /// Partitions that have come here and of which something was collected.
+    fn to_take_over(&self) -> Vec<Partition> {
+        let (me, collected) = (self.node.id, self.node.generations.with_inbound());
+        collected.into_iter().filter(|partition| self.state.holder(*partition) == Some(me)).collect()
+    }
+
     fn tell_waiting(&mut self, kept: Result<(), &FileError>) {
         let view = self.node.ring.load().state().clone();
         for waiting in std::mem::take(&mut self.waiting) {
@@ -244,7 +270,8 @@ impl RingManager {
             tracing::info!("this node was marked down and has returned");
             self.doubt();
         }
-        let strays = !self.node.strays.marked().is_empty();
+        let sealed = !self.node.generations.with_sealed().is_empty();
+        let strays = sealed || !self.node.strays.marked().is_empty();
         if self.state.exit_when_empty(me, strays) {
             tracing::info!("this node has given away all it held and leaves the cluster");
         }
@@ -352,6 +379,7 @@ impl RingManager {
         if let Some(agent) = &self.agent {
             agent.post_control(AgentMessage::StateChanged);
         }
+        self.node.look_at_transfers();
         self.pass_on_what_is_empty();
         self.ask_for_strays();
     }
@@ -561,7 +589,14 @@ impl Handler<Posted<RingMessage>> for RingManager {
                 self.frozen(asked, empty);
                 self.settle(ctx);
             }
-            RingMessage::Thawed => self.passing_on = false,
+            RingMessage::PassOn(partition, possession, heir, done) => {
+                self.pass_on(partition, possession, heir, done);
+                self.settle(ctx);
+            }
+            RingMessage::Thawed => {
+                self.passing_on = false;
+                self.claims.clear();
+            }
             RingMessage::Inherited(from, bequest) => self.inherit(from, bequest, ctx),
             RingMessage::FreezeAll(done) => self.freeze_all(done),
             RingMessage::ThawAll => self.thaw_all(),

@@ -2,6 +2,7 @@
 //! decides whether a request goes to a vnode here or over the wire; to which node, the coordinator.
 
 use crate::families;
+use crate::handoff::sealed_read::with_sealed;
 use crate::messages::{Asked, ReplyTo, Request, VnodeAnswer};
 use crate::net::Channel;
 use crate::node_core::NodeCore;
@@ -35,7 +36,8 @@ impl<V: Vnode> ServiceCore<V> {
     }
 
     /// Posts a request to the vnode of a partition on this node; whatever hinders that is an answer.
-    pub(crate) fn post(&self, partition: Partition, request: Request<V>) {
+    pub(crate) fn post(self: &Arc<Self>, partition: Partition, request: Request<V>) {
+        let request = with_sealed(self, partition, request);
         let refused = self.routes.find(partition, |postbox| match postbox {
             Some(postbox) => postbox.post(request).err().map(|full| full.0),
             // A vnode is not opened only to say that it is not the one.
@@ -75,7 +77,7 @@ impl<V: Vnode> ServiceCore<V> {
 
     /// Asks a replica, here or on another node. The reply is answered in any case.
     pub(crate) fn ask(
-        &self,
+        self: &Arc<Self>,
         entry: &PreflistEntry,
         asked: Asked,
         ask: &Ask<'_, V>,

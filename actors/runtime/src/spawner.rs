@@ -29,6 +29,7 @@ struct Inner {
     shards: Mutex<Vec<ArbiterHandle>>,
     own: Mutex<Vec<Arbiter>>,
     control: Option<ArbiterHandle>,
+    handoff: Option<ArbiterHandle>,
     pool: Mutex<Option<Sender<Job>>>,
 }
 
@@ -48,10 +49,13 @@ impl Spawner {
     pub fn start(placement: Placement, pool_threads: usize, pool_queue_max: usize) -> std::io::Result<Self> {
         let mut own = Vec::new();
         let mut shards = Vec::new();
-        let (mut control, mut pool) = (None, None);
+        let (mut control, mut handoff, mut pool) = (None, None, None);
         if placement != Placement::Here {
             let arbiter = Arbiter::new();
             control = Some(arbiter.handle());
+            own.push(arbiter);
+            let arbiter = Arbiter::new();
+            handoff = Some(arbiter.handle());
             own.push(arbiter);
             let (sender, receiver) = bounded::<Job>(pool_queue_max.max(1));
             for number in 0..pool_threads.max(1) {
@@ -77,6 +81,7 @@ impl Spawner {
             shards: Mutex::new(shards),
             own: Mutex::new(own),
             control,
+            handoff,
             pool: Mutex::new(pool),
         })))
     }
@@ -128,6 +133,17 @@ impl Spawner {
     pub fn on_control(&self, start: impl FnOnce() + Send + 'static) -> bool {
         match &self.0.control {
             Some(control) => control.spawn_fn(start),
+            None => {
+                start();
+                true
+            }
+        }
+    }
+
+    /// Runs `start` where transfers live: their bytes are not to keep heartbeats waiting. False when that thread is gone.
+    pub fn on_handoff(&self, start: impl FnOnce() + Send + 'static) -> bool {
+        match &self.0.handoff {
+            Some(handoff) => handoff.spawn_fn(start),
             None => {
                 start();
                 true

@@ -1,7 +1,9 @@
 //! The actor round one vnode. It decides nothing about data: it runs the module's turns one after another,
 //! each guarded so that a panic costs this vnode and nobody else, hands what a turn wrote to the storage
 //! thread, and lets the reply leave when what it promises is true. It does not know how it was found, nor what
-//! becomes of the partition after its death (the vnode master does).
+//! becomes of the partition after its death (the vnode master does). What it does for transfers is in [`handoff`].
+
+mod handoff;
 
 use crate::coordinator::Service;
 use crate::messages::{Asked, ReplyTo, Request, Task, VnodeAnswer};
@@ -28,6 +30,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+use handoff::Marks;
+pub(crate) use handoff::{Fetched, HandoffTask, Marking, Retire, encode_item};
 
 /// Commands that a vnode may have scheduled for itself at one time: a module needs one or two.
 const LATER_COMMANDS_MAX: usize = 64;
@@ -60,6 +65,15 @@ pub struct Opened<V: Vnode> {
     pub host: KeyspaceHost,
     /// See [`Incarnation`].
     pub incarnation: Incarnation,
+    /// Keys that a former life has marked as changed since they were sent; none when nothing is marked.
+    pub marked: Option<Vec<Vec<u8>>>,
+}
+
+/// What waits while a vnode is held back.
+enum Waiting<V: Vnode> {
+    Request(Posted<Request<V>>),
+    Continue(Continue<V>),
+    Own(V::Command),
 }
 
 /// See the module's head.
@@ -76,7 +90,9 @@ pub struct VnodeActor<V: Vnode> {
     /// more than may be on their way.
     #[allow(clippy::box_collection)]
     // a deque of commands need not be Unpin, as an actor must; a box of it is
-    held_back: Option<Box<VecDeque<Posted<Request<V>>>>>,
+    held_back: Option<Box<VecDeque<Waiting<V>>>>,
+    /// While the partition is being given to its heir.
+    marks: Option<Marks>,
 }
 
 /// Is there nothing in it? If so, hold requests back until [`Thaw`], so that this stays true.
@@ -146,8 +162,9 @@ impl<V: Vnode> VnodeActor<V> {
         partition: Partition,
         service: Arc<ServiceCore<V>>,
         master: Postbox<VnodeMaster<V>>,
-        opened: Opened<V>,
+        mut opened: Opened<V>,
     ) -> Self {
+        let marks = opened.marked.take().map(|keys| Marks::found(&service.node, V::SERVICE, partition, keys));
         Self {
             partition,
             service,
@@ -157,6 +174,7 @@ impl<V: Vnode> VnodeActor<V> {
             committed: Arc::default(),
             later_commands: 0,
             held_back: None,
+            marks,
         }
     }
 
@@ -250,6 +268,7 @@ impl<V: Vnode> VnodeActor<V> {
         };
         match task {
             Task::Merge(item) => self.merge(item, reply, sync, ctx),
+            Task::MergeMany(items) => self.merge_many(items, reply, sync, ctx),
             Task::Read(command) => self.run(command, reply, false, Some(Complete(complete)), ctx),
             Task::Run(command) => self.run(command, reply, sync, None, ctx),
         }
@@ -296,9 +315,13 @@ impl<V: Vnode> VnodeActor<V> {
             let hash = KeyHash::of(V::SERVICE, item.routing_key());
             self.service.watchers.listens_to(&hash).then(|| (hash, item.clone()))
         });
+        let key = self.marks.is_some().then(|| item.key());
         match self.turn(|vnode, _| vnode.merge(item)) {
-            Ok(ended) => {
+            Ok(mut ended) => {
                 let merged = ended.value;
+                if matches!(merged, Merged::Changed | Merged::Conflicting) {
+                    self.mark(key, &mut ended.sealed.writes);
+                }
                 if merged == Merged::Conflicting {
                     self.service.node.telemetry.merge_conflicts.increment();
                 }
@@ -336,9 +359,17 @@ impl<V: Vnode> VnodeActor<V> {
         }
     }
 
+    fn go_on(&mut self, next: Continue<V>, ctx: &mut Context<Self>) {
+        let Continue { command, reply, sync, reads } = next;
+        self.run(command, reply, sync, reads, ctx);
+    }
+
     /// A command the vnode gave itself, at once or after a while.
     fn run_own(&mut self, command: V::Command, ctx: &mut Context<Self>) {
-        self.run(command, ReplyTo::nobody(), false, None, ctx);
+        match &mut self.held_back {
+            Some(waiting) => waiting.push_back(Waiting::Own(command)),
+            None => self.run(command, ReplyTo::nobody(), false, None, ctx),
+        }
     }
 
     fn conclude(
@@ -349,9 +380,12 @@ impl<V: Vnode> VnodeActor<V> {
         reads: Option<Complete>,
         ctx: &mut Context<Self>,
     ) {
-        let Ended { value, effects, sealed } = ended;
+        let Ended { value, effects, mut sealed } = ended;
         self.schedule(effects.later, ctx);
         let touched = effects.touched;
+        if self.marks.is_some() {
+            self.mark(touched.iter().map(Item::key), &mut sealed.writes);
+        }
         match value {
             Outcome::Reply(answer) => {
                 // With nobody to send the items on for it, the vnode itself sees to its replicas.
@@ -514,7 +548,7 @@ impl<V: Vnode> Handler<Posted<Request<V>>> for VnodeActor<V> {
 
     fn handle(&mut self, posted: Posted<Request<V>>, ctx: &mut Self::Context) {
         match &mut self.held_back {
-            Some(waiting) => waiting.push_back(posted),
+            Some(waiting) => waiting.push_back(Waiting::Request(posted)),
             None => self.handle_request(posted.message, ctx),
         }
     }
@@ -536,8 +570,12 @@ impl<V: Vnode> Handler<Posted<Thaw>> for VnodeActor<V> {
     type Result = ();
 
     fn handle(&mut self, _: Posted<Thaw>, ctx: &mut Self::Context) {
-        for posted in *self.held_back.take().unwrap_or_default() {
-            self.handle_request(posted.message, ctx);
+        for waiting in *self.held_back.take().unwrap_or_default() {
+            match waiting {
+                Waiting::Request(posted) => self.handle_request(posted.message, ctx),
+                Waiting::Continue(next) => self.go_on(next, ctx),
+                Waiting::Own(command) => self.run_own(command, ctx),
+            }
         }
     }
 }
@@ -546,8 +584,10 @@ impl<V: Vnode> Handler<Posted<Continue<V>>> for VnodeActor<V> {
     type Result = ();
 
     fn handle(&mut self, posted: Posted<Continue<V>>, ctx: &mut Self::Context) {
-        let Continue { command, reply, sync, reads } = posted.message;
-        self.run(command, reply, sync, reads, ctx);
+        match &mut self.held_back {
+            Some(waiting) => waiting.push_back(Waiting::Continue(posted.message)),
+            None => self.go_on(posted.message, ctx),
+        }
     }
 }
 

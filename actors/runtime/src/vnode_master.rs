@@ -1,7 +1,9 @@
 //! The vnode master of one service: who lives. It starts a vnode when it is first asked for, starts it again
 //! from its store after a panic (the first time at once, then with growing pauses), stops all of them in
 //! peace, and publishes the routing table from which requests find a vnode's address. It is on no data path:
-//! a request reaches it only when no vnode runs yet, and then waits in here.
+//! a request reaches it only when no vnode runs yet, and then waits in here. What it does for transfers is in `handoff`.
+
+mod handoff;
 
 use crate::messages::{Request, VnodeAnswer};
 use crate::node_core::NodeCore;
@@ -36,6 +38,11 @@ const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 
 /// The node keyspace's keys under which vnodes keep who they are.
 const INCARNATION_PREFIX: &str = "incarnation.";
+
+/// Under which key of the node's keyspace it is kept who counts in this one.
+pub(crate) fn incarnation_key(keyspace: &KeyspaceId) -> Bytes {
+    format!("{INCARNATION_PREFIX}{keyspace}").into()
+}
 
 /// Has every vnode take a new actor id when it is opened next: the store may have lost dots that others have seen.
 /// Synced when it returns.
@@ -111,8 +118,24 @@ pub enum MasterMessage<V: Vnode> {
     Freeze(Vec<Partition>, oneshot::Sender<BTreeSet<Partition>>),
     /// Go on with the requests of these.
     Thaw(Vec<Partition>),
+    /// Start a vnode if it does not run, and say whether it does.
+    Run(Partition, oneshot::Sender<bool>),
+    /// Hold back what comes for a partition until `Thaw`; answered with its dirty keys that are not read, or with none
+    /// when it cannot be held back now.
+    Hold(Partition, oneshot::Sender<Option<HeldBack>>),
+    /// The partition, which is held back, has another generation now: what was held back goes to its next life.
+    Reopen(Partition, oneshot::Sender<()>),
     /// Stop every vnode and say so when the last has ended.
     StopAll(oneshot::Sender<()>),
+}
+
+/// What a hold found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeldBack {
+    /// Nothing is marked in it.
+    Unmarked,
+    /// So many keys are dirty and not read.
+    Marked(usize),
 }
 
 enum Life<V: Vnode> {
@@ -139,6 +162,8 @@ pub struct VnodeMaster<V: Vnode> {
     lives: BTreeMap<Partition, Life<V>>,
     /// Deaths in a row.
     deaths: BTreeMap<Partition, u32>,
+    /// Who wants to know when a vnode runs.
+    runners: BTreeMap<Partition, Vec<oneshot::Sender<bool>>>,
     stopping: bool,
 }
 
@@ -146,8 +171,8 @@ impl<V: Vnode> VnodeMaster<V> {
     /// Starts the master of `service` on the calling thread.
     pub(crate) fn start(service: Arc<ServiceCore<V>>) -> Postbox<Self> {
         let permits = Permits::new(service.node.limits.master_in_flight_max);
-        let master =
-            Self { service, me: None, lives: BTreeMap::new(), deaths: BTreeMap::new(), stopping: false };
+        let (lives, deaths, runners) = Default::default();
+        let master = Self { service, me: None, lives, deaths, runners, stopping: false };
         let mut postbox = None;
         let _ = Self::create(|ctx| {
             let mut master = master;
@@ -239,6 +264,7 @@ impl<V: Vnode> VnodeMaster<V> {
         let since = self.service.node.clock.moment();
         let before = self.lives.insert(partition, Life::Running { since });
         tracing::debug!(service = V::SERVICE, partition = partition.0, "vnode started");
+        self.tell_runners(partition, true);
         if let Some(Life::Starting { waiting }) = before {
             for request in waiting {
                 self.pass_on(partition, request);
@@ -254,6 +280,7 @@ impl<V: Vnode> VnodeMaster<V> {
             reason,
             "a vnode could not be started"
         );
+        self.tell_runners(partition, false);
         if let Some(Life::Starting { waiting }) = self.rest(partition, reason.clone()) {
             for request in waiting {
                 request.reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(reason.clone())));
@@ -420,7 +447,7 @@ fn unwritten(node: &NodeCore, service: &str, partitions: Vec<Partition>) -> Vec<
     let Ok(known) = node.store.keyspaces() else { return Vec::new() };
     let known: BTreeSet<KeyspaceId> = known.into_iter().collect();
     let is_unwritten = |partition: &Partition| {
-        let generation = node.generation_of(service, *partition);
+        let generation = node.generation_of(*partition);
         let keyspace = KeyspaceId::Vnode { service: service.to_owned(), partition: *partition, generation };
         !known.contains(&keyspace) || has_no_rows(node, &keyspace)
     };
@@ -440,11 +467,11 @@ pub(crate) fn has_no_rows(node: &NodeCore, keyspace: &KeyspaceId) -> bool {
 
 fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Opened<V>, String> {
     let node = &service.node;
-    let generation = node.generation_of(V::SERVICE, partition);
+    let generation = node.generation_of(partition);
     let keyspace = KeyspaceId::Vnode { service: V::SERVICE.to_owned(), partition, generation };
     let text = |e: StoreError| e.to_string();
     let own = node.store.open(&KeyspaceId::Node).map_err(text)?;
-    let key = Bytes::from(format!("{INCARNATION_PREFIX}{keyspace}"));
+    let key = incarnation_key(&keyspace);
     let kept = own.tree.get(&key).map_err(text)?;
     let (actor, counter) = match kept.as_deref().map(<[u8; 16]>::try_from) {
         Some(Ok(bytes)) => {
@@ -461,7 +488,12 @@ fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Open
     let opened = node.store.open(&keyspace).map_err(text)?;
     let (handle, host) = Keyspace::new(opened);
     let vnode = V::init(partition, &service.config, handle).map_err(|e| e.to_string())?;
-    Ok(Opened { vnode, host, incarnation: Incarnation { slot: own.slot, key, actor, counter } })
+    let held = node.generations.held(partition);
+    let marked = match held.filter(|held| held.outbound.is_some()) {
+        Some(_) => Some(node.generations.marks(V::SERVICE, partition).map_err(text)?),
+        None => None,
+    };
+    Ok(Opened { vnode, host, incarnation: Incarnation { slot: own.slot, key, actor, counter }, marked })
 }
 
 impl<V: Vnode> Actor for VnodeMaster<V> {
@@ -498,6 +530,9 @@ impl<V: Vnode> Handler<Posted<MasterMessage<V>>> for VnodeMaster<V> {
             }
             MasterMessage::Freeze(partitions, done) => self.freeze(partitions, done, ctx),
             MasterMessage::Thaw(partitions) => self.thaw(partitions, ctx),
+            MasterMessage::Run(partition, done) => self.run(partition, done, ctx),
+            MasterMessage::Hold(partition, done) => self.hold(partition, done, ctx),
+            MasterMessage::Reopen(partition, done) => self.reopen(partition, done, ctx),
             MasterMessage::StopAll(done) => self.stop_all(done, ctx),
         }
     }

@@ -4,14 +4,17 @@
 use crate::claimant;
 use crate::families;
 use crate::gossip_agent::{AgentMessage, GossipAgent};
+use crate::handoff::manager::ManagerMessage;
 use crate::joining;
-use crate::net::{Channel, Incoming, LocalHello, MemberCheck, NetworkHandler, Responder, Sender};
+use crate::net::{
+    Channel, Incoming, LocalHello, MemberCheck, NetworkHandler, Responder, Sender, TransferStream,
+};
 use crate::node_core::{Ending, NodeCore};
 use crate::post::Postbox;
 use crate::remote::{decode_head, refuse};
 use crate::ring_manager::{Bequest, RingMessage};
 use bytes::Bytes;
-use ringwork_core::ids::NodeId;
+use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::membership::Status;
 use ringwork_core::wire::codec;
 use std::sync::{Arc, OnceLock};
@@ -95,6 +98,11 @@ impl NetworkHandler for Wiring {
                     let _ = started.ring_manager.post(RingMessage::Inherited(from.node, bequest));
                 }
             }
+            (families::REPAIR, None) => {
+                if let Ok(wanted) = codec::decode::<Vec<(Partition, Partition)>>(&incoming.body) {
+                    self.node.tell_handoff(ManagerMessage::RepairWanted(from.node, wanted));
+                }
+            }
             _ => {}
         }
     }
@@ -125,6 +133,11 @@ impl NetworkHandler for Wiring {
     fn local(&self) -> LocalHello {
         let view = self.node.ring.load();
         LocalHello { cluster: view.state().cluster(), ring_size: view.size() }
+    }
+
+    fn transfer(&self, from: NodeId, stream: TransferStream) {
+        // Dropped when there is no manager, or it is full: the sender comes again.
+        self.node.tell_handoff(ManagerMessage::Connected(from, stream));
     }
 
     fn told_removed(&self, by: NodeId) {

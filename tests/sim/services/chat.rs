@@ -10,7 +10,7 @@ use ringwork::chat::{Chat, ChatConfig};
 use ringwork::http::{AppState, admit, routes};
 use ringwork::server::app_state;
 use ringwork::settings::Settings;
-use ringwork_core::ids::Partition;
+use ringwork_core::ids::{Generation, Partition};
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_runtime::node::{Node, NodeBuilder};
 use serde_json::Value;
@@ -62,8 +62,8 @@ impl Service for ChatService {
         true
     }
 
-    fn items(&self, store: &MemoryStore, partition: Partition) -> Items {
-        items_of::<Chat>(store, partition)
+    fn items(&self, store: &MemoryStore, partition: Partition, generation: Generation) -> Items {
+        items_of::<Chat>(store, partition, generation)
     }
 
     fn serial_of(&self, item: &str) -> Option<u64> {

@@ -3,7 +3,7 @@
 
 use crate::history::{Operation, Outcome, Seen};
 use crate::service::{Face, Items, Later, Service, items_of};
-use ringwork_core::ids::{ActorId, Partition};
+use ringwork_core::ids::{ActorId, Generation, Partition};
 use ringwork_core::keyspace::{Keyspace, Snapshot};
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::quorum::{Count, QuorumOptions, Verdict};
@@ -181,8 +181,8 @@ impl Service for CounterService {
         false
     }
 
-    fn items(&self, store: &MemoryStore, partition: Partition) -> Items {
-        items_of::<Counter>(store, partition)
+    fn items(&self, store: &MemoryStore, partition: Partition, generation: Generation) -> Items {
+        items_of::<Counter>(store, partition, generation)
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Purpose {
     Request,
     /// A few requests from someone who need not be a member, such as a node that wants to join.
     Guest,
+    /// One transfer. Whoever sends dials, whichever id is the lower.
+    Transfer,
 }
 
 /// Who dials, and what it wants.
@@ -326,7 +328,7 @@ pub fn judge(local: &Local, hello: &Hello, member: MemberCheck) -> Result<Agreed
     if member == MemberCheck::Unknown {
         return Err(HandshakeRefusal::NotMember { name: name(), theirs: theirs() });
     }
-    if hello.node > local.node {
+    if hello.node > local.node && hello.purpose != Purpose::Transfer {
         return Err(HandshakeRefusal::Direction { name: name(), theirs: theirs() });
     }
     Ok(agreed)

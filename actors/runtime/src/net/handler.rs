@@ -1,6 +1,7 @@
 //! What the network asks of the node it serves, and what it hands to it. It decides nothing.
 
 use super::link::Responder;
+use super::transfer::TransferStream;
 use bytes::Bytes;
 use ringwork_core::ids::{ClusterId, NodeId};
 use ringwork_core::ring::RingSize;
@@ -89,6 +90,11 @@ pub trait NetworkHandler: Send + Sync + 'static {
     /// A member refused this node because it was removed from the cluster.
     fn told_removed(&self, by: NodeId) {
         let _ = by;
+    }
+
+    /// A member has dialled for a transfer. Called on the control thread.
+    fn transfer(&self, from: NodeId, stream: TransferStream) {
+        let _ = (from, stream);
     }
 
     /// Somebody was not let in; `why` was told to them and is logged. `from` is their address.

@@ -8,6 +8,7 @@ use super::link::Link;
 use super::network::Inner;
 use super::peer::{Joined, PeerMessage};
 use super::socket::{Acceptor, Socket, secure_inbound};
+use super::transfer::TransferStream;
 use crate::post::{Permit, Permits, Postbox, Posted};
 use actix::{Actor, ActorContext, Context, Handler};
 use ringwork_core::wire::handshake::{
@@ -73,7 +74,8 @@ async fn accept(inner: Arc<Inner>, mut acceptor: Acceptor) {
     let limits = inner.carriage.limits;
     let (handshakes, connections) =
         (Permits::new(limits.handshakes_max), Permits::new(limits.connections_max));
-    let guests = Permits::new(limits.guests_max);
+    let guests = Few { guests: Permits::new(limits.guests_max), transfers: Permits::new(limits.transfers_max) };
+    let guests = Arc::new(guests);
     loop {
         let (mut socket, from) = match acceptor.accept().await {
             Ok(accepted) => accepted,
@@ -103,10 +105,17 @@ fn busy(inner: &Inner, why: &'static str) -> Refused {
     HandshakeRefusal::Busy { name: inner.options.name.clone(), why }.refused()
 }
 
+/// Places of which there are fewer than of connections.
+struct Few {
+    guests: Arc<Permits>,
+    transfers: Arc<Permits>,
+}
+
 /// What to do with someone who was understood.
 enum Verdict {
     Member(Agreed, Postbox<super::peer::Peer>, Channel),
     Guest(Agreed, Permit),
+    Transfer(Agreed, Permit),
     Refused(Refused),
 }
 
@@ -115,7 +124,7 @@ async fn take_in(
     socket: Socket,
     from: SocketAddr,
     place: Permit,
-    guests: &Arc<Permits>,
+    guests: &Arc<Few>,
     handshake: Permit,
 ) {
     let within = inner.carriage.limits.handshake_within;
@@ -161,6 +170,15 @@ async fn take_in(
                 peer.post_control(PeerMessage::Accepted(channel, joined));
             }
         }
+        Verdict::Transfer(agreed, transfer) => {
+            if welcome(inner, &mut socket, agreed).await {
+                drop(handshake);
+                let place = Some((place, transfer));
+                if let Ok(stream) = TransferStream::new(inner.clone(), hello.node, socket, buffer, place) {
+                    inner.carriage.handler.transfer(hello.node, stream);
+                }
+            }
+        }
         Verdict::Guest(agreed, guest) => {
             if welcome(inner, &mut socket, agreed).await {
                 drop(handshake);
@@ -189,7 +207,7 @@ async fn take_in(
     }
 }
 
-fn verdict(inner: &Inner, hello: &Hello, guests: &Arc<Permits>) -> Verdict {
+fn verdict(inner: &Inner, hello: &Hello, few: &Few) -> Verdict {
     let said = inner.carriage.handler.local();
     let local = Local {
         protocol_min: PROTOCOL_MIN,
@@ -205,11 +223,18 @@ fn verdict(inner: &Inner, hello: &Hello, guests: &Arc<Permits>) -> Verdict {
         Ok(agreed) => agreed,
         Err(refusal) => return Verdict::Refused(refusal.refused()),
     };
+    if hello.purpose == Purpose::Transfer {
+        return match few.transfers.take() {
+            Some(transfer) if !inner.is_closing() => Verdict::Transfer(agreed, transfer),
+            Some(_) => Verdict::Refused(busy(inner, "it is stopping")),
+            None => Verdict::Refused(busy(inner, "too many transfers")),
+        };
+    }
     let channel = match hello.purpose {
         Purpose::Control => Channel::Control,
-        Purpose::Request => Channel::Request,
+        Purpose::Request | Purpose::Transfer => Channel::Request,
         Purpose::Guest => {
-            return match guests.take() {
+            return match few.guests.take() {
                 Some(guest) => Verdict::Guest(agreed, guest),
                 None => Verdict::Refused(busy(inner, "too many guests")),
             };

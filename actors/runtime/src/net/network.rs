@@ -60,6 +60,8 @@ pub struct NetworkLimits {
     pub connections_max: usize,
     /// Guests among them.
     pub guests_max: usize,
+    /// Connections of transfers among them.
+    pub transfers_max: usize,
     /// How long dialling may take, and how long a handshake.
     pub handshake_within: Duration,
     /// A connection on which nothing was written for so long says that it lives.
@@ -81,6 +83,7 @@ impl Default for NetworkLimits {
             handshakes_max: 64,
             connections_max: 4096,
             guests_max: 32,
+            transfers_max: 64,
             handshake_within: Duration::from_secs(3),
             ping_after: Duration::from_secs(1),
             silence_max: Duration::from_secs(5),
@@ -115,6 +118,7 @@ struct Entry {
     node: NodeId,
     slot: Arc<PeerSlot>,
     peer: Postbox<Peer>,
+    address: String,
 }
 
 pub(super) struct Inner {
@@ -192,16 +196,16 @@ impl Inner {
         let before = self.peers.load_full();
         let mut after = Vec::with_capacity(specs.len());
         for spec in specs {
-            let node = spec.node;
+            let (node, address) = (spec.node, spec.address.clone());
             after.push(match find(&before, node) {
                 Some(entry) => {
                     entry.peer.post_control(PeerMessage::Spec(spec));
-                    Entry { node, slot: entry.slot.clone(), peer: entry.peer.clone() }
+                    Entry { node, slot: entry.slot.clone(), peer: entry.peer.clone(), address }
                 }
                 None => {
                     let (slot, shard) = (PeerSlot::new(), self.shards.fetch_add(1, Ordering::Relaxed));
                     let peer = Peer::start(self.clone(), spec, slot.clone(), shard);
-                    Entry { node, slot, peer }
+                    Entry { node, slot, peer, address }
                 }
             });
         }
@@ -212,7 +216,14 @@ impl Inner {
         self.peers.store(Arc::new(after));
     }
 
-    fn hello_as_guest(&self) -> Hello {
+    /// Where a peer is.
+    pub(super) fn address_of(&self, node: NodeId) -> Option<String> {
+        let peers = self.peers.load();
+        find(&peers, node).map(|entry| entry.address.clone())
+    }
+
+    /// What is said to whoever is dialled.
+    pub(super) fn hello(&self, purpose: Purpose, whom: Option<NodeId>) -> Hello {
         let said = self.carriage.handler.local();
         Hello {
             protocol_min: PROTOCOL_MIN,
@@ -222,8 +233,8 @@ impl Inner {
             node: self.options.node,
             name: self.options.name.clone(),
             boot: self.options.boot,
-            whom: None,
-            purpose: Purpose::Guest,
+            whom,
+            purpose,
             features: FEATURES,
         }
     }
@@ -276,6 +287,10 @@ impl Network {
             Err(error) => tracing::error!(%error, "no connections of other nodes can be accepted"),
         });
         if started { Ok(Self(inner)) } else { Err(NetworkError::NoThread) }
+    }
+
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.0
     }
 
     /// Where it listens.
@@ -387,7 +402,7 @@ impl Network {
         within: Duration,
         body: Bytes,
     ) -> Result<(Welcome, Incoming), CallError> {
-        let hello = self.0.hello_as_guest();
+        let hello = self.0.hello(Purpose::Guest, None);
         let handshake_within = self.0.carriage.limits.handshake_within.min(within);
         let (socket, buffer, welcome) =
             greet::dial(&self.0.options.transport, address, &hello, handshake_within).await?;

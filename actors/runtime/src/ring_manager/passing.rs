@@ -4,34 +4,42 @@
 
 use super::{Bequest, RingManager, RingMessage};
 use crate::families;
+use crate::handoff::manager::ManagerMessage;
 use crate::net::Channel;
+use crate::node_core::NodeCore;
 use actix::Context;
 use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::membership::Possession;
 use ringwork_core::wire::codec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// A partition that has data is asked about again after this: it waits for handoff.
-const HELD_BACK: Duration = Duration::from_secs(2);
 
 impl RingManager {
     /// Partitions that are to go elsewhere and have nothing in them go at once; the others wait for handoff.
     pub(super) fn pass_on_what_is_empty(&mut self) {
-        if self.passing_on || self.node.is_stopping() {
+        // What is not kept yet is not acted upon.
+        if self.passing_on || self.keeping || self.node.is_stopping() {
             return;
         }
-        let now = self.node.clock.moment();
-        self.held_back.retain(|_, since| now.saturating_sub(*since) < HELD_BACK);
-        let up = |heir: &NodeId| self.is_up(*heir);
-        let partitions: Vec<Partition> = self
-            .state
-            .bequests(self.node.id)
-            .filter(|(partition, heir)| up(heir) && !self.held_back.contains_key(partition))
-            .map(|(partition, _)| partition)
-            .collect();
+        let generations = self.node.generations.clone();
+        let bequests: BTreeMap<Partition, NodeId> = self.state.bequests(self.node.id).collect();
+        self.filled.retain(|partition| bequests.contains_key(partition));
+        let has_nothing_else = |partition: Partition| {
+            generations.held(partition).is_some_and(|held| {
+                held.sealed.is_empty() && held.inbound.is_none() && held.outbound.is_none()
+            })
+        };
+        let mut partitions = Vec::new();
+        for (partition, heir) in bequests {
+            if !self.is_up(heir) || self.filled.contains(&partition) || !has_nothing_else(partition) {
+                continue;
+            }
+            if let Some(claim) = generations.claim(partition) {
+                self.claims.push(claim);
+                partitions.push(partition);
+            }
+        }
         let Some(me) = self.me.clone().filter(|_| !partitions.is_empty()) else { return };
         self.passing_on = true;
         let frozen: Vec<_> = self.movable.iter().map(|service| service.freeze(partitions.clone())).collect();
@@ -46,17 +54,61 @@ impl RingManager {
         });
     }
 
+    /// Whether everything is known that a replica here lacks, now.
+    fn is_complete(&self, partition: Partition) -> bool {
+        // A doubt that has been counted and not yet come here counts all the same.
+        self.node.doubts.load(Ordering::SeqCst) == self.node.ring.load().doubts()
+            && !self.completeness.incomplete(&self.state).contains(&partition)
+    }
+
+    /// Passes on what was sent.
+    pub(super) fn pass_on(
+        &mut self,
+        partition: Partition,
+        possession: Possession,
+        heir: NodeId,
+        done: oneshot::Sender<Option<(Possession, bool)>>,
+    ) {
+        let me = self.node.id;
+        let held = self.state.possession().get(usize::from(partition.0)).copied();
+        let wished = self.state.bequests(me).any(|bequest| bequest == (partition, heir));
+        if held != Some(possession) || !wished || !self.is_up(heir) {
+            let _ = done.send(None);
+            return;
+        }
+        let complete = self.is_complete(partition);
+        let Some(passed) = self.state.pass_on(me, partition) else {
+            let _ = done.send(None);
+            return;
+        };
+        let generation = self.availability.get(&heir).map_or(0, |(generation, _)| *generation);
+        let node = self.node.clone();
+        self.waiting.push(Box::new(move |kept| {
+            if kept.is_err() {
+                return; // the node ends; who waits hears nothing, and drops nothing
+            }
+            if complete {
+                tell_heir(&node, heir, Bequest { generation, passed: vec![(partition, passed)] });
+            }
+            let _ = done.send(Some((passed, complete)));
+        }));
+    }
+
     pub(super) fn frozen(&mut self, asked: BTreeSet<Partition>, empty: BTreeSet<Partition>) {
-        let now = self.node.clock.moment();
         let me = self.node.id;
         let incomplete = self.completeness.incomplete(&self.state);
         let mut to: BTreeMap<NodeId, Vec<(Partition, Possession)>> = BTreeMap::new();
         // A doubt that has been counted and not yet come here counts all the same.
         let complete = self.node.doubts.load(Ordering::SeqCst) == self.node.ring.load().doubts();
+        let filled: BTreeSet<Partition> = asked.difference(&empty).copied().collect();
+        if !filled.is_empty() && self.node.tell_handoff(ManagerMessage::Filled(filled.clone())) {
+            self.filled.extend(filled);
+        }
         for partition in &asked {
             if !empty.contains(partition) {
-                self.held_back.insert(*partition, now);
-            } else if let Some(possession) = self.state.pass_on(me, *partition)
+                continue;
+            }
+            if let Some(possession) = self.state.pass_on(me, *partition)
                 && complete
                 && !incomplete.contains(partition)
             {
@@ -78,15 +130,9 @@ impl RingManager {
             if let Some(me) = me {
                 me.post_control(RingMessage::Thawed);
             }
-            if kept.is_ok()
-                && let Some(network) = node.network()
-            {
+            if kept.is_ok() {
                 for (heir, (generation, passed)) in to {
-                    let bequest = Bequest { generation, passed };
-                    let encode = |out: &mut Vec<u8>| codec::encode_into(&bequest, out);
-                    // Lost, the heir asks all members instead.
-                    let _ =
-                        network.send(heir, Channel::Control, families::BEQUEST, families::VERSION, encode);
+                    tell_heir(&node, heir, Bequest { generation, passed });
                 }
             }
         }));
@@ -131,5 +177,13 @@ impl RingManager {
         for service in &self.movable {
             service.thaw(partitions.clone());
         }
+    }
+}
+
+/// Tells an heir what was complete here. Lost, it asks all members instead.
+fn tell_heir(node: &NodeCore, heir: NodeId, bequest: Bequest) {
+    if let Some(network) = node.network() {
+        let encode = |out: &mut Vec<u8>| codec::encode_into(&bequest, out);
+        let _ = network.send(heir, Channel::Control, families::BEQUEST, families::VERSION, encode);
     }
 }

@@ -308,6 +308,11 @@ impl Tree for DiskTree {
         }
     }
 
+    fn estimate(&self) -> (u64, u64) {
+        // What lies in memtables is in neither, but in the number of keys.
+        (self.keyspace.approximate_len() as u64, self.keyspace.disk_space())
+    }
+
     fn snapshot(&self) -> Arc<dyn Tree> {
         Arc::new(Self {
             database: self.database.clone(),

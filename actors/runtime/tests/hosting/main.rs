@@ -421,7 +421,7 @@ fn a_deadline_that_passes_is_unknown_and_the_write_may_still_appear() {
 #[test]
 fn a_store_that_fails_is_told_to_whoever_waits_and_to_the_node() {
     run(async {
-        let failing = FailingStore { inner: MemoryStore::new(), commits_left: AtomicU64::new(1) };
+        let failing = FailingStore { inner: MemoryStore::new(), commits_left: AtomicU64::new(2) };
         let (node, summit) = start(options(Placement::Own(1), Arc::new(failing))).await;
         let mut last = Verdict::Done;
         for number in 1..10 {
