@@ -185,7 +185,9 @@ impl HandoffManager {
     fn hints(&self, state: &ClusterState) -> BTreeSet<Partition> {
         let node = &self.context.node;
         let mut hints = self.generations().with_sealed();
-        hints.extend(node.strays.marked().into_iter().filter(|p| state.holder(*p) != Some(node.id)));
+        // Of which everything has just been sent is first looked at, whether anything is left.
+        let may_be_left = |p: &Partition| state.holder(*p) != Some(node.id) && !self.emptied.contains(p);
+        hints.extend(node.strays.marked().into_iter().filter(may_be_left));
         hints
     }
 
@@ -435,10 +437,11 @@ impl HandoffManager {
             }
             let context = self.context.clone();
             let cleared = async move { clear_stray(&context, partition).await };
-            ctx.spawn(cleared.into_actor(self).map(move |cleared, manager, _| {
+            ctx.spawn(cleared.into_actor(self).map(move |cleared, manager, ctx| {
                 manager.clearing.remove(&partition);
                 if cleared {
                     manager.emptied.remove(&partition);
+                    manager.look(ctx);
                 }
             }));
         }
