@@ -49,8 +49,8 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// All that show in a whole cluster. Those of transfers, which no node runs yet, show in the transfers' own tests.
-    pub const ALL: [Self; 17] = [
+    /// All of them.
+    pub const ALL: [Self; 20] = [
         Self::LastWriteWins,
         Self::SkipSync,
         Self::AcknowledgeOneLess,
@@ -68,6 +68,9 @@ impl Mutant {
         Self::NeverAskStrays,
         Self::StandInTwice,
         Self::TakeOlderState,
+        Self::DropBeforeConfirmed,
+        Self::IgnoreHeirsOffer,
+        Self::ForgetDirty,
     ];
 }
 
