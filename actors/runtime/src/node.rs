@@ -290,7 +290,7 @@ impl NodeBuilder {
             identity.keep(directory)?;
         }
         let (of_storage, random) = (storage.clone(), options.randomness.clone());
-        let generations = Generations::load(store.clone(), of_storage, random, &state, identity.node)?;
+        let generations = Generations::load(store.clone(), of_storage, random, &state, identity.node, false)?;
         let core = Arc::new(NodeCore {
             id: identity.node,
             name: options.name,

@@ -48,6 +48,11 @@ pub struct Held {
     pub dropping: BTreeSet<Generation>,
     /// The next generation's number.
     pub next: Generation,
+    /// What was here is lost with the store that it was in, and is to be fetched from the other replicas.
+    pub lost: bool,
+    /// The fence of possession under which this node has had everything. Above it possession was forced to this node,
+    /// which has never had any of it.
+    pub whole_fence: u32,
 }
 
 impl Wire for Held {
@@ -124,13 +129,15 @@ struct Found {
 
 impl Generations {
     /// Reads what the store has, and settles what a former life left undone: what was passed on is sealed, what is held
-    /// is lived in, what is nothing's is taken for hints, what was being removed is removed. Runs before any vnode.
+    /// is lived in, what is nothing's is taken for hints, what was being removed is removed. With `lost` the store is a new
+    /// one in place of one that is gone. Runs before any vnode.
     pub(crate) fn load(
         store: Arc<dyn Store>,
         storage: Storage,
         randomness: Randomness,
         state: &ClusterState,
         me: NodeId,
+        lost: bool,
     ) -> Result<Arc<Self>, StartError> {
         let own = store.open(&KeyspaceId::Node)?;
         let found = find(&*store, &own)?;
@@ -186,6 +193,7 @@ impl Generations {
                 removed.push((partition, empty.number));
             }
             now.dropping.clear();
+            now.lost |= lost;
             if planted(Mutant::ForgetStrays) {
                 now.sealed.clear();
             }
@@ -268,6 +276,26 @@ impl Generations {
     /// Partitions of which something is collected for an inheritance.
     pub fn with_inbound(&self) -> BTreeSet<Partition> {
         self.those(|held| held.inbound.is_some())
+    }
+
+    /// Partitions that this node holds and has not got: their store is lost, or possession was forced to this node.
+    pub fn lacking(&self, state: &ClusterState, me: NodeId) -> BTreeSet<Partition> {
+        let table = self.table();
+        let places = table.held.iter().zip(state.possession()).zip(0u16..);
+        let lacks = |held: &Held, possession: &Possession| {
+            // Who passed it on had everything: what lacks something stays where it is until it is repaired.
+            let forced = possession.hop == 0 && possession.fence > held.whole_fence;
+            possession.holder == me && (held.lost || forced)
+        };
+        places.filter(|((held, now), _)| lacks(held, now)).map(|(_, n)| Partition(n)).collect()
+    }
+
+    /// Everything that the other replicas have of it under this possession is here. To be synced by the caller.
+    pub(crate) fn repaired(&self, partition: Partition, possession: Possession) {
+        self.update(partition, |held| {
+            held.lost = false;
+            held.whole_fence = held.whole_fence.max(possession.fence);
+        });
     }
 
     fn those(&self, which: impl Fn(&Held) -> bool) -> BTreeSet<Partition> {
@@ -458,6 +486,7 @@ impl Held {
         self.sealed.insert(self.live);
         self.live = generation;
         self.inbound = None;
+        self.lost = false;
     }
 }
 
@@ -483,6 +512,8 @@ fn first(keyspaces: Option<&BTreeMap<Generation, bool>>, mark: u64) -> Held {
         intent: None,
         dropping: BTreeSet::new(),
         next: Generation(number.0 + 1),
+        lost: false,
+        whole_fence: 0,
     }
 }
 
