@@ -71,6 +71,11 @@ enum Command {
 struct StartArguments {
     #[command(flatten)]
     settings: SettingsArguments,
+    /// The store of this node is lost: begin with an empty one, as the same node, and fetch what it holds from the other
+    /// nodes. The data directory must have the node's file 'identity' and no store; without the file 'ring' a member
+    /// has to be named with --join.
+    #[arg(long)]
+    rebuild: bool,
     /// Stops in peace when the pipe on standard input is closed: for programs that start nodes.
     #[arg(long = dev::LIFELINE_FLAG, hide = true)]
     lifeline: bool,
@@ -181,7 +186,11 @@ async fn start(arguments: &StartArguments) -> Result<(), CliError> {
     let mut lifeline = lifeline.map_err(|e| {
         CliError::Usage(format!("--{} needs a pipe as standard input: {e}", dev::LIFELINE_FLAG))
     })?;
-    let served = server::serve(&settings).await.map_err(|e| failed(e.to_string()))?;
+    let served = match arguments.rebuild {
+        true => server::serve_rebuilding(&settings).await,
+        false => server::serve(&settings).await,
+    };
+    let served = served.map_err(|e| failed(e.to_string()))?;
     let core = served.node().core();
     tracing::info!(
         node = core.name,

@@ -128,6 +128,8 @@ pub struct History {
     pub records: Vec<Record>,
     /// Losses of power.
     pub power_losses: Vec<MachineEvent>,
+    /// Disks that were lost.
+    pub wipes: Vec<MachineEvent>,
     /// Ends of processes, whatever ended them, and their starts.
     pub ends: Vec<MachineEvent>,
     /// See `ends`.
@@ -155,6 +157,8 @@ pub struct WriteFacts {
     pub nodes: Vec<String>,
     /// How many of them held a replica and were no stand-ins.
     pub primaries: usize,
+    /// Those that were.
+    pub stand_ins: Vec<String>,
     /// When it was first asked for.
     pub begun: Duration,
     /// Whether an attempt may yet be done, or was.
@@ -183,7 +187,9 @@ impl History {
                     if facts.acknowledged.is_none() {
                         facts.acknowledged = record.ended;
                         facts.nodes.clone_from(nodes);
-                        facts.primaries = nodes.iter().filter(|node| record.primaries.contains(node)).count();
+                        let holds = |node: &&String| record.primaries.contains(node);
+                        facts.primaries = nodes.iter().filter(holds).count();
+                        facts.stand_ins = nodes.iter().filter(|node| !holds(node)).cloned().collect();
                         facts.w = *w;
                     }
                 }
@@ -227,8 +233,18 @@ impl History {
         facts.primaries.saturating_sub(lost)
     }
 
-    /// Whether a machine that confirmed a write lost power before it had synced.
+    /// Whether a machine that confirmed a write may have lost it since.
     pub fn may_be_lost_at(&self, node: u8, facts: &WriteFacts) -> bool {
+        self.was_wiped(node, facts) || self.may_be_unsynced_at(node, facts)
+    }
+
+    /// Whether a machine that confirmed a write lost its disk afterwards.
+    pub fn was_wiped(&self, node: u8, facts: &WriteFacts) -> bool {
+        self.wipes.iter().any(|wipe| wipe.node == node && wipe.at >= facts.begun)
+    }
+
+    /// Whether a machine that confirmed a write lost power before it had synced.
+    fn may_be_unsynced_at(&self, node: u8, facts: &WriteFacts) -> bool {
         let Some(acknowledged) = facts.acknowledged.filter(|_| !self.power_losses.is_empty()) else {
             return false;
         };
@@ -249,6 +265,24 @@ impl History {
             .iter()
             .filter(of_node)
             .any(|loss| loss.at <= synced_by && loss.at + Duration::from_secs(5) >= facts.begun)
+    }
+
+    /// Whether what was lost of a write's copies is missed by reads until there is anti-entropy: a copy that was not synced,
+    /// and one that a stand-in held on a disk that is gone. A holder that lost its disk fetches what the others have.
+    pub fn is_hurt(&self, facts: &WriteFacts) -> bool {
+        let number = |name: &String| name.trim_start_matches('n').parse().unwrap_or(0);
+        facts.nodes.iter().any(|name| {
+            let wiped_stand_in = self.was_wiped(number(name), facts) && facts.stand_ins.contains(name);
+            wiped_stand_in || self.may_be_unsynced_at(number(name), facts)
+        })
+    }
+
+    /// In how many partitions a write has to be, wherever: as many as were asked to confirm it, but for those that may
+    /// have lost it.
+    pub fn copies_due(&self, facts: &WriteFacts) -> usize {
+        let number = |name: &String| name.trim_start_matches('n').parse().unwrap_or(0);
+        let lost = facts.nodes.iter().filter(|name| self.may_be_lost_at(number(name), facts)).count();
+        usize::from(facts.w).min(facts.nodes.len()).saturating_sub(lost)
     }
 
     /// Whether every copy that a write was acknowledged with was on a machine that lost power before it had synced.

@@ -46,6 +46,8 @@ pub struct Plan {
     /// Whether everybody is asked for everything whenever all nodes see each other again: it finds what is missing at
     /// once, and mends what would otherwise be found later.
     pub probes: bool,
+    /// Items in one batch of a transfer: with few, transfers take long and are interrupted often.
+    pub batch_items_max: usize,
     /// How wrong each node's wall clock is, in milliseconds, node 1 first.
     pub skews_ms: Vec<i64>,
 }
@@ -93,6 +95,7 @@ impl Plan {
             fault_pause_max: Duration::from_millis(800 + draw.below(6000)),
             faults,
             probes: draw.one_in(2),
+            batch_items_max: [1, 1, 5, 1000][draw.below(4) as usize],
             skews_ms,
         };
         if plan.service == "counter" {

@@ -40,6 +40,8 @@ pub struct NodeLimits {
     pub pool_queue_max: usize,
     /// Live streams on this node.
     pub watchers_max: usize,
+    /// Items in one batch of a transfer out of this node; at most [`ringwork_core::limits::BATCH_ITEMS_MAX`].
+    pub handoff_batch_items_max: usize,
 }
 
 impl Default for NodeLimits {
@@ -50,6 +52,7 @@ impl Default for NodeLimits {
             pool_threads: 2,
             pool_queue_max: 256,
             watchers_max: 1024,
+            handoff_batch_items_max: ringwork_core::limits::BATCH_ITEMS_MAX,
         }
     }
 }

@@ -550,9 +550,3 @@ mod tests {
         assert_eq!((totals.completed, totals.ended, totals.amount.items), (50, 50, 100));
     }
 }
-
-pub struct RepairLine { pub partition: Partition, pub from: Vec<(Partition, NodeId)>, pub text: String }
-impl HandoffBoard {
-    pub fn take_wished_repairs(&self) -> std::collections::BTreeSet<Partition> { Default::default() }
-    pub fn set_repairing(&self, _: Vec<RepairLine>) {}
-}

@@ -290,6 +290,11 @@ impl Generations {
         places.filter(|((held, now), _)| lacks(held, now)).map(|(_, n)| Partition(n)).collect()
     }
 
+    /// Whether the store was lost and not everything of it has been fetched again.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.table().held.iter().any(|held| held.lost)
+    }
+
     /// Everything that the other replicas have of it under this possession is here. To be synced by the caller.
     pub(crate) fn repaired(&self, partition: Partition, possession: Possession) {
         self.update(partition, |held| {

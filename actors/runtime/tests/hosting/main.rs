@@ -37,6 +37,7 @@ fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
         keep: Keep::Given { store, directory: None, machine_boot: None },
         ring_size: RingSize::try_from(8).unwrap(),
         cluster: None,
+        rebuild: false,
         durability: Durability::Sync,
         queue: QueueLimits { writes_max: 1000, bytes_max: 1 << 20 },
         limits: NodeLimits::default(),
