@@ -13,6 +13,7 @@ use crate::trace::Trace;
 use ringwork::server::{look_around, trial_options};
 use ringwork_core::ring::RingSize;
 use ringwork_runtime::administration::Administration;
+use ringwork_runtime::handoff::board::HandoffSettings;
 use ringwork_runtime::net::Transport;
 use ringwork_runtime::node::{ClusterOptions, Ending, Keep, Node, NodeCore, NodeLimits, NodeOptions};
 use ringwork_runtime::randomness::Randomness;
@@ -81,6 +82,8 @@ pub struct Surroundings {
     pub service: Rc<dyn Service>,
     /// What happened.
     pub trace: Trace,
+    /// Whether things go wrong.
+    pub faults_on: Cell<bool>,
 }
 
 impl Machine {
@@ -123,6 +126,10 @@ impl Machine {
             }),
             rebuild: self.rebuild.get(),
             durability: around.plan.durability,
+            handoff: HandoffSettings {
+                bytes_per_second: around.plan.transfer_bytes_per_second.filter(|_| around.faults_on.get()),
+                ..HandoffSettings::default()
+            },
             limits: NodeLimits {
                 handoff_batch_items_max: around.plan.batch_items_max,
                 ..NodeLimits::default()

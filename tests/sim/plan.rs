@@ -48,6 +48,8 @@ pub struct Plan {
     pub probes: bool,
     /// Items in one batch of a transfer: with few, transfers take long and are interrupted often.
     pub batch_items_max: usize,
+    /// How fast a transfer may be while faults go on.
+    pub transfer_bytes_per_second: Option<u64>,
     /// How wrong each node's wall clock is, in milliseconds, node 1 first.
     pub skews_ms: Vec<i64>,
 }
@@ -96,6 +98,7 @@ impl Plan {
             faults,
             probes: draw.one_in(2),
             batch_items_max: [1, 1, 5, 1000][draw.below(4) as usize],
+            transfer_bytes_per_second: draw.one_in(2).then(|| 4_000 + draw.below(16_000)),
             skews_ms,
         };
         if plan.service == "counter" {

@@ -46,11 +46,13 @@ pub enum Mutant {
     IgnoreHeirsOffer,
     /// A transfer is resumed without what has changed since it was sent.
     ForgetDirty,
+    /// A node that has lost its store counts as complete.
+    CompleteAfterWipe,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::LastWriteWins,
         Self::SkipSync,
         Self::AcknowledgeOneLess,
@@ -71,6 +73,7 @@ impl Mutant {
         Self::DropBeforeConfirmed,
         Self::IgnoreHeirsOffer,
         Self::ForgetDirty,
+        Self::CompleteAfterWipe,
     ];
 }
 

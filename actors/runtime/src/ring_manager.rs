@@ -319,7 +319,9 @@ impl RingManager {
         let me = self.node.id;
         let before = self.node.ring.load_full();
         self.completeness.observe(&self.state);
-        self.completeness.lose(self.node.generations.lacking(&self.state, me));
+        if !planted(Mutant::CompleteAfterWipe) {
+            self.completeness.lose(self.node.generations.lacking(&self.state, me));
+        }
         let generation = self.node.generation.load(Ordering::SeqCst);
         self.inherited.retain(|_, theirs| *theirs == generation);
         let come = |partition: &Partition| self.state.holder(*partition) == Some(me);

@@ -1,6 +1,6 @@
 //! Who confirmed a write has it: whenever a node's process has gone, and when everything has healed, an acknowledged write
-//! is in as many partitions as had to confirm it, on whichever disks and in whichever generations; data moves by
-//! handoff. What was on a machine that died before it had synced, or lost its disk, does not count.
+//! is in the partitions of the holders that confirmed it, and in as many as had to confirm it, on whichever disks and in
+//! whichever generations; data moves by handoff. What was on a machine that died before it had synced, or lost its disk, does not count.
 
 use super::{Invariant, Promise};
 use crate::history::History;
@@ -41,7 +41,8 @@ fn place_of(keyspace: &KeyspaceId) -> Option<(Partition, Generation)> {
     }
 }
 
-fn all_are_kept(world: &World) -> Result<(), String> {
+/// `whole`: what was lost with a disk has been fetched again.
+fn all_are_kept(world: &World, whole: bool) -> Result<(), String> {
     let copies = copies(world);
     if copies.is_empty() {
         return Ok(()); // not a service of single writes, or nothing was written
@@ -52,9 +53,18 @@ fn all_are_kept(world: &World) -> Result<(), String> {
         if facts.acknowledged.is_none() || facts.deleted || History::may_be_forgotten(&facts, &forgets) {
             continue;
         }
-        let has = copies.get(&serial).map_or(0, BTreeSet::len);
-        if has < history.copies_due(&facts) {
-            return Err(format!("{serial} is in {has} partitions: {facts:?}"));
+        let wiped = history.wiped_since(&facts);
+        if wiped && (!whole || history.is_hurt(&facts) || history.copies_lost(&facts)) {
+            continue;
+        }
+        let none = BTreeSet::new();
+        let has = copies.get(&serial).unwrap_or(&none);
+        let lacks = history.places_due(&facts).find(|partition| !has.contains(&Partition(*partition)));
+        if let Some(partition) = lacks {
+            return Err(format!("{serial} is not in partition {partition} any more, but in {has:?}: {facts:?}"));
+        }
+        if !wiped && has.len() < history.copies_due(&facts) {
+            return Err(format!("{serial} is in no more than {has:?}: {facts:?}"));
         }
     }
     Ok(())
@@ -71,10 +81,10 @@ impl Invariant for ConfirmedIsKept {
             let life = machine.starts.get();
             due |= self.looked_at.insert(machine.number, life) != Some(life);
         }
-        if due { all_are_kept(world) } else { Ok(()) }
+        if due { all_are_kept(world, false) } else { Ok(()) }
     }
 
     fn held(&mut self, world: &World, _: &End) -> Result<(), String> {
-        all_are_kept(world)
+        all_are_kept(world, true)
     }
 }

@@ -235,10 +235,9 @@ pub struct HandoffBoard {
 impl HandoffBoard {
     /// A board on which there is nothing yet. A setting out of its range is taken for the nearest end of it.
     pub fn new(settings: HandoffSettings, clock: Clock) -> Self {
-        let range = HANDOFF_BYTES_PER_SECOND_MIN..=HANDOFF_BYTES_PER_SECOND_MAX;
         let settings = HandoffSettings {
             limit: settings.limit.clamp(1, HANDOFF_LIMIT_MAX),
-            bytes_per_second: settings.bytes_per_second.map(|rate| rate.clamp(*range.start(), *range.end())),
+            bytes_per_second: settings.bytes_per_second.map(|rate| rate.clamp(1, HANDOFF_BYTES_PER_SECOND_MAX)),
         };
         let totals = Direction::ALL
             .iter()
