@@ -68,12 +68,14 @@ fn digest(epoch: u64, claimant: NodeId, owners: &[NodeId]) -> [u8; 20] {
 }
 
 /// Who holds a partition. Of two, the greater is the fact: only the holder advances the hop, and only a forced
-/// change raises the fence.
+/// change raises the fence. Hop 0 under a raised fence is a holder that was given nothing with the possession; it
+/// passes it on to itself, first of all, when it has got from the other replicas what they have. So of two nodes that
+/// were forced to hold it at once, one that has its data beats one that has not.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Possession {
     /// How often possession was forced to another node.
     pub fence: u32,
-    /// How often the holder has passed it on since.
+    /// How often the holder has passed it on since, to itself included when it was repaired.
     pub hop: u32,
     /// Who holds it.
     pub holder: NodeId,
@@ -88,5 +90,15 @@ impl Possession {
     /// The holder's next: `heir` holds it.
     pub fn passed_to(self, heir: NodeId) -> Self {
         Self { fence: self.fence, hop: self.hop.saturating_add(1), holder: heir }
+    }
+
+    /// The claimant's next, over the head of a holder that is lost: `heir` holds it, and has nothing of it yet.
+    pub fn forced_to(self, heir: NodeId) -> Self {
+        Self { fence: self.fence.saturating_add(1), hop: 0, holder: heir }
+    }
+
+    /// Whether the holder was forced to hold it and has not got since what the other replicas have.
+    pub fn is_unrepaired(self) -> bool {
+        self.fence > 0 && self.hop == 0
     }
 }
