@@ -281,12 +281,14 @@ impl RingManager {
         if self.state.remove_exited(me) {
             tracing::info!("members that had left were removed");
         }
+        if self.state.repair_alone(me) {
+            tracing::warn!("this node holds everything now; what lost nodes had and it has not is gone");
+        }
         if self.state.status(me) == Some(Status::Removed) && !self.departed {
             self.departed = true;
-            let cluster = self.state.cluster();
-            self.node.end(Ending::Departed(format!(
-                "this node is no member of cluster {cluster} any more and holds nothing of it; start it with an \
-                 empty data directory to use it again"
+            self.node.end(Ending::removed(&format!(
+                "this node was removed from cluster {}",
+                self.state.cluster()
             )));
         }
     }
@@ -323,6 +325,7 @@ impl RingManager {
         let heir_of: Vec<Partition> = self.inherited.keys().copied().filter(come).collect();
         self.completeness.inherit(&heir_of);
         self.inherited.retain(|partition, _| !heir_of.contains(partition));
+        self.mark_what_was_taken(before.state());
         for partition in self.node.strays.marked() {
             if self.state.holder(partition) == Some(me) {
                 self.node.strays.clear(partition);

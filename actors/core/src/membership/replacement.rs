@@ -237,6 +237,16 @@ impl ClusterState {
         *possession = possession.passed_to(me);
         Some(*possession)
     }
+
+    /// Who holds every partition has nobody to be repaired from: what it has not got is gone. Says whether anything
+    /// was left to be repaired.
+    pub fn repair_alone(&mut self, me: NodeId) -> bool {
+        if self.possession.iter().any(|held| held.holder != me) {
+            return false;
+        }
+        let unrepaired: Vec<Partition> = self.unrepaired().collect();
+        unrepaired.into_iter().filter_map(|partition| self.repaired(me, partition)).count() > 0
+    }
 }
 
 fn contradiction(staged: &str, other: &str) -> ChangeRefusal {

@@ -97,6 +97,13 @@ impl Possession {
         Self { fence: self.fence.saturating_add(1), hop: 0, holder: heir }
     }
 
+    /// Whether `now` is that it was taken from this holder, and not passed on by it: what it has of it is then of no
+    /// use where it is. (Passed on first and taken then counts as taken: nothing is left of it here.)
+    pub fn was_taken(self, now: Self) -> bool {
+        let passed_on = now.fence == self.fence && now.hop > self.hop && !self.is_unrepaired();
+        now.holder != self.holder && !passed_on
+    }
+
     /// Whether the holder was forced to hold it and has not got since what the other replicas have.
     pub fn is_unrepaired(self) -> bool {
         self.fence > 0 && self.hop == 0

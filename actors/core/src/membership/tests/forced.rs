@@ -222,6 +222,11 @@ fn a_forced_possession_beats_every_hop_under_the_fence_before() {
     let repaired = forced.passed_to(id(0));
     assert!(!repaired.is_unrepaired());
     let elsewhere = lost.forced_to(id(4));
+    let first = Possession::first(id(0));
+    assert!(!first.was_taken(first) && !first.was_taken(first.passed_to(id(1)).passed_to(id(2))));
+    assert!(first.was_taken(first.forced_to(id(1))) && first.was_taken(forced.passed_to(id(3))));
+    assert!(forced.was_taken(elsewhere), "forced twice, and this one has the lower id");
+    assert!(forced.was_taken(elsewhere.passed_to(id(4)).passed_to(id(2))) && !forced.was_taken(repaired));
     assert!(elsewhere > forced && repaired > elsewhere, "who has its data beats who has not");
 
     let mut state = three_and_two();
@@ -417,6 +422,25 @@ fn what_nobody_has_any_more_is_counted() {
     assert_eq!(state.windows_lost(&[], 1), 4, "what was forced and not repaired has no data either");
     settle(&mut state);
     assert_eq!(state.windows_lost(&[], 1), 0);
+}
+
+#[test]
+fn who_is_left_with_everything_has_nobody_to_be_repaired_from() {
+    let mut state = three_members();
+    settle(&mut state);
+    state.stage_force_remove(id(2), id(0)).unwrap();
+    committed(&mut state, id(0));
+    assert!(!state.repair_alone(id(0)), "n1 has replicas");
+    state.stage_force_remove(id(1), id(0)).unwrap();
+    committed(&mut state, id(0));
+    assert!(!state.repair_alone(id(1)));
+    assert!(state.repair_alone(id(0)));
+    assert!(!state.repair_alone(id(0)), "once");
+    assert_eq!(state.unrepaired().count(), 0);
+    state.admit(&joiner(3), id(0)).unwrap();
+    committed(&mut state, id(0));
+    settle(&mut state);
+    assert!(state.is_settled());
 }
 
 #[test]
