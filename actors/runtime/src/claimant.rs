@@ -437,8 +437,8 @@ fn losses(state: &ClusterState, plan: &Plan, n_val: usize) -> Vec<String> {
     if windows > 0 {
         let size = state.size();
         losses.push(format!(
-            "of {windows} of {size} parts of the keys no replica is left (n = {n_val}): what was written there is lost, \
-             but for what stand-ins still have"
+            "of {windows} of {size} parts of the keys no replica is left (n = {n_val}): what was written there is \
+             lost, but for what stand-ins still have"
         ));
     }
     losses
