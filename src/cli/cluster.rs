@@ -45,6 +45,45 @@ a name it is the node that is asked.
 Example:
   ringwork cluster leave n3";
 
+const REPLACE_HELP: &str = "\
+For a machine that still runs and is to go: OLD passes all it has to NEW and ends its membership
+when NEW has it. No other partition moves. NEW is a node that waits to join (started with a seed of
+this cluster), or a member without partitions. Nothing is lost, and both serve meanwhile.
+
+For a machine that is gone for good there is force-replace.
+
+Example:
+  ringwork cluster replace n1 n4 && ringwork cluster plan && ringwork cluster commit";
+
+const FORCE_REPLACE_HELP: &str = "\
+For a machine that is gone for good, with its disk: OLD is removed, and NEW takes its place at
+once, without data, and gets that from the other replicas. NEW is a node that waits to join, or a
+member without partitions.
+
+Lost is what only OLD had: writes that no other replica has acknowledged, what it kept for others
+that were down, and everything where each key has one replica. The plan says how much has no
+replica left. OLD must be down, and cannot come back: its id is removed, its data stays unread.
+
+While OLD still runs, or can be started again, even for an hour, take replace: it loses nothing.
+When it only stays away for a while do nothing, or mark it with down.
+
+Example:
+  ringwork cluster force-replace n1 n4 && ringwork cluster plan";
+
+const FORCE_REMOVE_HELP: &str = "\
+For a machine that is gone for good, with its disk, and has no successor: NODE is removed, and the
+others take over its partitions at once, without its data, and get that from the other replicas.
+
+Lost is what only NODE had: writes that no other replica has acknowledged, what it kept for others
+that were down, and everything where each key has one replica. The plan says how much has no
+replica left. NODE must be down, and cannot come back: its id is removed, its data stays unread.
+
+While NODE still runs, or can be started again, take leave: it loses nothing. When there is a new
+machine in its place take force-replace: less moves.
+
+Example:
+  ringwork cluster force-remove n3 && ringwork cluster plan";
+
 const DOWN_HELP: &str = "\
 For a member that does not answer and will not for a while: it is no longer waited for. This takes
 effect at once, without plan and commit. Its partitions stay its own, and when it is started again
@@ -84,6 +123,12 @@ pub enum ClusterCommand {
     Join(JoinArguments),
     /// Stages that a member gives away what it has and leaves.
     Leave(LeaveArguments),
+    /// Stages that a node takes the place of a member that runs.
+    Replace(ReplaceArguments),
+    /// Stages that a node takes the place of a member that is lost with its data.
+    ForceReplace(ForceReplaceArguments),
+    /// Stages that a member that is lost with its data is removed.
+    ForceRemove(ForceRemoveArguments),
     /// Marks a member that does not answer as down, at once.
     Down(DownArguments),
     /// Stages a member's location.
@@ -123,6 +168,48 @@ pub struct LeaveArguments {
     /// The member's name or id.
     #[arg(value_name = "NODE")]
     pub member: Option<String>,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub node: NodeArguments,
+}
+
+/// Arguments of `ringwork cluster replace`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = REPLACE_HELP)]
+pub struct ReplaceArguments {
+    /// Who is replaced by whom.
+    #[command(flatten)]
+    pub pair: PairArguments,
+}
+
+/// Arguments of `ringwork cluster force-replace`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = FORCE_REPLACE_HELP)]
+pub struct ForceReplaceArguments {
+    /// Who is replaced by whom.
+    #[command(flatten)]
+    pub pair: PairArguments,
+}
+
+/// One node in the place of another.
+#[derive(Debug, clap::Args)]
+pub struct PairArguments {
+    /// The name or id of the member that goes.
+    pub old: String,
+    /// The name or id of the node that takes its place.
+    pub new: String,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub node: NodeArguments,
+}
+
+/// Arguments of `ringwork cluster force-remove`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = FORCE_REMOVE_HELP)]
+pub struct ForceRemoveArguments {
+    /// The member's name or id.
+    #[arg(value_name = "NODE")]
+    pub member: String,
     /// Which node to ask.
     #[command(flatten)]
     pub node: NodeArguments,
@@ -172,6 +259,13 @@ pub async fn run(arguments: ClusterArguments, output: &mut dyn Write) -> Result<
             stage("location", Some(body), &node, output).await
         }
         ClusterCommand::Rebalance(node) => stage("rebalance", None, &node, output).await,
+        ClusterCommand::Replace(ReplaceArguments { pair }) => stage_pair("replace", pair, output).await,
+        ClusterCommand::ForceReplace(ForceReplaceArguments { pair }) => {
+            stage_pair("force-replace", pair, output).await
+        }
+        ClusterCommand::ForceRemove(ForceRemoveArguments { member, node }) => {
+            stage("force-remove", Some(json!({ "node": member })), &node, output).await
+        }
         ClusterCommand::Down(arguments) => down(arguments, output).await,
         ClusterCommand::Plan(node) => make_plan(&node, output).await,
         ClusterCommand::Commit(node) => commit(&node, output).await,
@@ -234,6 +328,11 @@ async fn stage(
     )
 }
 
+async fn stage_pair(verb: &str, pair: PairArguments, output: &mut dyn Write) -> Result<(), CliError> {
+    let PairArguments { old, new, node } = pair;
+    stage(verb, Some(json!({ "old": old, "new": new })), &node, output).await
+}
+
 fn write_staged(staged: &[StagedChange], output: &mut dyn Write) -> Result<(), CliError> {
     if staged.is_empty() {
         return write_line(output, "nothing is staged");
@@ -245,12 +344,16 @@ fn write_staged(staged: &[StagedChange], output: &mut dyn Write) -> Result<(), C
 /// A staged change as a sentence.
 fn change_line(change: &StagedChange) -> String {
     let node = explanation(&change.node);
+    let with = explanation(change.with.as_deref().unwrap_or("a node that is not named"));
     match (change.kind.as_str(), &change.location) {
         ("join", _) => format!("{node} joins"),
         ("leave", _) => format!("{node} leaves"),
         ("location", Some(location)) => format!("{node} is at location '{}'", explanation(location)),
         ("location", None) => format!("{node} is at no location"),
         ("rebalance", _) => "partitions are claimed anew".to_owned(),
+        ("replace", _) => format!("{with} takes the place of {node}, which passes on what it has"),
+        ("force-replace", _) => format!("{with} takes the place of {node}, which is lost with its data"),
+        ("force-remove", _) => format!("{node} is removed, and is lost with its data"),
         (other, _) => format!("{} {node}", explanation(other)).trim_end().to_owned(),
     }
 }

@@ -19,6 +19,9 @@ const JOIN_EXAMPLE: &str = r#"{"seed": "10.0.0.1:8099"}"#;
 const LEAVE_EXAMPLE: &str = r#"{"node": "n3"}, or no body for this node itself"#;
 const LOCATION_EXAMPLE: &str =
     r#"{"location": "rack 1", "node": "n3"}, where "node" may be left out and null is no location"#;
+const REPLACE_EXAMPLE: &str =
+    r#"{"old": "n1", "new": "n4"}, the member that goes and the node that takes its place"#;
+const FORCE_REMOVE_EXAMPLE: &str = r#"{"node": "n3"}"#;
 const DOWN_EXAMPLE: &str = r#"{"node": "n3"}"#;
 const NO_BODY_EXAMPLE: &str = "no body, or {}";
 
@@ -41,6 +44,19 @@ struct LocationBody {
     #[serde(deserialize_with = "present")]
     location: Option<String>,
     node: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplaceBody {
+    old: String,
+    new: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForceRemoveBody {
+    node: String,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +85,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(only_post("/admin/cluster/leave", web::post().to(leave)))
         .service(only_post("/admin/cluster/location", web::post().to(location)))
         .service(only_post("/admin/cluster/rebalance", web::post().to(rebalance)))
+        .service(only_post("/admin/cluster/replace", web::post().to(replace)))
+        .service(only_post("/admin/cluster/force-replace", web::post().to(force_replace)))
+        .service(only_post("/admin/cluster/force-remove", web::post().to(force_remove)))
         .service(only_post("/admin/cluster/down", web::post().to(down)))
         .service(only_post("/admin/cluster/plan", web::post().to(plan)))
         .service(only_post("/admin/cluster/commit", web::post().to(commit)))
@@ -178,6 +197,32 @@ async fn location(state: web::Data<AppState>, request: HttpRequest, payload: Pay
 async fn rebalance(state: web::Data<AppState>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let change = nothing(&state, &request, payload).await.map(|()| Change::Rebalance);
     staged(&state, change).await
+}
+
+async fn replace(state: web::Data<AppState>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    let pair = pair(&state, &request, payload).await;
+    staged(&state, pair.map(|ReplaceBody { old, new }| Change::Replace { old, new })).await
+}
+
+async fn force_replace(state: web::Data<AppState>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    let pair = pair(&state, &request, payload).await;
+    staged(&state, pair.map(|ReplaceBody { old, new }| Change::ForceReplace { old, new })).await
+}
+
+async fn pair(state: &AppState, request: &HttpRequest, payload: Payload) -> Result<ReplaceBody, Problem> {
+    let pair: ReplaceBody = needed(state, request, payload, REPLACE_EXAMPLE).await?;
+    must_be_short("old", &pair.old, NAME_BYTES_MAX, "bad-body")?;
+    must_be_short("new", &pair.new, NAME_BYTES_MAX, "bad-body")?;
+    Ok(pair)
+}
+
+async fn force_remove(state: web::Data<AppState>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    let change = async {
+        let ForceRemoveBody { node } = needed(&state, &request, payload, FORCE_REMOVE_EXAMPLE).await?;
+        must_be_short("node", &node, NAME_BYTES_MAX, "bad-body")?;
+        Ok(Change::ForceRemove { node })
+    };
+    staged(&state, change.await).await
 }
 
 async fn down(state: web::Data<AppState>, request: HttpRequest, payload: Payload) -> HttpResponse {

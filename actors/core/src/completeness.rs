@@ -1,8 +1,9 @@
 //! Which of a node's own partitions answer for everything. A replica is *complete* when no other node can hold an
 //! acknowledged write for it that it lacks: so not after a start, not after the node was taken for down, not when
 //! the partition has just come here from one that was not; but again when every member that is waited for has
-//! said, asked after that moment, that it holds nothing of the partition for us. It decides from answers and from
-//! the state; who asks whom over which wire it does not know.
+//! said, asked after that moment, that it holds nothing of the partition for us. A holder that was forced to hold a
+//! partition lacks what no stray makes good: it is not complete before it was repaired, which the state says. It
+//! decides from answers and from the state; who asks whom over which wire it does not know.
 //!
 //! Why at all: a write acknowledged by two stand-ins, both holders back, a read at r = 2 from these two: both say
 //! "not found", and both would be believed.
@@ -143,11 +144,13 @@ impl Completeness {
         let said = said.unwrap_or(u64::MAX);
         let strayed: BTreeSet<Partition> =
             state.strays().filter(|(node, _)| *node != self.me).map(|(_, partition)| partition).collect();
+        let unrepaired: BTreeSet<Partition> = state.unrepaired().collect();
         self.held
             .iter()
             .filter(|partition| {
                 let need = self.needs.get(partition).copied().unwrap_or(self.base);
-                need > said || strayed.contains(partition) || self.lost.contains(partition)
+                let lacks = self.lost.contains(partition) || unrepaired.contains(partition);
+                need > said || strayed.contains(partition) || lacks
             })
             .copied()
             .collect()
@@ -313,5 +316,32 @@ mod tests {
         assert!(theirs.incomplete(&state).is_empty());
         theirs.doubt_everything();
         assert_eq!(theirs.incomplete(&state).len(), 2, "an inheritance does not outlive a doubt");
+    }
+
+    /// Its replicas are elsewhere, and no stray: everybody's word that it holds none says nothing of them.
+    #[test]
+    fn who_was_forced_to_hold_something_is_not_complete_before_it_was_repaired() {
+        let mut state = state();
+        let mut theirs = Completeness::new(id(2), &state);
+        let forced = crate::membership::Possession::first(id(1)).forced_to(id(2));
+        for partition in [0, 1] {
+            state.adopt(Partition(partition), forced);
+        }
+        theirs.observe(&state);
+        theirs.inherit(&[Partition(0)]);
+        for n in [1, 3] {
+            theirs.answered(id(n), theirs.round());
+        }
+        let both = BTreeSet::from([Partition(0), Partition(1)]);
+        assert_eq!(theirs.incomplete(&state), both);
+        let mut after_a_start = Completeness::new(id(2), &state);
+        for n in [1, 3] {
+            after_a_start.answered(id(n), after_a_start.round());
+        }
+        assert_eq!(after_a_start.incomplete(&state), both, "the state remembers it");
+        state.repaired(id(2), Partition(0)).unwrap();
+        theirs.observe(&state);
+        assert_eq!(theirs.incomplete(&state), BTreeSet::from([Partition(1)]));
+        assert_eq!(after_a_start.incomplete(&state), BTreeSet::from([Partition(1)]));
     }
 }

@@ -2,12 +2,14 @@
 //! it changes. Pure: who is reachable, when something is sent and where it is kept, others decide.
 //!
 //! Reading order: [`register`], [`member`], [`target`] (wish and fact), [`staging`], [`report`], then [`state`]
-//! (the whole and its merge), [`section`] (how it travels), [`change`] and [`plan`] (who may change what).
+//! (the whole and its merge), [`section`] (how it travels), [`change`], [`replacement`] and [`plan`] (who may change
+//! what).
 
 pub mod change;
 pub mod member;
 pub mod plan;
 pub mod register;
+pub mod replacement;
 pub mod report;
 pub mod section;
 pub mod staging;
@@ -17,9 +19,10 @@ pub mod target;
 pub use change::{ChangeRefusal, Joiner};
 pub use member::{Before, Member, Status};
 pub use plan::Plan;
+pub use replacement::Forced;
 pub use report::Report;
 pub use section::{Section, SectionContent, StatePart};
-pub use staging::{ChangeKind, Round, Staging};
+pub use staging::{ChangeDetail, ChangeKind, Round, Staging};
 pub use state::{ClusterState, StateError};
 pub use target::{Possession, Target, TargetKey};
 

@@ -12,8 +12,8 @@ use std::pin::Pin;
 pub struct AdministrationRefusal {
     /// Stable, for programs: `not-a-member`, `nothing-staged`, `no-plan`, `plan-changed`, `claimant-unreachable`,
     /// `seed-unreachable`, `seed-is-self`, `not-a-cluster-port`, `different-ring-size`, `name-taken`,
-    /// `already-a-member`, `node-holds-data`, `only-member`, `already-leaving`, `node-is-up`, `unknown-node`,
-    /// `bad-location`, `stopping`, `store-failed`, `deadline`.
+    /// `already-a-member`, `node-holds-data`, `only-member`, `already-leaving`, `still-joining`, `not-a-replacement`,
+    /// `contradicts-staged`, `node-is-up`, `unknown-node`, `bad-location`, `stopping`, `store-failed`, `deadline`.
     pub code: String,
     /// Why, and what to do.
     pub detail: String,
@@ -68,12 +68,14 @@ pub struct MemberStatus {
 /// One change that waits for a plan and a commit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StagedChange {
-    /// `join`, `leave`, `location` or `rebalance`.
+    /// `join`, `leave`, `location`, `rebalance`, `replace`, `force-replace` or `force-remove`.
     pub kind: String,
     /// The member's name; empty for `rebalance`.
     pub node: String,
     /// The new location, where that is the change (none: to have no location).
     pub location: Option<String>,
+    /// Who takes the member's place, where that is the change.
+    pub with: Option<String>,
 }
 
 /// The cluster, as one node sees it.
@@ -256,6 +258,25 @@ pub enum Change {
     },
     /// Partitions are to be claimed anew.
     Rebalance,
+    /// A member gives all it has to one that takes its place, and ends.
+    Replace {
+        /// Name or id of the one that ends.
+        old: String,
+        /// Name or id of the one that takes its place: it waits to join, or is a member without partitions.
+        new: String,
+    },
+    /// A member that is not up is removed with all it has, and another takes its place.
+    ForceReplace {
+        /// Name or id of the one that is lost.
+        old: String,
+        /// As for [`Change::Replace`].
+        new: String,
+    },
+    /// A member that is not up is removed with all it has.
+    ForceRemove {
+        /// Its name or id.
+        node: String,
+    },
 }
 
 /// An answer that comes later.

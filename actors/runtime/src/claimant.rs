@@ -8,8 +8,9 @@ use crate::net::{CallError, Channel, Responder};
 use crate::node_core::NodeCore;
 use crate::post::Postbox;
 use crate::ring_manager::{Change, Changed, RingManager, RingMessage};
+use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::NodeId;
-use ringwork_core::membership::{ChangeKind, ChangeRefusal, ClusterState, Plan, Status};
+use ringwork_core::membership::{ChangeDetail, ChangeKind, ChangeRefusal, ClusterState, Plan, Status};
 use ringwork_core::wire::codec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,6 +34,12 @@ pub(crate) enum Command {
     Location(NodeId, Option<String>),
     /// Stage a rebalance.
     Rebalance,
+    /// Stage that the first gives all it has to the second.
+    Replace(NodeId, NodeId),
+    /// Stage that the first is lost and the second takes its place.
+    ForceReplace(NodeId, NodeId),
+    /// Stage that a member is lost.
+    ForceRemove(NodeId),
     /// Work out what a commit would do, and note that it was shown.
     Plan,
     /// Work it out again, if it still is what was shown.
@@ -60,6 +67,21 @@ struct Told {
 
 fn refusal(error: ChangeRefusal) -> AdministrationRefusal {
     AdministrationRefusal { code: error.code, detail: error.detail }
+}
+
+/// Refuses what is only right for a node that does not answer; `instead` is the way out when it does.
+pub(crate) fn refuse_if_up(
+    node: &NodeCore,
+    other: NodeId,
+    instead: &str,
+) -> Result<(), AdministrationRefusal> {
+    let view = node.ring.load();
+    if other != node.id && view.availability(other) == Availability::Down {
+        return Ok(());
+    }
+    let (name, me) = (view.name(other), &node.name);
+    let detail = format!("{name} is not down as node {me} sees it: stop it first, or {instead}");
+    Err(AdministrationRefusal::new("node-is-up", detail))
 }
 
 /// Makes a change at this node and waits until it is durable.
@@ -195,6 +217,22 @@ async fn carry_out(node: &Arc<NodeCore>, ring_manager: &Postbox<RingManager>, co
             })
             .await
         }
+        Command::Replace(old, new) => {
+            change(ring_manager, move |state| state.stage_replace(old, new, me)).await
+        }
+        Command::ForceReplace(old, new) => {
+            let (name, other) = (node.name_of(old), node.name_of(new));
+            let instead =
+                format!("let it pass on what it has with 'ringwork cluster replace {name} {other}'");
+            refuse_if_up(node, old, &instead)?;
+            change(ring_manager, move |state| state.stage_force_replace(old, new, me)).await
+        }
+        Command::ForceRemove(member) => {
+            let name = node.name_of(member);
+            let instead = format!("let it pass on what it has with 'ringwork cluster leave {name}'");
+            refuse_if_up(node, member, &instead)?;
+            change(ring_manager, move |state| state.stage_force_remove(member, me)).await
+        }
         Command::Clear => {
             change(ring_manager, |state| {
                 state.clear_staging();
@@ -215,13 +253,22 @@ async fn plan_and(node: &Arc<NodeCore>, ring_manager: &Postbox<RingManager>, com
     for _ in 0..PLAN_ATTEMPTS_MAX {
         let state = change(ring_manager, |_| Ok(())).await?;
         let (planner, stamp) = (state.clone(), state.stamp());
+        // Between staging and now it may have come back, with all that it was to lose.
+        for (lost, kind) in state.staging().changes.keys().filter(|(_, kind)| kind.is_forced()) {
+            let staged = format!(
+                "forget with 'ringwork cluster clear' that '{} {}' is staged",
+                kind.word(),
+                state.name_of(*lost)
+            );
+            refuse_if_up(node, *lost, &staged)?;
+        }
         let plan = node
             .spawner
             .on_pool_for(move || planner.plan())
             .await
             .map_err(|_| AdministrationRefusal::new("overloaded", "the worker pool is full; try again"))?
             .map_err(refusal)?;
-        let status = plan_status(&state, &plan);
+        let status = plan_status(&state, &plan, node.quorum.n_val);
         if *command == Command::ShownPlan {
             return match state.staging().shown() {
                 Some(shown) if shown == plan.digest => Ok(Some(status)),
@@ -261,27 +308,25 @@ async fn plan_and(node: &Arc<NodeCore>, ring_manager: &Postbox<RingManager>, com
 /// What is staged, by names.
 pub(crate) fn staged_changes(state: &ClusterState) -> Vec<StagedChange> {
     let staged = state.staging().changes.iter();
-    staged
-        .map(|((node, kind), register)| staged_change(state, *node, *kind, register.value().clone()))
-        .collect()
+    staged.map(|((node, kind), register)| staged_change(state, *node, *kind, register.value())).collect()
 }
 
 fn staged_change(
     state: &ClusterState,
     node: NodeId,
     kind: ChangeKind,
-    location: Option<String>,
+    detail: &ChangeDetail,
 ) -> StagedChange {
-    let (kind, node) = match kind {
-        ChangeKind::Join => ("join", state.name_of(node)),
-        ChangeKind::Leave => ("leave", state.name_of(node)),
-        ChangeKind::Location => ("location", state.name_of(node)),
-        ChangeKind::Rebalance => ("rebalance", String::new()),
+    let node = if kind == ChangeKind::Rebalance { String::new() } else { state.name_of(node) };
+    let (location, with) = match detail {
+        ChangeDetail::Nothing => (None, None),
+        ChangeDetail::Location(location) => (location.clone(), None),
+        ChangeDetail::By(other) => (None, Some(state.name_of(*other))),
     };
-    StagedChange { kind: kind.to_owned(), node, location }
+    StagedChange { kind: kind.word().to_owned(), node, location, with }
 }
 
-fn plan_status(state: &ClusterState, plan: &Plan) -> PlanStatus {
+fn plan_status(state: &ClusterState, plan: &Plan, n_val: usize) -> PlanStatus {
     let count = |owners: &[NodeId]| {
         let mut counts: BTreeMap<NodeId, usize> = BTreeMap::new();
         for owner in owners {
@@ -311,7 +356,7 @@ fn plan_status(state: &ClusterState, plan: &Plan) -> PlanStatus {
         changes: plan
             .changes
             .iter()
-            .map(|(node, kind, location)| staged_change(state, *node, *kind, location.clone()))
+            .map(|(node, kind, detail)| staged_change(state, *node, *kind, detail))
             .collect(),
         shares,
         moves: moves
@@ -322,7 +367,7 @@ fn plan_status(state: &ClusterState, plan: &Plan) -> PlanStatus {
         moved_bound: plan.claim.moves_bound,
         node_violations: violations.nodes.clone(),
         location_violations: violations.locations.clone(),
-        warnings: warnings(state, plan),
+        warnings: warnings(state, plan).into_iter().chain(losses(state, plan, n_val)).collect(),
     }
 }
 
@@ -362,4 +407,39 @@ fn warnings(state: &ClusterState, plan: &Plan) -> Vec<String> {
             .push("the ring is large: this is the best that was found in time, not the best there is".into());
     }
     warnings
+}
+
+/// What a commit gives up for good, and what it only puts at risk.
+fn losses(state: &ClusterState, plan: &Plan, n_val: usize) -> Vec<String> {
+    let mut losses = Vec::new();
+    let lost: Vec<String> = plan
+        .changes
+        .iter()
+        .filter(|(_, kind, _)| kind.is_forced())
+        .map(|(node, _, _)| state.name_of(*node))
+        .collect();
+    if !lost.is_empty() {
+        losses.push(format!(
+            "{} will be removed for good: acknowledged writes that nobody else has, as a holder or for another node, \
+             are lost",
+            lost.join(", ")
+        ));
+    }
+    if plan.forced.is_empty() {
+        return losses;
+    }
+    losses.push(format!(
+        "partitions are taken from whoever does not come back: {}. The new holders begin without data and get it from \
+         the other replicas",
+        plan.forced.len()
+    ));
+    let windows = state.windows_lost(&plan.forced, n_val);
+    if windows > 0 {
+        let size = state.size();
+        losses.push(format!(
+            "of {windows} of {size} parts of the keys no replica is left (n = {n_val}): what was written there is \
+             lost, but for what stand-ins still have"
+        ));
+    }
+    losses
 }

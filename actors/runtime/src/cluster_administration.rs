@@ -5,7 +5,7 @@ use crate::administration::{
     Administration, AdministrationRefusal, Answering, Availability, Change, ClusterStatus, MemberStatus,
     PartitionStatus, PlanStatus, PreflistPlace, PreflistStatus, RingStatus, StagedChange, StrayStatus,
 };
-use crate::claimant::{Command, Outcome, administer, change, staged_changes};
+use crate::claimant::{Command, Outcome, administer, change, refuse_if_up, staged_changes};
 use crate::joining::join;
 use crate::node_core::NodeCore;
 use crate::post::Postbox;
@@ -56,6 +56,10 @@ impl ClusterAdministration {
             None => Ok(self.node.id),
             Some(text) => self.view().state().find_member(text).map_err(refusal),
         }
+    }
+
+    fn pair(&self, old: &str, new: &str) -> Result<(NodeId, NodeId), AdministrationRefusal> {
+        Ok((self.member(Some(old))?, self.member(Some(new))?))
     }
 
     fn answer<T: 'static>(
@@ -256,6 +260,17 @@ impl Administration for ClusterAdministration {
                 self.answer(member.map(|member| Command::Location(member, location)), staged)
             }
             Change::Rebalance => self.answer(Ok(Command::Rebalance), staged),
+            Change::Replace { old, new } => {
+                let pair = self.pair(&old, &new);
+                self.answer(pair.map(|(old, new)| Command::Replace(old, new)), staged)
+            }
+            Change::ForceReplace { old, new } => {
+                let pair = self.pair(&old, &new);
+                self.answer(pair.map(|(old, new)| Command::ForceReplace(old, new)), staged)
+            }
+            Change::ForceRemove { node } => {
+                self.answer(self.member(Some(&node)).map(Command::ForceRemove), staged)
+            }
         }
     }
 
@@ -263,17 +278,8 @@ impl Administration for ClusterAdministration {
         let (this, found) = (self.clone(), self.member(Some(node)));
         Box::pin(async move {
             let node = found?;
-            let view = this.view();
-            if node == this.node.id || view.availability(node) != detector::Availability::Down {
-                let name = view.name(node);
-                return Err(AdministrationRefusal::new(
-                    "node-is-up",
-                    format!(
-                        "{name} is not down as this node sees it: stop it first, or let it leave with 'ringwork \
-                         cluster leave {name}'"
-                    ),
-                ));
-            }
+            let name = this.view().name(node);
+            refuse_if_up(&this.node, node, &format!("let it leave with 'ringwork cluster leave {name}'"))?;
             let me = this.node.id;
             change(&this.ring_manager, move |state| state.mark_down(node, me)).await.map(drop)
         })

@@ -66,6 +66,17 @@ pub enum Ending {
     Departed(String),
 }
 
+impl Ending {
+    /// It is no member any more; `what` says of which cluster, and who says so.
+    pub(crate) fn removed(what: &str) -> Self {
+        Self::Departed(format!(
+            "{what}: it had left, or it did not answer and was taken for lost ('ringwork cluster force-replace', \
+             'force-remove'). That is final. Its data directory is kept as it is, and is no part of the cluster any \
+             more; to use this machine again move it away and start the node with an empty data directory"
+        ))
+    }
+}
+
 /// What parts of the node can only know once the others have started.
 pub(crate) struct Started {
     pub(crate) network: Option<Network>,

@@ -283,12 +283,14 @@ impl RingManager {
         if self.state.remove_exited(me) {
             tracing::info!("members that had left were removed");
         }
+        if self.state.repair_alone(me) {
+            tracing::warn!("this node holds everything now; what lost nodes had and it has not is gone");
+        }
         if self.state.status(me) == Some(Status::Removed) && !self.departed {
             self.departed = true;
-            let cluster = self.state.cluster();
-            self.node.end(Ending::Departed(format!(
-                "this node is no member of cluster {cluster} any more and holds nothing of it; start it with an \
-                 empty data directory to use it again"
+            self.node.end(Ending::removed(&format!(
+                "this node was removed from cluster {}",
+                self.state.cluster()
             )));
         }
     }
@@ -328,6 +330,7 @@ impl RingManager {
         let heir_of: Vec<Partition> = self.inherited.keys().copied().filter(come).collect();
         self.completeness.inherit(&heir_of);
         self.inherited.retain(|partition, _| !heir_of.contains(partition));
+        self.mark_what_was_taken(before.state());
         for partition in self.node.strays.marked() {
             if self.state.holder(partition) == Some(me) {
                 self.node.strays.clear(partition);
@@ -600,6 +603,8 @@ impl Handler<Posted<RingMessage>> for RingManager {
             }
             RingMessage::Repaired(partition) => {
                 self.completeness.repaired(partition);
+                // Forced to hold it, this node says in the state that it has its data now.
+                self.state.repaired(self.node.id, partition);
                 self.settle(ctx);
             }
             RingMessage::Thawed => {

@@ -143,9 +143,7 @@ impl NetworkHandler for Wiring {
     fn told_removed(&self, by: NodeId) {
         let name = self.node.name_of(by);
         // One member's word is enough: removal is final, and only the claimant decides it.
-        self.node.end(Ending::Departed(format!(
-            "node {name} says that this node was removed from the cluster; start it with an empty data directory to \
-             use it again"
-        )));
+        self.node
+            .end(Ending::removed(&format!("node {name} says that this node was removed from the cluster")));
     }
 }

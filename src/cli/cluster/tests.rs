@@ -7,7 +7,7 @@ use clap::Parser;
 use ringwork_runtime::administration::{AdministrationRefusal, Availability};
 use std::sync::Arc;
 
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 struct Line {
     #[command(flatten)]
     cluster: ClusterArguments,
@@ -123,6 +123,21 @@ async fn every_verb_asks_for_what_it_says() {
         ),
         (&["location", ""], "Location { node: None, location: None }", "  n1 is at no location\n"),
         (&["rebalance"], "Rebalance", "  partitions are claimed anew\n"),
+        (
+            &["replace", "n1", "n4"],
+            r#"Replace { old: "n1", new: "n4" }"#,
+            "  n4 takes the place of n1, which passes on what it has\n",
+        ),
+        (
+            &["force-replace", "n1", "n4"],
+            r#"ForceReplace { old: "n1", new: "n4" }"#,
+            "  n4 takes the place of n1, which is lost with its data\n",
+        ),
+        (
+            &["force-remove", "n3"],
+            r#"ForceRemove { node: "n3" }"#,
+            "  n3 is removed, and is lost with its data\n",
+        ),
         (&["down", "n3"], "down n3", "n3 is marked down"),
         (&["clear"], "clear", "nothing is staged any more\n"),
     ] {
@@ -131,7 +146,16 @@ async fn every_verb_asks_for_what_it_says() {
         assert!(said.contains(output), "{words:?}: {said}");
         assert!(said.contains("ringwork cluster plan") == said.contains("staged:"), "{words:?}: {said}");
     }
-    for words in [&["leave"][..], &["plan"], &["commit"], &["clear"], &["down", "n3"], &["rebalance"]] {
+    for words in [
+        &["leave"][..],
+        &["replace", "n1", "n4"],
+        &["force-remove", "n3"],
+        &["plan"],
+        &["commit"],
+        &["clear"],
+        &["down", "n3"],
+        &["rebalance"],
+    ] {
         let json = said(&url, &[words, &["--json"]].concat()).await.unwrap();
         assert!(serde_json::from_str::<Value>(&json).unwrap().is_object(), "{words:?}");
         assert_eq!(json.lines().count(), 1);
@@ -152,6 +176,24 @@ async fn a_refusal_is_one_line_with_the_way_out() {
         cluster.state().refusal = Some(AdministrationRefusal::new(code, "why"));
         let refused = said(&url, &["join", "10.0.0.1:8099"]).await.unwrap_err();
         assert!(refused.to_string().ends_with(ending), "{refused}");
+    }
+}
+
+#[test]
+fn a_forced_change_is_never_made_without_naming_the_node() {
+    for words in [
+        &["cluster", "replace", "n1"][..],
+        &["cluster", "force-replace"],
+        &["cluster", "force-replace", "n1"],
+        &["cluster", "force-remove"],
+        &["cluster", "force-remove", "n1", "n2"],
+    ] {
+        assert!(Line::try_parse_from(words).is_err(), "{words:?}");
+    }
+    for verb in ["replace", "force-replace", "force-remove"] {
+        let help = Line::try_parse_from(["cluster", verb, "--help"]).unwrap_err().to_string();
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        assert_eq!(help.contains("Lost is what only"), verb.starts_with("force"), "{help}");
     }
 }
 

@@ -48,7 +48,12 @@ pub(crate) fn member(name: &str, status: &str, partitions: usize, pending_partit
 }
 
 pub(crate) fn staged(kind: &str, node: &str, location: Option<&str>) -> StagedChange {
-    StagedChange { kind: kind.to_owned(), node: node.to_owned(), location: location.map(str::to_owned) }
+    let location = location.map(str::to_owned);
+    StagedChange { kind: kind.to_owned(), node: node.to_owned(), location, with: None }
+}
+
+pub(crate) fn replaced(kind: &str, old: &str, new: &str) -> StagedChange {
+    StagedChange { with: Some(new.to_owned()), ..staged(kind, old, None) }
 }
 
 impl Default for FakeCluster {
@@ -218,6 +223,9 @@ impl Administration for FakeCluster {
                     staged("location", &node.unwrap_or_else(me), location.as_deref())
                 }
                 Change::Rebalance => staged("rebalance", "", None),
+                Change::Replace { old, new } => replaced("replace", &old, &new),
+                Change::ForceReplace { old, new } => replaced("force-replace", &old, &new),
+                Change::ForceRemove { node } => staged("force-remove", &node, None),
             };
             state.cluster.staged.push(change);
             Ok(state.cluster.staged.clone())

@@ -63,7 +63,7 @@ async fn a_change_is_staged_planned_and_committed() {
     let (status, staged) = bed.post("/admin/cluster/join", Some(json!({"seed": "10.0.0.1:8099"}))).await;
     assert_eq!(
         (status, &staged),
-        (200, &json!({"staged": [{"kind": "join", "node": "n2", "location": null}]}))
+        (200, &json!({"staged": [{"kind": "join", "node": "n2", "location": null, "with": null}]}))
     );
     let (status, plan) = bed.post("/admin/cluster/plan", None).await;
     assert_eq!((status, &plan["moved"], &plan["changes"]), (200, &json!(42), &staged["staged"]));
@@ -90,6 +90,13 @@ async fn every_change_arrives_as_it_was_meant() {
             r#"Location { node: Some("n2"), location: Some("rack 1") }"#,
         ),
         ("rebalance", None, "Rebalance"),
+        ("replace", Some(json!({"old": "n1", "new": "n4"})), r#"Replace { old: "n1", new: "n4" }"#),
+        (
+            "force-replace",
+            Some(json!({"new": "n4", "old": "n1"})),
+            r#"ForceReplace { old: "n1", new: "n4" }"#,
+        ),
+        ("force-remove", Some(json!({"node": "n3"})), r#"ForceRemove { node: "n3" }"#),
         ("down", Some(json!({"node": "n3"})), "down n3"),
     ] {
         let (status, answer) = bed.post(&format!("/admin/cluster/{path}"), body).await;
@@ -106,7 +113,8 @@ async fn every_refusal_has_its_status_and_keeps_its_code() {
         (
             409,
             "not-a-member nothing-staged no-plan plan-changed different-ring-size name-taken already-a-member \
-             node-holds-data only-member already-leaving node-is-up one-that-nobody-knows-yet",
+             node-holds-data only-member already-leaving still-joining not-a-replacement contradicts-staged node-is-up \
+             one-that-nobody-knows-yet",
         ),
         (503, "claimant-unreachable seed-unreachable stopping store-failed"),
         (504, "deadline"),

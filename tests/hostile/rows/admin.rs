@@ -76,11 +76,23 @@ pub(super) fn changing() -> Vec<Row> {
     let wrong = |word| Problem(400, "bad-body", word);
     let too_large = || Problem(413, "too-large", "65536");
     let mut rows = Vec::new();
-    for verb in ["join", "location", "down"] {
+    for verb in ["join", "location", "replace", "force-replace", "force-remove", "down"] {
         rows.push(post(verb, b"", Problem(415, "not-json", "Content-Type")));
         rows.push(post(verb, b"{}", wrong("missing field")));
     }
-    for verb in ["join", "leave", "location", "rebalance", "down", "plan", "commit", "clear"] {
+    for verb in [
+        "join",
+        "leave",
+        "location",
+        "rebalance",
+        "replace",
+        "force-replace",
+        "force-remove",
+        "down",
+        "plan",
+        "commit",
+        "clear",
+    ] {
         let path = format!("/admin/cluster/{verb}");
         let no_post = Problem(405, "method-not-allowed", "POST");
         rows.push(get(&path, no_post));
@@ -123,6 +135,24 @@ pub(super) fn changing() -> Vec<Row> {
             Problem(400, "bad-location", ""),
         ),
         ("location", br#"{"location": "r1", "node": "n9"}"#.into(), Problem(404, "unknown-node", "n9")),
+        ("replace", br#"{"old": "node1"}"#.into(), wrong("missing field `new`")),
+        ("replace", br#"{"old": "node1", "new": "node1"}"#.into(), Problem(400, "bad-request", "own place")),
+        ("replace", br#"{"old": "node1", "new": "n9"}"#.into(), Problem(404, "unknown-node", "n9")),
+        ("replace", br#"{"old": "n9", "new": "node1"}"#.into(), Problem(404, "unknown-node", "n9")),
+        ("replace", br#"{"old": "", "new": "node1"}"#.into(), wrong("old is empty")),
+        ("replace", br#"{"old": "node1", "new": "a\nb"}"#.into(), wrong("control")),
+        ("replace", br#"{"old": "a", "old": "b", "new": "c"}"#.into(), wrong("duplicate")),
+        ("force-replace", br#"{"old": "node1", "new": null}"#.into(), wrong("string")),
+        ("force-replace", br#"{"old": "node1", "new": "node1"}"#.into(), Problem(409, "node-is-up", "")),
+        (
+            "force-replace",
+            format!(r#"{{"old": "{}", "new": "n4"}}"#, "n".repeat(321)).into(),
+            wrong("321 bytes"),
+        ),
+        ("force-remove", br#"{"node": null}"#.into(), wrong("string")),
+        ("force-remove", br#"{"node": ""}"#.into(), wrong("empty")),
+        ("force-remove", br#"{"node": "n9"}"#.into(), Problem(404, "unknown-node", "n9")),
+        ("force-remove", br#"{"node": "node1"}"#.into(), Problem(409, "node-is-up", "leave node1")),
         ("down", br#"{"node": null}"#.into(), wrong("string")),
         ("down", br#"{"node": "n9"}"#.into(), Problem(404, "unknown-node", "n9")),
         ("down", br#"{"node": "node1"}"#.into(), Problem(409, "node-is-up", "")),

@@ -40,7 +40,7 @@ pub(super) struct Cluster {
     nodes: Vec<Option<RunningNode>>,
     pub(super) launches: Vec<Launch>,
     // Dropped last, in this order.
-    _directory: TempDir,
+    directory: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -68,7 +68,7 @@ impl Cluster {
     /// Nodes that start as said.
     pub(super) fn of(launches: Vec<Launch>, directory: TempDir, turn: MutexGuard<'static, ()>) -> Self {
         let nodes = launches.iter().map(|launch| Some(launch.spawn())).collect();
-        let mut cluster = Self { nodes, launches, _directory: directory, _turn: turn };
+        let mut cluster = Self { nodes, launches, directory, _turn: turn };
         for node in cluster.nodes.iter_mut().flatten() {
             assert_eq!(node.wait_until_answers("/health/live"), None, "{}", node.log());
         }
@@ -97,6 +97,25 @@ impl Cluster {
         let committed = Instant::now();
         self.wait_settled();
         committed.elapsed()
+    }
+
+    /// Starts one node more, with the first as its seed, and waits until its join is staged. Its number.
+    pub(super) fn add(&mut self, settings: &[&str]) -> usize {
+        let (number, address) = (self.launches.len(), own_loopback());
+        let name = format!("n{}", number + 1);
+        let (http, cluster) = (SocketAddr::new(address, HTTP_PORT), SocketAddr::new(address, CLUSTER_PORT));
+        let launch = Launch::new(&self.directory.path().join(&name)).named(&name).at(http, cluster);
+        self.launches.push(launch.set(settings).join(self.launches[0].cluster));
+        self.nodes.push(None);
+        self.spawn_again(number);
+        wait_until("its join is staged, for all to see", || {
+            self.running().iter().filter(|by| **by != number).all(|by| {
+                let members = self.members(*by);
+                let staged = members["staged"].as_array().unwrap();
+                staged.iter().any(|change| change["kind"] == "join" && change["node"] == name.as_str())
+            })
+        });
+        number
     }
 
     pub(super) fn node(&self, number: usize) -> &RunningNode {

@@ -9,6 +9,7 @@ mod harness;
 mod load;
 mod namespaces;
 mod quorums;
+mod replacement;
 mod restart;
 
 pub(crate) use self::harness::take_turn;

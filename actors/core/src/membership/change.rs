@@ -1,10 +1,11 @@
 //! Who may change what: joining, staging, marking down, returning, leaving, passing possession on. Each is a
 //! function of the state that either does all of it or refuses, with a reason and the way out, and changes
-//! nothing. Planning and committing are in [`super::plan`]. It does not know who is reachable.
+//! nothing. Replacing and forcing are in [`super::replacement`], planning and committing in [`super::plan`]. It does
+//! not know who is reachable.
 
 use super::member::{Before, Member, Status, check_location};
 use super::report::Report;
-use super::staging::ChangeKind;
+use super::staging::{ChangeDetail, ChangeKind};
 use super::state::ClusterState;
 use super::target::Possession;
 use crate::ids::{ClusterId, NodeId, Partition};
@@ -129,7 +130,7 @@ impl ClusterState {
                 self.refuse_name_taken(joiner)?;
                 self.introduce(joiner.node, &joiner.name, &joiner.address);
                 if self.status(joiner.node) == Some(Status::Joining) {
-                    self.staging.stage(joiner.node, ChangeKind::Join, None, writer);
+                    self.staging.stage(joiner.node, ChangeKind::Join, ChangeDetail::Nothing, writer);
                 }
                 return Ok(());
             }
@@ -168,7 +169,7 @@ impl ClusterState {
             Member::new(&joiner.name, &joiner.address, joiner.location.as_deref(), Status::Joining, writer)
                 .map_err(|error| ChangeRefusal::new("bad-request", error.to_string()))?;
         self.merge_member(joiner.node, &member);
-        self.staging.stage(joiner.node, ChangeKind::Join, None, writer);
+        self.staging.stage(joiner.node, ChangeKind::Join, ChangeDetail::Nothing, writer);
         Ok(())
     }
 
@@ -193,7 +194,7 @@ impl ClusterState {
         let staged = self.staging.changes.contains_key(&(me, ChangeKind::Join));
         let wanted = self.status(me) == Some(Status::Joining) && self.staging.round.cleared == 0 && !staged;
         if wanted {
-            self.staging.stage(me, ChangeKind::Join, None, me);
+            self.staging.stage(me, ChangeKind::Join, ChangeDetail::Nothing, me);
         }
         wanted
     }
@@ -222,8 +223,7 @@ impl ClusterState {
                 ),
             ));
         }
-        self.staging.stage(node, ChangeKind::Leave, None, writer);
-        Ok(())
+        self.stage_in_accord(node, ChangeKind::Leave, ChangeDetail::Nothing, writer)
     }
 
     /// Stages a member's new location.
@@ -239,13 +239,13 @@ impl ClusterState {
         if !self.members.get(&node).is_some_and(Member::is_member) {
             return Err(ChangeRefusal::new("not-a-member", format!("{node} is no member of this cluster")));
         }
-        self.staging.stage(node, ChangeKind::Location, location, writer);
+        self.staging.stage(node, ChangeKind::Location, ChangeDetail::Location(location), writer);
         Ok(())
     }
 
     /// Stages that partitions are claimed anew.
     pub fn stage_rebalance(&mut self, writer: NodeId) {
-        self.staging.stage(writer, ChangeKind::Rebalance, None, writer);
+        self.staging.stage(writer, ChangeKind::Rebalance, ChangeDetail::Nothing, writer);
     }
 
     /// Forgets what is staged, if anything is. Nodes that wait to join remain known as joining.
@@ -352,13 +352,14 @@ impl ClusterState {
     }
 
     /// The holder passes a partition on to the one who is to hold it. Says whether it did: not when it is not the
-    /// holder, or when that is not wished (any more). To be durable before anybody hears of it.
+    /// holder, when that is not wished (any more), or while it has not got itself what it was forced to hold: the heir
+    /// would take for everything what is not. To be durable before anybody hears of it.
     pub fn pass_on(&mut self, me: NodeId, partition: Partition) -> Option<Possession> {
         let place = usize::from(partition.0);
         let heir = *self.target.owners().get(place)?;
         let claims = self.members.get(&heir).is_some_and(|member| member.status().claims());
         let possession = self.possession.get_mut(place)?;
-        if possession.holder != me || heir == me || !claims {
+        if possession.holder != me || heir == me || !claims || possession.is_unrepaired() {
             return None;
         }
         *possession = possession.passed_to(heir);

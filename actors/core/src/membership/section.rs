@@ -187,7 +187,7 @@ impl ClusterState {
                 Err(StateError::Value("the target's digest does not belong to its content".into()))
             }
             SectionContent::Staging(staging) if !staging.is_sound() => {
-                Err(StateError::Value("what is staged is too much, or has a location that cannot be".into()))
+                Err(StateError::Value("what is staged is too much, or has a detail that cannot be".into()))
             }
             SectionContent::Members(members) => {
                 let unknown = members.iter().filter(|(node, _)| !self.members.contains_key(node)).count();

@@ -3,14 +3,14 @@
 //! begins the next epoch, or by `clear`, which raises the round.
 
 use super::member::check_location;
-use super::register::Register;
+use super::register::{Register, RegisterValue};
 use crate::ids::NodeId;
 use crate::limits::MEMBERS_MAX;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Most changes staged at a time: every member's of every kind, far beyond what anybody plans at once.
-const CHANGES_MAX: usize = 4 * MEMBERS_MAX;
+const CHANGES_MAX: usize = 7 * MEMBERS_MAX;
 
 /// What kind of change; a member has at most one of each.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -23,6 +23,62 @@ pub enum ChangeKind {
     Location,
     /// Partitions are claimed anew; of the whole cluster, kept under the node that asked for it.
     Rebalance,
+    /// A member gives all that it has to one that takes its place, and ends.
+    Replace,
+    /// One that does not come back is removed, and another takes its place without its data.
+    ForceReplace,
+    /// One that does not come back is removed, and the others share its place without its data.
+    ForceRemove,
+}
+
+/// What there is to say of a change beyond its node and its kind.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum ChangeDetail {
+    /// Nothing more.
+    Nothing,
+    /// The new location, or that there is none.
+    Location(Option<String>),
+    /// The node that takes the place.
+    By(NodeId),
+}
+
+impl RegisterValue for ChangeDetail {}
+
+impl ChangeKind {
+    /// The word for it, as an operator types it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Location => "location",
+            Self::Rebalance => "rebalance",
+            Self::Replace => "replace",
+            Self::ForceReplace => "force-replace",
+            Self::ForceRemove => "force-remove",
+        }
+    }
+
+    /// Whether it takes the node for lost, and what it held with it.
+    pub fn is_forced(self) -> bool {
+        matches!(self, Self::ForceReplace | Self::ForceRemove)
+    }
+
+    /// Whether the node is to be no member afterwards. Of these a node has at most one at a time.
+    pub fn ends_membership(self) -> bool {
+        matches!(self, Self::Leave | Self::Replace | Self::ForceReplace | Self::ForceRemove)
+    }
+
+    /// Whether that can be the detail of such a change of `node`.
+    fn is_sound_with(self, node: NodeId, detail: &ChangeDetail) -> bool {
+        match (self, detail) {
+            (Self::Location, ChangeDetail::Location(location)) => {
+                location.as_deref().is_none_or(|text| check_location(text).is_ok())
+            }
+            (Self::Replace | Self::ForceReplace, ChangeDetail::By(other)) => *other != node,
+            (Self::Join | Self::Leave | Self::Rebalance | Self::ForceRemove, ChangeDetail::Nothing) => true,
+            _ => false,
+        }
+    }
 }
 
 /// The order of rounds: by the epoch they begin from, then by how often that was cleared.
@@ -42,8 +98,8 @@ pub type PlanDigest = [u8; 20];
 pub struct Staging {
     /// Which round.
     pub round: Round,
-    /// The changes: for each the location it sets, if that is what it does.
-    pub changes: BTreeMap<(NodeId, ChangeKind), Register<Option<String>>>,
+    /// The changes, each with what there is to say of it.
+    pub changes: BTreeMap<(NodeId, ChangeKind), Register<ChangeDetail>>,
     /// The plan that was shown last.
     pub plan: Option<Register<Option<PlanDigest>>>,
 }
@@ -54,21 +110,22 @@ impl Staging {
         Self { round: Round { epoch, cleared: 0 }, ..Self::default() }
     }
 
-    /// Whether it is no more than there can be, with locations that are possible.
+    /// Whether it is no more than there can be, and every change has a detail of its kind that is possible.
     pub fn is_sound(&self) -> bool {
-        let lawful =
-            |location: &Option<String>| location.as_deref().is_none_or(|text| check_location(text).is_ok());
-        self.changes.len() <= CHANGES_MAX && self.changes.values().all(|register| lawful(register.value()))
+        let lawful = |((node, kind), register): (&(NodeId, ChangeKind), &Register<ChangeDetail>)| {
+            kind.is_sound_with(*node, register.value())
+        };
+        self.changes.len() <= CHANGES_MAX && self.changes.iter().all(lawful)
     }
 
     /// Stages a change.
-    pub fn stage(&mut self, node: NodeId, kind: ChangeKind, location: Option<String>, writer: NodeId) {
+    pub fn stage(&mut self, node: NodeId, kind: ChangeKind, detail: ChangeDetail, writer: NodeId) {
         match self.changes.get_mut(&(node, kind)) {
             Some(register) => {
-                register.set(location, writer);
+                register.set(detail, writer);
             }
             None => {
-                self.changes.insert((node, kind), Register::new(location, writer));
+                self.changes.insert((node, kind), Register::new(detail, writer));
             }
         }
     }

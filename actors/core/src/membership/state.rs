@@ -118,7 +118,7 @@ impl ClusterState {
         }
         if !self.staging.is_sound() {
             return Err(StateError::Value(
-                "what is staged is too much, or has a location that cannot be".into(),
+                "what is staged is too much, or has a detail that cannot be".into(),
             ));
         }
         if !self.reports.values().all(|report| report.is_sound(expected)) {
@@ -228,12 +228,23 @@ impl ClusterState {
         self.pending().next().is_none() && self.strays().next().is_none()
     }
 
-    /// The partitions that `me` is to pass on, with their heirs.
+    /// Partitions whose holders were forced to hold them and have not got yet what the other replicas have.
+    pub fn unrepaired(&self) -> impl Iterator<Item = Partition> + '_ {
+        let places = self.possession.iter().zip(self.size.partitions());
+        places.filter(|(held, _)| held.is_unrepaired()).map(|(_, partition)| partition)
+    }
+
+    /// The partitions that `me` is to pass on and can, with their heirs.
     pub fn bequests(&self, me: NodeId) -> impl Iterator<Item = (Partition, NodeId)> + '_ {
         self.pending()
-            .filter(move |partition| self.holder(*partition) == Some(me))
+            .filter(move |partition| self.can_pass_on(me, *partition))
             .filter_map(|partition| Some((partition, *self.target.owners().get(usize::from(partition.0))?)))
             .filter(|(_, heir)| self.members.get(heir).is_some_and(|member| member.status().claims()))
+    }
+
+    fn can_pass_on(&self, me: NodeId, partition: Partition) -> bool {
+        let held = self.possession.get(usize::from(partition.0));
+        held.is_some_and(|held| held.holder == me && !held.is_unrepaired())
     }
 
     /// Locations of those that may own partitions; how many distinct ones there are decides whether they count.

@@ -68,12 +68,14 @@ fn digest(epoch: u64, claimant: NodeId, owners: &[NodeId]) -> [u8; 20] {
 }
 
 /// Who holds a partition. Of two, the greater is the fact: only the holder advances the hop, and only a forced
-/// change raises the fence.
+/// change raises the fence. Hop 0 under a raised fence is a holder that was given nothing with the possession; it
+/// passes it on to itself, first of all, when it has got from the other replicas what they have. So of two nodes that
+/// were forced to hold it at once, one that has its data beats one that has not.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Possession {
     /// How often possession was forced to another node.
     pub fence: u32,
-    /// How often the holder has passed it on since.
+    /// How often the holder has passed it on since, to itself included when it was repaired.
     pub hop: u32,
     /// Who holds it.
     pub holder: NodeId,
@@ -88,5 +90,22 @@ impl Possession {
     /// The holder's next: `heir` holds it.
     pub fn passed_to(self, heir: NodeId) -> Self {
         Self { fence: self.fence, hop: self.hop.saturating_add(1), holder: heir }
+    }
+
+    /// The claimant's next, over the head of a holder that is lost: `heir` holds it, and has nothing of it yet.
+    pub fn forced_to(self, heir: NodeId) -> Self {
+        Self { fence: self.fence.saturating_add(1), hop: 0, holder: heir }
+    }
+
+    /// Whether `now` is that it was taken from this holder, and not passed on by it: what it has of it is then of no
+    /// use where it is. (Passed on first and taken then counts as taken: nothing is left of it here.)
+    pub fn was_taken(self, now: Self) -> bool {
+        let passed_on = now.fence == self.fence && now.hop > self.hop && !self.is_unrepaired();
+        now.holder != self.holder && !passed_on
+    }
+
+    /// Whether the holder was forced to hold it and has not got since what the other replicas have.
+    pub fn is_unrepaired(self) -> bool {
+        self.fence > 0 && self.hop == 0
     }
 }

@@ -50,9 +50,6 @@ pub struct Held {
     pub next: Generation,
     /// What was here is lost with the store that it was in, and is to be fetched from the other replicas.
     pub lost: bool,
-    /// The fence of possession under which this node has had everything. Above it possession was forced to this node,
-    /// which has never had any of it.
-    pub whole_fence: u32,
 }
 
 impl Wire for Held {
@@ -283,9 +280,7 @@ impl Generations {
         let table = self.table();
         let places = table.held.iter().zip(state.possession()).zip(0u16..);
         let lacks = |held: &Held, possession: &Possession| {
-            // Who passed it on had everything: what lacks something stays where it is until it is repaired.
-            let forced = possession.hop == 0 && possession.fence > held.whole_fence;
-            possession.holder == me && (held.lost || forced)
+            possession.holder == me && (held.lost || possession.is_unrepaired())
         };
         places.filter(|((held, now), _)| lacks(held, now)).map(|(_, n)| Partition(n)).collect()
     }
@@ -295,12 +290,9 @@ impl Generations {
         self.table().held.iter().any(|held| held.lost)
     }
 
-    /// Everything that the other replicas have of it under this possession is here. To be synced by the caller.
-    pub(crate) fn repaired(&self, partition: Partition, possession: Possession) {
-        self.update(partition, |held| {
-            held.lost = false;
-            held.whole_fence = held.whole_fence.max(possession.fence);
-        });
+    /// Everything that the other replicas have of it is here. To be synced by the caller.
+    pub(crate) fn repaired(&self, partition: Partition) {
+        self.update(partition, |held| held.lost = false);
     }
 
     fn those(&self, which: impl Fn(&Held) -> bool) -> BTreeSet<Partition> {
@@ -518,7 +510,6 @@ fn first(keyspaces: Option<&BTreeMap<Generation, bool>>, mark: u64) -> Held {
         dropping: BTreeSet::new(),
         next: Generation(number.0 + 1),
         lost: false,
-        whole_fence: 0,
     }
 }
 

@@ -134,6 +134,8 @@ pub(crate) struct HandoffManager {
     /// Repairs that others have asked for, and those that this node asks for.
     repairs: BTreeSet<Repair>,
     wanted: Repairs,
+    /// Repaired, and the state does not say so yet.
+    whole: BTreeSet<Partition>,
     sessions: u64,
     /// Whose hints are being taken in, and whose are not to be tried before this time.
     absorbing: BTreeSet<Partition>,
@@ -166,6 +168,7 @@ impl HandoffManager {
                 filled: BTreeSet::new(),
                 repairs: BTreeSet::new(),
                 wanted: Repairs::default(),
+                whole: BTreeSet::new(),
                 sessions: 0,
                 absorbing: BTreeSet::new(),
                 absorb_after_ms: BTreeMap::new(),

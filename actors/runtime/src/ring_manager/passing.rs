@@ -9,7 +9,7 @@ use crate::net::Channel;
 use crate::node_core::NodeCore;
 use actix::Context;
 use ringwork_core::ids::{NodeId, Partition};
-use ringwork_core::membership::Possession;
+use ringwork_core::membership::{ClusterState, Possession};
 use ringwork_core::wire::codec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -54,6 +54,22 @@ impl RingManager {
             }
             me.post_control(RingMessage::Frozen(asked, empty));
         });
+    }
+
+    /// What was held here and was forced to another node, because somebody took this one for lost or two claimants
+    /// forced at once, is somebody else's data from now on. Marked before anybody sees that it is.
+    pub(super) fn mark_what_was_taken(&self, before: &ClusterState) {
+        if before.cluster() != self.state.cluster() {
+            return; // it was a cluster of its own, and had nothing
+        }
+        let me = self.node.id;
+        let places =
+            self.state.size().partitions().zip(before.possession().iter().zip(self.state.possession()));
+        for (partition, (before, now)) in places {
+            if before.holder == me && before.was_taken(*now) {
+                self.node.strays.mark(partition);
+            }
+        }
     }
 
     /// Whether everything is known that a replica here lacks, now.

@@ -34,7 +34,9 @@ impl HandoffManager {
         let node = self.context.node.clone();
         let n = node.quorum.n_val;
         let lacking = node.generations.lacking(state, node.id);
-        self.wanted.observe(state, node.id, &lacking, n);
+        // That a forced holder has its data now, the state says a moment later.
+        self.whole.retain(|partition| lacking.contains(partition));
+        self.wanted.observe(state, node.id, &lacking.difference(&self.whole).copied().collect(), n);
         self.wanted.wish(state, node.id, node.handoff.take_wished_repairs(), n);
         for coming in self.coming.values() {
             if let ringwork_core::transfer::Kind::Repair { source } = coming.kind {
@@ -47,7 +49,7 @@ impl HandoffManager {
             }
         }
         for (partition, sources) in self.wanted.repaired() {
-            self.whole_again(partition, &sources, state, ctx);
+            self.whole_again(partition, &sources, ctx);
         }
         let lines = self.wanted.awaited().map(|awaited| RepairLine {
             partition: awaited.partition,
@@ -90,15 +92,14 @@ impl HandoffManager {
         &mut self,
         partition: Partition,
         gone: &BTreeSet<Partition>,
-        state: &ClusterState,
         ctx: &mut Context<Self>,
     ) {
         let node = self.context.node.clone();
-        let Some(possession) = state.possession().get(usize::from(partition.0)).copied() else { return };
         let nothing_of: Vec<u16> = gone.iter().map(|source| source.0).collect();
         tracing::info!(partition = partition.0, ?nothing_of, "a partition was repaired from its other replicas");
         let ring_manager = self.context.ring_manager.clone();
-        node.generations.repaired(partition, possession);
+        self.whole.insert(partition);
+        node.generations.repaired(partition);
         let kept = async move {
             // Until it is on disk that it is whole, a restart repairs it once more.
             if node.storage.barrier(true).await.is_ok() {
