@@ -10,6 +10,7 @@ use ringwork_chat::{Chat, ChatConfig};
 use ringwork_core::quorum::{Count, QuorumDefaults};
 use ringwork_core::ring::{RingSize, RingSizeError};
 use ringwork_core::store::Store;
+use ringwork_runtime::handoff::board::HandoffSettings;
 use ringwork_runtime::net::Transport;
 use ringwork_runtime::node::{ClusterOptions, Ending, Keep, Node, NodeLimits, NodeOptions, StartError};
 use ringwork_runtime::randomness::Randomness;
@@ -262,6 +263,7 @@ fn node_options(settings: &Settings, keep: Keep, placement: Placement) -> Result
             r: count(&settings.quorum.r),
             w: count(&settings.quorum.w),
         },
+        handoff: HandoffSettings::default(),
         clock: Clock::system(),
         randomness: Randomness::system(),
         transport: Transport::tcp(),

@@ -6,6 +6,7 @@ use crate::cluster_administration::ClusterAdministration;
 use crate::coordinator::Service;
 use crate::files::NumberFile;
 use crate::gossip_agent::{AgentMessage, GossipAgent, HealthCheck};
+use crate::handoff::board::HandoffBoard;
 use crate::handoff::generations::Generations;
 use crate::handoff::manager::{HandoffContext, HandoffManager};
 use crate::handoff::service::{HandoffService, OfService, Services};
@@ -296,7 +297,7 @@ impl NodeBuilder {
             name: options.name,
             boot: identity.boot,
             hybrid,
-            clock: options.clock,
+            clock: options.clock.clone(),
             randomness: options.randomness,
             strays: StrayTable::new(state.size().count()),
             ring: view,
@@ -311,7 +312,7 @@ impl NodeBuilder {
             generation: AtomicU64::new(0),
             started: Default::default(),
             generations,
-            handoff: Arc::new(crate::handoff::board::HandoffBoard),
+            handoff: Arc::new(HandoffBoard::new(options.handoff, options.clock)),
             handoff_manager: Default::default(),
             requests: AtomicU64::new(1),
             stopping: AtomicBool::new(false),

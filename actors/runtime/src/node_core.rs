@@ -1,6 +1,7 @@
 //! What all parts of a node share: who it is, time, the store, the ring as it is seen now, the way to other nodes.
 //! It decides nothing; it is handed to every actor, because there are no globals.
 
+use crate::handoff::board::HandoffBoard;
 use crate::handoff::generations::Generations;
 use crate::handoff::manager::{HandoffManager, ManagerMessage};
 use crate::latencies::PeerLatencies;
@@ -97,7 +98,7 @@ pub struct NodeCore {
     /// Quorums where a request does not say.
     pub quorum: QuorumDefaults,
     /// Transfers, as operators see and set them.
-    pub handoff: Arc<crate::handoff::board::HandoffBoard>,
+    pub handoff: Arc<HandoffBoard>,
     /// Partitions of which there is data here that this node does not hold.
     pub strays: StrayTable,
     /// How long the other nodes usually take.

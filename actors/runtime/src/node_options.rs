@@ -1,5 +1,6 @@
 //! What a node is made of: every choice of whoever starts it, as plain values. It decides nothing.
 
+use crate::handoff::board::HandoffSettings;
 use crate::net::Transport;
 use crate::node_core::NodeLimits;
 use crate::randomness::Randomness;
@@ -79,6 +80,8 @@ pub struct NodeOptions {
     pub placement: Placement,
     /// Replicas and quorums where a request does not say.
     pub quorum: QuorumDefaults,
+    /// How many transfers run at a time, and how fast, until an operator says otherwise.
+    pub handoff: HandoffSettings,
     /// Where time comes from.
     pub clock: Clock,
     /// Where random bytes come from.

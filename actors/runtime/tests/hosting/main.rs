@@ -15,6 +15,7 @@ use ringwork_core::store::Store;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::testing::check_laws;
 use ringwork_runtime::coordinator::{Answered, ReadFailure, Service};
+use ringwork_runtime::handoff::board::HandoffSettings;
 use ringwork_runtime::messages::{ReplyTo, Sink, VnodeAnswer};
 use ringwork_runtime::net::Transport;
 use ringwork_runtime::node::{Keep, Node, NodeLimits, NodeOptions, StartError};
@@ -41,6 +42,7 @@ fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
         limits: NodeLimits::default(),
         placement,
         quorum: QuorumDefaults { n_val: 3, r: Count::Quorum, w: Count::Quorum },
+        handoff: HandoffSettings::default(),
         clock: Clock::system(),
         randomness: Randomness::seeded(1),
         transport: Transport::tcp(),
