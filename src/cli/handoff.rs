@@ -120,13 +120,13 @@ pub struct LimitArguments {
 
 /// Arguments of `ringwork handoff repair`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = REPAIR_HELP)]
+#[command(after_help = REPAIR_HELP, group(clap::ArgGroup::new("which").required(true)))]
 pub struct RepairArguments {
     /// The partitions' numbers.
-    #[arg(value_name = "PARTITION", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "PARTITION", group = "which")]
     pub partitions: Vec<u16>,
     /// All partitions that the asked node holds.
-    #[arg(long)]
+    #[arg(long, group = "which")]
     pub all: bool,
     /// Which node to ask.
     #[command(flatten)]

@@ -437,12 +437,12 @@ pub trait Administration: Send + Sync {
         limit: Option<u32>,
         bytes_per_second: Option<Option<u64>>,
     ) -> Result<HandoffStatus, AdministrationRefusal>;
-    /// Transfers of the asked node rest: none begins, none is taken in, those out of it end as soon as they can and go on
-    /// later where they were.
+    /// Transfers of the asked node rest: none begins, none is taken in, those out of it end as soon as they can and go
+    /// on later where they were.
     fn pause_handoff(&self) -> HandoffStatus;
     /// Ends a pause.
     fn resume_handoff(&self) -> HandoffStatus;
-    /// The asked node is to fetch from other replicas what these partitions of its should have; none: all that it holds.
-    /// Says which those are. With a refusal none is repaired.
+    /// The asked node is to fetch from other replicas what these partitions of its should have; none: all that it
+    /// holds. Says which those are. With a refusal none is repaired.
     fn repair(&self, partitions: Option<Vec<u16>>) -> Result<Vec<u16>, AdministrationRefusal>;
 }

@@ -87,7 +87,7 @@ transfers of n1: 1 in, 1 out, 11 waiting
 at most 4 in and 4 out at a time; each out at most 47.7 MiB a second
 paused: none begins, none is taken in; go on with: ringwork handoff resume --node URL
 
-way  kind       partition  peer         progress            items                 bytes         rate  left
+way  kind       partition  peer         progress                  items                 bytes         rate  left
 in   ownership          3  n2\\u{{1b}}[2J  [#####.....]  50 %  512 of 1024  512.0 KiB of 1.0 MiB        0 B/s     \
 -  nothing has moved for 1m 1s, 2 skipped: unreadable
 out  ownership         17  n3           [#####.....]  50 %  512 of 1024  512.0 KiB of 1.0 MiB  100.0 KiB/s    6s
