@@ -273,7 +273,10 @@ fn node_options(settings: &Settings, keep: Keep, placement: Placement) -> Result
             r: count(&settings.quorum.r),
             w: count(&settings.quorum.w),
         },
-        handoff: HandoffSettings::default(),
+        handoff: HandoffSettings {
+            limit: settings.handoff.limit,
+            bytes_per_second: settings.handoff.bytes_per_second.bytes_per_second(),
+        },
         clock: Clock::system(),
         randomness: Randomness::system(),
         transport: Transport::tcp(),

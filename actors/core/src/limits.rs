@@ -58,8 +58,8 @@ pub const DIRTY_KEYS_MAX: usize = 65_536;
 pub const HANDOFF_LIMIT_DEFAULT: u32 = 4;
 /// Most transfers that may be set: each costs a connection, a snapshot and a window of batches at both ends.
 pub const HANDOFF_LIMIT_MAX: u32 = 64;
-/// Fewest bytes a second to which a transfer may be slowed: the largest item then takes half a minute, and the receiver,
-/// which gives up after a minute of silence, hears of it in time.
+/// Fewest bytes a second to which a transfer may be slowed: the largest item then takes half a minute, and the
+/// receiver, which gives up after a minute of silence, hears of it in time.
 pub const HANDOFF_BYTES_PER_SECOND_MIN: u64 = 256 * 1024;
 /// Most bytes a second that may be set: beyond any disk.
 pub const HANDOFF_BYTES_PER_SECOND_MAX: u64 = 1024 * 1024 * 1024 * 1024;

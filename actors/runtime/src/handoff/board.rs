@@ -1,7 +1,7 @@
-//! What operators see of this node's transfers, and what they set: how many run at a time, how fast one may be, whether
-//! they rest, which partitions are to be repaired. It decides what is remembered of transfers that have ended, and which
-//! settings can be. When a transfer is due the manager knows, how it goes its sender or receiver; they read here and
-//! report here, from any thread.
+//! What operators see of this node's transfers, and what they set: how many run at a time, how fast one may be,
+//! whether they rest, which partitions are to be repaired. It decides what is remembered of transfers that have ended,
+//! and which settings can be. When a transfer is due the manager knows, how it goes its sender or receiver; they read
+//! here and report here, from any thread.
 //!
 //! The lock is held for a few copies, never while anything else is called.
 
