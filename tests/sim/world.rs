@@ -521,8 +521,9 @@ impl World {
     /// Lets faults happen until they are over.
     async fn faults(self: Rc<Self>) {
         let mut draw = self.draw();
-        let kinds: Vec<_> =
-            faults::all().into_iter().filter(|fault| self.plan().faults.contains(&fault.name())).collect();
+        let all = faults::all();
+        let named = |name: &&'static str| all.iter().find(|fault| fault.name() == *name).copied();
+        let kinds: Vec<_> = self.plan().faults.iter().filter_map(named).collect();
         let mut under_way = Vec::new();
         while self.faults_on() {
             let pause = draw.below(self.plan().fault_pause_max.as_millis() as u64);

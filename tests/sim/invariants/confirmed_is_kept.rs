@@ -1,20 +1,39 @@
-//! Who confirmed a write has it: whenever a node's process has gone, and when everything has healed, an acknowledged write
+//! Who confirmed a write has it: whenever a node's process has gone, partitions have changed hands, and when everything has healed, an acknowledged write
 //! is in the partitions of the holders that confirmed it, and in as many as had to confirm it, on whichever disks and in
 //! whichever generations; data moves by handoff. What was on a machine that died before it had synced, or lost its disk, does not count.
 
 use super::{Invariant, Promise};
 use crate::history::History;
 use crate::last_look::End;
+use crate::machine::Machine;
 use crate::world::World;
 use ringwork_core::ids::{Generation, Partition};
 use ringwork_core::store::{KeyspaceId, Store};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 #[derive(Default)]
 struct ConfirmedIsKept {
     /// By machine, in which of its lives it was looked at last.
     looked_at: BTreeMap<u8, u32>,
+    /// How often partitions had changed hands when it was looked last, and when that was.
+    hops: u64,
+    looked: Duration,
 }
+
+/// Partitions change hands one after the other: not after each of them.
+const LOOK_PAUSE: Duration = Duration::from_millis(800);
+
+/// How often partitions have changed hands, as the best informed node knows it.
+fn hops(world: &World) -> u64 {
+    let known = |machine: &Machine| {
+        let core = machine.core()?;
+        let view = core.ring.load();
+        Some(view.state().possession().iter().map(|p| u64::from(p.hop) + u64::from(p.fence)).sum())
+    };
+    world.machines.iter().filter_map(known).max().unwrap_or_default()
+}
+
 
 inventory::submit!(Promise(|| Box::new(ConfirmedIsKept::default())));
 
@@ -80,6 +99,10 @@ impl Invariant for ConfirmedIsKept {
         for machine in world.machines.iter().filter(|machine| !machine.is_up()) {
             let life = machine.starts.get();
             due |= self.looked_at.insert(machine.number, life) != Some(life);
+        }
+        let (hops, now) = (hops(world), world.now());
+        if hops > self.hops && now >= self.looked + LOOK_PAUSE {
+            (self.hops, self.looked, due) = (hops, now, true);
         }
         if due { all_are_kept(world, false) } else { Ok(()) }
     }
