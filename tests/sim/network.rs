@@ -309,9 +309,8 @@ impl SimulatedNetwork {
     /// Every connection between the two is reset at both ends, with what is on its way.
     pub fn reset_between(&self, one: u8, other: u8) -> usize {
         let mut inner = self.inner();
-        let between = |connection: &Connection| {
-            connection.ends == [one, other] || connection.ends == [other, one]
-        };
+        let between =
+            |connection: &Connection| connection.ends == [one, other] || connection.ends == [other, one];
         let numbers: Vec<u64> =
             inner.connections.iter().filter(|(_, connection)| between(connection)).map(|(n, _)| *n).collect();
         for number in &numbers {

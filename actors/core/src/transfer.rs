@@ -31,10 +31,10 @@ pub use message::{
     ReceiverSays, Refusal, SenderSays, SessionId,
 };
 pub use progress::{Amount, Progress};
-pub use repair::{RepairAnswer, Repairs};
 pub use receiving::{
     Inbound, Into, Judgement, Outgoing, Receiving, ReceivingEffect, ReceivingEvent, Situation,
 };
+pub use repair::{RepairAnswer, Repairs};
 pub use schedule::{Schedule, Surroundings};
 pub use sending::{Outbound, Outcome, Sending, SendingEffect, SendingEvent, SendingPlan};
 

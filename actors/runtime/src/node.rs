@@ -218,14 +218,16 @@ impl NodeBuilder {
             before.as_ref().is_some_and(|b| !b.stopped_in_peace && !b.synced) && !machine_went_on;
         // The engine may cut journals when it opens them; until it is known that it was right, they are kept.
         let rescue = match &options.keep {
-            Keep::Directory { path, .. } if born && !rebuild => match JournalRescue::begin(&path.join("store")) {
-                Ok(rescue) => Some(rescue),
-                Err(error) => {
-                    // A full disk must not keep a healthy node from starting.
-                    tracing::warn!(%error, "the journals could not be set aside before the store is opened");
-                    None
+            Keep::Directory { path, .. } if born && !rebuild => {
+                match JournalRescue::begin(&path.join("store")) {
+                    Ok(rescue) => Some(rescue),
+                    Err(error) => {
+                        // A full disk must not keep a healthy node from starting.
+                        tracing::warn!(%error, "the journals could not be set aside before the store is opened");
+                        None
+                    }
                 }
-            },
+            }
             _ => None,
         };
         let store: Arc<dyn Store> = match &options.keep {
@@ -239,7 +241,9 @@ impl NodeBuilder {
         };
         let file = |name: &str| directory.as_ref().map(|d| d.join(name));
         let seeded = options.cluster.as_ref().is_some_and(|cluster| !cluster.seeds.is_empty());
-        if let (Some(ring), Some(directory)) = (file("ring").filter(|ring| born && !ring.exists()), &directory) {
+        if let (Some(ring), Some(directory)) =
+            (file("ring").filter(|ring| born && !ring.exists()), &directory)
+        {
             match (rebuild, seeded) {
                 (false, _) => return Err(StartError::Missing(ring)),
                 (true, false) => return Err(StartError::NoSeeds(directory.clone())),
@@ -299,7 +303,8 @@ impl NodeBuilder {
             identity.keep(directory)?;
         }
         let (of_storage, random) = (storage.clone(), options.randomness.clone());
-        let generations = Generations::load(store.clone(), of_storage, random, &state, identity.node, rebuild)?;
+        let generations =
+            Generations::load(store.clone(), of_storage, random, &state, identity.node, rebuild)?;
         if let Some(directory) = directory.as_deref().filter(|_| rebuild) {
             store.sync()?;
             crate::rebuild::prepared(directory)?;

@@ -41,7 +41,8 @@ pub(super) fn fill(nodes: &[SocketAddr], prefix: &str, count: usize) -> Filled {
                         return;
                     }
                     let user = format!("{prefix}-{}", number / MESSAGES_PER_USER);
-                    let text = format!("message {number} of {prefix}, which is some seventy bytes long as a rule");
+                    let text =
+                        format!("message {number} of {prefix}, which is some seventy bytes long as a rule");
                     let path = format!("/chat/users/{user}/messages");
                     let answer = connection.ask("POST", &path, &format!(r#"{{"text": "{text}"}}"#));
                     match answer {
@@ -72,15 +73,23 @@ pub(super) fn check_filled(node: SocketAddr, filled: &Filled) {
                     let (status, body) = connection.ask("GET", &path, "").expect("an answer");
                     assert_eq!(status, 200, "{user} at {node}: {body}");
                     let page: serde_json::Value = serde_json::from_str(&body).unwrap();
-                    let mut shown: Vec<&str> =
-                        page["messages"].as_array().unwrap().iter().map(|m| m["text"].as_str().unwrap()).collect();
+                    let mut shown: Vec<&str> = page["messages"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|m| m["text"].as_str().unwrap())
+                        .collect();
                     shown.sort_unstable();
                     let all = shown.len();
                     shown.dedup();
                     assert_eq!(shown.len(), all, "{user} at {node}: something is there twice");
                     let missing: Vec<_> =
                         texts.iter().filter(|text| shown.binary_search(&text.as_str()).is_err()).collect();
-                    assert!(missing.is_empty(), "{user} at {node}: {} are missing: {missing:?}", missing.len());
+                    assert!(
+                        missing.is_empty(),
+                        "{user} at {node}: {} are missing: {missing:?}",
+                        missing.len()
+                    );
                 }
             });
         }

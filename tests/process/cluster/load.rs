@@ -137,7 +137,8 @@ impl Load {
 
     /// The 99th percentile of what requests took, from when they were due.
     pub(super) fn p99(&self) -> Duration {
-        let mut times: Vec<Duration> = self.requests.lock().unwrap().iter().map(|request| request.took).collect();
+        let mut times: Vec<Duration> =
+            self.requests.lock().unwrap().iter().map(|request| request.took).collect();
         times.sort_unstable();
         times[(times.len() - 1) * 99 / 100]
     }

@@ -6,7 +6,7 @@ use super::disks::check_disks;
 use super::fill::{Filled, check_filled, fill, scaled};
 use super::harness::Cluster;
 use super::load::{Load, check_all_there};
-use crate::node::{waited_for_within, wait_until};
+use crate::node::{wait_until, waited_for_within};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -49,7 +49,8 @@ fn commit(cluster: &Cluster, by: usize) {
 /// A load before a change and one while it goes on; both promise what every load does.
 fn under_load(cluster: &mut Cluster, what: &str, change: impl FnOnce(&mut Cluster)) -> Vec<Load> {
     let targets: Vec<SocketAddr> = addresses(cluster);
-    let before = Load::run(&targets, &format!("before-{what}"), |load| load.go_on_for(Duration::from_secs(4)));
+    let before =
+        Load::run(&targets, &format!("before-{what}"), |load| load.go_on_for(Duration::from_secs(4)));
     let during = Load::run(&targets, what, |load| {
         load.go_on_for(Duration::from_secs(1));
         change(cluster);
@@ -95,7 +96,8 @@ fn what_members_hold_moves_under_load_when_nodes_join_leave_and_are_replaced() {
 fn leave(cluster: &mut Cluster, leaver: usize, what: &str) -> Vec<Load> {
     let targets: Vec<SocketAddr> =
         cluster.running().into_iter().filter(|n| *n != leaver).map(|n| cluster.address(n)).collect();
-    let before = Load::run(&targets, &format!("before-{what}"), |load| load.go_on_for(Duration::from_secs(4)));
+    let before =
+        Load::run(&targets, &format!("before-{what}"), |load| load.go_on_for(Duration::from_secs(4)));
     let during = Load::run(&targets, what, |load| {
         load.go_on_for(Duration::from_secs(1));
         commit(cluster, 0);

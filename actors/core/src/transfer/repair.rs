@@ -206,7 +206,8 @@ mod tests {
 
     /// A ring of eight; three nodes hold it in turn.
     fn state() -> ClusterState {
-        let member = |n: u8| Member::new(&format!("n{n}"), "127.0.0.1:1", None, Status::Valid, id(n)).unwrap();
+        let member =
+            |n: u8| Member::new(&format!("n{n}"), "127.0.0.1:1", None, Status::Valid, id(n)).unwrap();
         let size = RingSize::try_from(8).unwrap();
         let mut state = ClusterState::born(ClusterId([7; 16]), size, id(1), member(1));
         for n in [2, 3] {

@@ -237,7 +237,9 @@ impl HandoffBoard {
     pub fn new(settings: HandoffSettings, clock: Clock) -> Self {
         let settings = HandoffSettings {
             limit: settings.limit.clamp(1, HANDOFF_LIMIT_MAX),
-            bytes_per_second: settings.bytes_per_second.map(|rate| rate.clamp(1, HANDOFF_BYTES_PER_SECOND_MAX)),
+            bytes_per_second: settings
+                .bytes_per_second
+                .map(|rate| rate.clamp(1, HANDOFF_BYTES_PER_SECOND_MAX)),
         };
         let totals = Direction::ALL
             .iter()

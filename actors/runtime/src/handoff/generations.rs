@@ -182,7 +182,8 @@ impl Generations {
                 }
             }
             let passed_on = now.intent.as_ref().filter(|intent| intent.source == now.live);
-            if possession.is_some_and(|now| passed_on.is_some_and(|intent| intent.bequeathed(now).is_some())) {
+            if possession.is_some_and(|now| passed_on.is_some_and(|intent| intent.bequeathed(now).is_some()))
+            {
                 now.seal(fresh()?);
             }
             for empty in now.sealed.clone().into_iter().filter(|id| !is_filled(id)) {
@@ -250,9 +251,10 @@ impl Generations {
         if self.sealed.load(Ordering::SeqCst) == 0 {
             return Vec::new();
         }
-        self.table().held.get(usize::from(partition.0)).map_or_else(Vec::new, |held| {
-            held.sealed.iter().copied().collect()
-        })
+        self.table()
+            .held
+            .get(usize::from(partition.0))
+            .map_or_else(Vec::new, |held| held.sealed.iter().copied().collect())
     }
 
     /// Partitions of which there is a sealed generation.
@@ -526,7 +528,8 @@ fn write_of_inbound(slot: TreeSlot, partition: Partition, record: &Inbound) -> W
 
 fn find(store: &dyn Store, own: &OpenTree) -> Result<Found, StoreError> {
     let mut found = Found::default();
-    let damaged = |what: &str| StoreError::Damaged(format!("the store's own record of {what} cannot be read"));
+    let damaged =
+        |what: &str| StoreError::Damaged(format!("the store's own record of {what} cannot be read"));
     let mut unreadable = None;
     own.tree.scan(&KeyRange::prefix(HELD_PREFIX.as_bytes()), Direction::Ascending, &mut |key, value| {
         let number = std::str::from_utf8(&key[HELD_PREFIX.len()..]).ok().and_then(|text| text.parse().ok());
@@ -541,15 +544,19 @@ fn find(store: &dyn Store, own: &OpenTree) -> Result<Found, StoreError> {
             }
         }
     })?;
-    own.tree.scan(&KeyRange::prefix(INBOUND_PREFIX.as_bytes()), Direction::Ascending, &mut |key, value| {
-        let number = key.get(INBOUND_PREFIX.len()..INBOUND_PREFIX.len() + 5);
-        let number = number.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-        // What cannot be read of a transfer costs that it begins anew.
-        if let (Some(number), Ok(KeptInbound(record))) = (number, from_stored::<KeptInbound>(value)) {
-            found.inbound.insert((Partition(number), record.sender), record);
-        }
-        Flow::Continue(())
-    })?;
+    own.tree.scan(
+        &KeyRange::prefix(INBOUND_PREFIX.as_bytes()),
+        Direction::Ascending,
+        &mut |key, value| {
+            let number = key.get(INBOUND_PREFIX.len()..INBOUND_PREFIX.len() + 5);
+            let number = number.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            // What cannot be read of a transfer costs that it begins anew.
+            if let (Some(number), Ok(KeptInbound(record))) = (number, from_stored::<KeptInbound>(value)) {
+                found.inbound.insert((Partition(number), record.sender), record);
+            }
+            Flow::Continue(())
+        },
+    )?;
     if let Some(what) = unreadable {
         return Err(damaged(what));
     }

@@ -5,7 +5,7 @@
 use super::board::WaitingLine;
 use super::generations::Generations;
 use super::receiver::{Accepted, HandoffReceiver, Received};
-use super::sender::{Happened, HandoffSender, forget};
+use super::sender::{HandoffSender, Happened, forget};
 use super::service::{HandoffService, ScanRange, Services, sealed_snapshot};
 use super::switch;
 use crate::net::{Network, Responder, TransferReader, TransferStream, TransferWriter};
@@ -21,8 +21,8 @@ use ringwork_core::transfer::message::{ForReceiver, SenderSays};
 use ringwork_core::transfer::receiving::{Fate, Outgoing, Situation, fate_of, judge};
 use ringwork_core::transfer::schedule::{Repair, Running, Start};
 use ringwork_core::transfer::{
-    Amount, ForSender, GenerationId, Into, Judgement, Kind, Offer, Outcome, ReceiverSays,
-    ReceivingEvent, Refusal, RepairAnswer, Repairs, Schedule, SendingEvent, SendingPlan, SessionId, Surroundings,
+    Amount, ForSender, GenerationId, Into, Judgement, Kind, Offer, Outcome, ReceiverSays, ReceivingEvent,
+    Refusal, RepairAnswer, Repairs, Schedule, SendingEvent, SendingPlan, SessionId, Surroundings,
 };
 use ringwork_core::wire::codec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +66,8 @@ impl HandoffContext {
     pub(crate) fn estimate(&self, partition: Partition, generation: GenerationId) -> Amount {
         let mut amount = Amount::default();
         for service in self.services.iter() {
-            if let Ok(Some(opened)) = self.node.generations.open(service.name(), partition, generation.number) {
+            if let Ok(Some(opened)) = self.node.generations.open(service.name(), partition, generation.number)
+            {
                 let (items, bytes) = opened.tree.estimate();
                 amount.add(Amount { items, bytes });
             }
@@ -241,7 +242,8 @@ impl HandoffManager {
             state.holder(repair.partition) == Some(repair.to) && state.holder(repair.source) == Some(node.id)
         });
         let incomplete = view.incomplete();
-        let repairs = self.repairs.iter().filter(|repair| !incomplete.contains(&repair.source)).copied().collect();
+        let repairs =
+            self.repairs.iter().filter(|repair| !incomplete.contains(&repair.source)).copied().collect();
         let running: Vec<Running> = self
             .order
             .iter()
@@ -347,7 +349,9 @@ impl HandoffManager {
                         held.inbound = None;
                         held.sealed.insert(generation);
                     });
-                    for coming in self.coming.values().filter(|c| c.partition == partition && c.kind == Kind::Ownership) {
+                    for coming in
+                        self.coming.values().filter(|c| c.partition == partition && c.kind == Kind::Ownership)
+                    {
                         coming.postbox.post_control(Received(ReceivingEvent::Moved));
                     }
                     self.context.ring_manager.post_control(RingMessage::StraysChanged);
@@ -472,7 +476,11 @@ impl HandoffManager {
             manager.absorbing.remove(&partition);
             manager.absorb_after_ms.remove(&partition);
             if let Err(why) = absorbed {
-                tracing::warn!(partition = partition.0, why, "hints could not be taken in; it is tried again");
+                tracing::warn!(
+                    partition = partition.0,
+                    why,
+                    "hints could not be taken in; it is tried again"
+                );
                 let after = manager.now_ms() + ABSORB_PAUSE.as_millis() as u64;
                 manager.absorb_after_ms.insert(partition, after);
             } else {

@@ -152,7 +152,8 @@ impl HandoffReceiver {
                 let mine = self.machine.record().clone();
                 let sequence = batch.sequence;
                 self.busy = true;
-                let merge = async move { store(&context, partition, into, &mine, batch, record, &open).await };
+                let merge =
+                    async move { store(&context, partition, into, &mine, batch, record, &open).await };
                 ctx.spawn(merge.into_actor(self).map(move |merged, actor, ctx| {
                     actor.busy = false;
                     match merged {

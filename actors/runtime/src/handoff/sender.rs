@@ -209,7 +209,10 @@ impl HandoffSender {
             }
             SendingEffect::Mark { outbound, anew } => {
                 let snapshots = self.snapshots.clone();
-                self.in_turn(async move { Some(mark(&context, outbound, anew, &plan, &snapshots).await) }, ctx);
+                self.in_turn(
+                    async move { Some(mark(&context, outbound, anew, &plan, &snapshots).await) },
+                    ctx,
+                );
             }
             SendingEffect::Scan { after, items_max, bytes_max } => {
                 let items_max = items_max.min(most);
@@ -309,7 +312,9 @@ pub(crate) fn text_of(outcome: &Outcome) -> String {
         Outcome::Refused(refusal) => format!("refused: {refusal}"),
         Outcome::Cancelled(reason) => of_reason(reason),
         Outcome::CutOff => "the connection has ended; it is resumed".to_owned(),
-        Outcome::Untold => "possession was passed on; the heir's word that it has everything is missing".to_owned(),
+        Outcome::Untold => {
+            "possession was passed on; the heir's word that it has everything is missing".to_owned()
+        }
     }
 }
 

@@ -34,7 +34,11 @@ impl RingManager {
         };
         let mut partitions = Vec::new();
         for (partition, heir) in bequests {
-            if lacking.contains(&partition) || !self.is_up(heir) || self.filled.contains(&partition) || !has_nothing_else(partition) {
+            if lacking.contains(&partition)
+                || !self.is_up(heir)
+                || self.filled.contains(&partition)
+                || !has_nothing_else(partition)
+            {
                 continue;
             }
             if let Some(claim) = generations.claim(partition) {

@@ -88,15 +88,14 @@ impl HandoffManager {
     }
 
     /// Everything has come that can come.
-    fn whole_again(
-        &mut self,
-        partition: Partition,
-        gone: &BTreeSet<Partition>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn whole_again(&mut self, partition: Partition, gone: &BTreeSet<Partition>, ctx: &mut Context<Self>) {
         let node = self.context.node.clone();
         let nothing_of: Vec<u16> = gone.iter().map(|source| source.0).collect();
-        tracing::info!(partition = partition.0, ?nothing_of, "a partition was repaired from its other replicas");
+        tracing::info!(
+            partition = partition.0,
+            ?nothing_of,
+            "a partition was repaired from its other replicas"
+        );
         let ring_manager = self.context.ring_manager.clone();
         self.whole.insert(partition);
         node.generations.repaired(partition);
