@@ -1,5 +1,5 @@
-//! The board as operators are shown it: nodes by their names, times as what has passed, estimates that are not less than
-//! what is done. It decides how numbers are derived; what they are for it does not know.
+//! The board as operators are shown it: nodes by their names, times as what has passed, estimates that are not less
+//! than what is done. It decides how numbers are derived; what they are for it does not know.
 
 use super::board::{HandoffSnapshot, TransferLine, kind_word};
 use crate::administration::{
