@@ -76,16 +76,16 @@ pub(crate) fn handoff_status(node: &str, board: &HandoffSnapshot, view: &RingVie
 
 fn running(line: &TransferLine, now_ms: u64, peer: String) -> TransferStatus {
     let progress = &line.progress;
-    let rate = progress.rate(now_ms);
+    let (rate, whole) = (progress.rate(now_ms), progress.whole());
     TransferStatus {
         direction: line.direction.word().to_owned(),
         kind: kind_word(line.kind).to_owned(),
         partition: line.partition.0,
         peer,
         items_done: progress.done.items,
-        items_estimate: progress.estimate.items.max(progress.done.items),
+        items_estimate: whole.items,
         bytes_done: progress.done.bytes,
-        bytes_estimate: progress.estimate.bytes.max(progress.done.bytes),
+        bytes_estimate: whole.bytes,
         bytes_sent: progress.sent.bytes,
         share: progress.per_mille() as f64 / 1000.0,
         items_per_second: rate.items,
