@@ -171,6 +171,12 @@ fn every_command_explains_itself_with_an_example() {
         &["ring", "status"],
         &["ring", "partitions"],
         &["ring", "preflist"],
+        &["handoff"],
+        &["handoff", "status"],
+        &["handoff", "limit"],
+        &["handoff", "pause"],
+        &["handoff", "resume"],
+        &["handoff", "repair"],
     ] {
         let help = program().args(command).arg("--help").output().unwrap();
         assert!(help.status.success(), "{command:?}");

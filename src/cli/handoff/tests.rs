@@ -232,7 +232,8 @@ async fn a_watch_shows_it_again_in_place_or_block_by_block() {
         assert!(matches!(ended, Err(CliError::OutputClosed)));
         reader.text
     };
-    let block = "transfers of n1: 0 in, 0 out, 0 waiting\nat most 4 in and 4 out at a time; their rate is not limited\n";
+    let block = "transfers of n1: 0 in, 0 out, 0 waiting\n\
+                 at most 4 in and 4 out at a time; their rate is not limited\n";
     assert_eq!(watched(false, false).await, format!("{block}\n").repeat(3));
     assert_eq!(watched(true, false).await, format!("{CLEAR}{block}").repeat(3));
     let lines = watched(true, true).await;

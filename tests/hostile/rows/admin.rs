@@ -173,7 +173,7 @@ pub(super) fn transfers() -> Vec<Row> {
     let wrong = |word| Problem(400, "bad-body", word);
     let limit = |word| Problem(400, "bad-limit", word);
     let sent = |path: &str, body: &[u8], expected: Expected| {
-        let method = if path == "limit" { "PUT" } else { "POST" };
+        let method = if path.starts_with("limit") { "PUT" } else { "POST" };
         let path = format!("/admin/handoff/{path}");
         let headers: &[(&str, &str)] = if body.is_empty() { &[] } else { &[JSON] };
         row(named(method, &path, body), request(method, &path, headers, body), expected)

@@ -14,7 +14,8 @@ use ringwork_core::transfer::{Amount, Kind, Progress, SessionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Ended transfers that are remembered: enough to see what became of those that ran a moment ago.
+/// Ended transfers that are remembered: enough to see what became of those that ran a moment ago. One that was tried
+/// again takes the place of its attempt before.
 const ENDED_MAX: usize = 32;
 
 /// How a node begins; operators change it while it runs.
@@ -356,10 +357,14 @@ impl HandoffBoard {
             true => totals.completed += 1,
             false => totals.ended += 1,
         }
+        let TransferLine { kind, partition, peer, .. } = line;
+        let new = (direction, kind, partition, peer);
+        state
+            .ended
+            .retain(|old| old.end.completed || (old.direction, old.kind, old.partition, old.peer) != new);
         if state.ended.len() >= ENDED_MAX {
             state.ended.pop_front();
         }
-        let TransferLine { kind, partition, peer, .. } = line;
         state.ended.push_back(EndedLine { direction, kind, partition, peer, end, ended_ms });
     }
 
@@ -529,10 +534,10 @@ mod tests {
         assert_eq!(snapshot.running.len(), 1, "what comes in under the same session is another transfer");
         let ended: Vec<_> =
             snapshot.ended.iter().map(|line| (line.end.text.as_str(), line.ended_ms)).collect();
-        assert_eq!(ended, [("completed", 4000), ("gone", 4000)]);
+        assert_eq!(ended, [("completed", 4000)], "of attempts at the same transfer the last counts");
         // What ends without having been shown had not begun.
         board.ended(line(3, Direction::Out, Kind::Hinted, 0).session, Direction::Out, end);
-        assert_eq!(board.snapshot().ended.len(), 2);
+        assert_eq!(board.snapshot().ended.len(), 1);
         assert_eq!(board.snapshot().totals.len(), 6);
     }
 
@@ -540,7 +545,8 @@ mod tests {
     fn only_so_many_ended_ones_are_remembered_the_latest_first() {
         let (board, _) = board();
         for number in 0..100 {
-            let line = line(number, Direction::In, Kind::Repair { source: Partition(2) }, 1);
+            let mut line = line(number, Direction::In, Kind::Repair { source: Partition(2) }, 1);
+            line.partition = Partition(number as u16);
             board.show(line.clone());
             let end = End { completed: number % 2 == 0, text: number.to_string(), ..End::default() };
             board.ended(line.session, Direction::In, end);

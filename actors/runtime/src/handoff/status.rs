@@ -1,5 +1,5 @@
-//! The board as operators are shown it: nodes by their names, times as what has passed, estimates that are not less than
-//! what is done. It decides how numbers are derived; what they are for it does not know.
+//! The board as operators are shown it: nodes by their names, times as what has passed, estimates that are not less
+//! than what is done. It decides how numbers are derived; what they are for it does not know.
 
 use super::board::{HandoffSnapshot, TransferLine, kind_word};
 use crate::administration::{
@@ -76,16 +76,16 @@ pub(crate) fn handoff_status(node: &str, board: &HandoffSnapshot, view: &RingVie
 
 fn running(line: &TransferLine, now_ms: u64, peer: String) -> TransferStatus {
     let progress = &line.progress;
-    let rate = progress.rate(now_ms);
+    let (rate, whole) = (progress.rate(now_ms), progress.whole());
     TransferStatus {
         direction: line.direction.word().to_owned(),
         kind: kind_word(line.kind).to_owned(),
         partition: line.partition.0,
         peer,
         items_done: progress.done.items,
-        items_estimate: progress.estimate.items.max(progress.done.items),
+        items_estimate: whole.items,
         bytes_done: progress.done.bytes,
-        bytes_estimate: progress.estimate.bytes.max(progress.done.bytes),
+        bytes_estimate: whole.bytes,
         bytes_sent: progress.sent.bytes,
         share: progress.per_mille() as f64 / 1000.0,
         items_per_second: rate.items,
