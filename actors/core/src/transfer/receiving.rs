@@ -279,7 +279,7 @@ pub enum ReceivingEffect {
     /// Keep this record in place of the one for this partition and sender. Need not be synced.
     Keep(Inbound),
     /// Merge the items, then keep the record (with the last items, or after them), then sync. In order; several may be
-    /// synced at once. Answered by `Stored`.
+    /// synced at once. Answered by `Stored`. A batch of nothing, of sequence 0, asks for the sync alone.
     Store {
         /// The items.
         batch: Batch,
@@ -314,6 +314,8 @@ pub enum ReceivingOutcome {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
+    /// What an earlier session has brought is being synced, before it is said that it is here.
+    Syncing,
     Taking,
     /// Everything was sent, in so many batches.
     Done(u64),
@@ -343,7 +345,9 @@ pub struct Receiving {
 }
 
 impl Receiving {
-    /// A transfer whose offer was accepted, with what is to be done first.
+    /// A transfer whose offer was accepted, with what is to be done first. Where it is resumed, that is a sync: the earlier
+    /// session may have ended between its last merge and the sync, and then nothing might be left to be sent and
+    /// acknowledged before the sender drops it (found by model).
     pub fn begin(
         session: SessionId,
         record: Inbound,
@@ -352,14 +356,12 @@ impl Receiving {
         now_ms: u64,
     ) -> (Self, Vec<ReceivingEffect>) {
         let window = window.clamp(1, WINDOW_BATCHES_MAX);
-        let accept =
-            ReceiverSays::Accept { generation: record.generation, resume: record.position.clone(), window };
-        let effects = vec![ReceivingEffect::Keep(record.clone()), ReceivingEffect::Send(accept)];
-        let receiving = Self {
+        let resumed = record.position != Position::Start;
+        let mut receiving = Self {
             session,
             record,
             window,
-            phase: Phase::Taking,
+            phase: Phase::Syncing,
             received: 0,
             stored: 0,
             unreadable: 0,
@@ -367,7 +369,20 @@ impl Receiving {
             pending: std::collections::VecDeque::new(),
             progress: Progress::new(now_ms, estimate),
         };
+        let mut effects = vec![ReceivingEffect::Keep(receiving.record.clone())];
+        if resumed {
+            effects.push(ReceivingEffect::Store { batch: Batch::of(0, 0, &[], None), record: None });
+        } else {
+            effects.push(receiving.accept());
+        }
         (receiving, effects)
+    }
+
+    fn accept(&mut self) -> ReceivingEffect {
+        self.phase = Phase::Taking;
+        let Inbound { generation, position, .. } = &self.record;
+        let (generation, resume) = (*generation, position.clone());
+        ReceivingEffect::Send(ReceiverSays::Accept { generation, resume, window: self.window })
     }
 
     /// Which one it is, within the sender.
@@ -404,6 +419,10 @@ impl Receiving {
             ReceivingEvent::Said(says) => {
                 self.heard_ms = now_ms;
                 self.said(says)
+            }
+            ReceivingEvent::Stored { .. } if self.phase == Phase::Syncing => {
+                self.heard_ms = now_ms;
+                vec![self.accept()]
             }
             ReceivingEvent::Stored { sequence, unreadable } => self.stored(now_ms, sequence, unreadable),
             ReceivingEvent::Inherited(taken) if self.phase == Phase::Inheriting => {

@@ -199,9 +199,10 @@ fn a_transfer_is_resumed_only_where_both_generations_and_its_beginning_are_the_s
     assert_eq!(at.resume(&Offer { generation: generation(6), ..told }), Position::Start);
 }
 
-fn receiving(kind: Kind) -> Receiving {
+/// What is kept of a transfer that is about to begin.
+fn record(kind: Kind) -> Inbound {
     let offer = offer(kind);
-    let record = Inbound {
+    Inbound {
         sender: id(1),
         kind,
         source: offer.generation,
@@ -211,8 +212,11 @@ fn receiving(kind: Kind) -> Receiving {
         generation: generation(4),
         position: Position::Start,
         inherited: false,
-    };
-    Receiving::begin(session(1), record, 2, Amount::default(), 0).0
+    }
+}
+
+fn receiving(kind: Kind) -> Receiving {
+    Receiving::begin(session(1), record(kind), 2, Amount::default(), 0).0
 }
 
 fn batch(sequence: u64) -> SenderSays {
@@ -227,6 +231,24 @@ fn fails(effects: &[ReceivingEffect]) -> bool {
             ReceivingEffect::Close(ReceivingOutcome::Cancelled(_)),
         ]
     )
+}
+
+#[test]
+fn what_an_earlier_session_has_brought_is_synced_before_it_is_said_to_be_here() {
+    let resumed = Inbound { position: Position::End, ..record(Kind::Hinted) };
+    let (mut one, effects) = Receiving::begin(session(2), resumed.clone(), 2, Amount::default(), 0);
+    let nothing = Batch::of(0, 0, &[], None);
+    assert_eq!(
+        effects,
+        [ReceivingEffect::Keep(resumed), ReceivingEffect::Store { batch: nothing, record: None }],
+        "not accepted yet: there may be nothing left to be sent, and a confirmation next"
+    );
+    let effects = one.on(1, ReceivingEvent::Stored { sequence: 0, unreadable: 0 });
+    let accept = ReceiverSays::Accept { generation: generation(4), resume: Position::End, window: 2 };
+    assert_eq!(effects, [ReceivingEffect::Send(accept)]);
+    let effects = one.on(2, ReceivingEvent::Said(SenderSays::Done { batches: 0 }));
+    let confirmed = ReceiverSays::Confirmed { generation: generation(4) };
+    assert_eq!(effects[..1], [ReceivingEffect::Send(confirmed)]);
 }
 
 #[test]
