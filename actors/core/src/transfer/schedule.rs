@@ -249,7 +249,12 @@ impl Schedule {
                 (rank(wish.kind), load.get(&wish.to).copied().unwrap_or(0), wish.partition, *wish)
             };
             let Some(next) = ready.iter().copied().min_by_key(rank) else { break };
-            ready.retain(|wish| *wish != next);
+            // The next repair of the same partition waits for this one as for one that runs: its offer would end it.
+            let follows = |wish: &Start| {
+                let repairs = matches!((wish.kind, next.kind), (Kind::Repair { .. }, Kind::Repair { .. }));
+                repairs && (wish.partition, wish.to) == (next.partition, next.to)
+            };
+            ready.retain(|wish| *wish != next && !follows(wish));
             *load.entry(next.to).or_default() += 1;
             decisions.start.push(next);
         }

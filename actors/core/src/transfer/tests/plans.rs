@@ -204,7 +204,7 @@ fn pauses_grow_end_by_time_and_by_news_and_a_busy_peer_holds_up_nobody_else() {
 }
 
 #[test]
-fn repairs_run_beside_other_transfers_and_only_between_holders() {
+fn repairs_run_beside_other_transfers_one_into_a_partition_and_only_between_holders() {
     let mut table = Table::new();
     let passed = crate::membership::Possession::first(id(1)).passed_to(id(2));
     table.state.adopt(Partition(3), passed);
@@ -217,9 +217,16 @@ fn repairs_run_beside_other_transfers_and_only_between_holders() {
     ]
     .into();
     let decisions = table.decide(&mut Schedule::default(), 0);
-    assert_eq!(starts(&decisions), [(3, 2), (3, 2), (0, 2)], "node 4 does not hold partition 5");
+    assert_eq!(starts(&decisions), [(3, 2), (0, 2)], "node 4 does not hold partition 5");
+    assert_eq!(decisions.start[0].kind, Kind::Repair { source: Partition(2) });
+    table.run(&decisions.start);
+    assert_eq!(table.starts(), [], "from the other source when the first has sent everything");
+    table.repairs.pop_first();
+    table.running.clear();
+    let decisions = table.decide(&mut Schedule::default(), 0);
+    assert_eq!(decisions.start[0].kind, Kind::Repair { source: Partition(4) });
     table.run(&decisions.start);
     table.repairs.clear();
     let ended = table.decide(&mut Schedule::default(), 0).cancel;
-    assert_eq!(ended.len(), 2, "nobody wants them any more");
+    assert_eq!(ended.len(), 1, "nobody wants it any more");
 }
