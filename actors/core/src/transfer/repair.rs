@@ -95,7 +95,7 @@ impl Repairs {
         }
     }
 
-    /// Whom to ask for what now. What this node holds itself is no source: it is on the same disk.
+    /// Whom to ask for what now. What this node holds itself is not asked for: see [`Self::own`].
     pub fn to_ask(
         &mut self,
         now_ms: u64,
@@ -108,7 +108,7 @@ impl Repairs {
             for (source, known) in sources {
                 let Source::Open { not_before_ms } = *known else { continue };
                 match state.holder(*source) {
-                    Some(holder) if holder == me => *known = Source::Lost,
+                    Some(holder) if holder == me => {}
                     Some(holder) if not_before_ms <= now_ms && up.contains(&holder) => {
                         *known = Source::Open { not_before_ms: now_ms.saturating_add(ASKED_AGAIN_MS) };
                         let repair = Repair { to: me, partition: *partition, source: *source };
@@ -119,6 +119,17 @@ impl Repairs {
             }
         }
         asks
+    }
+
+    /// Repairs of which this node holds the source, too: what is there is merged by the caller as what a transfer brings,
+    /// and then it is [`Self::received`]. What was on the disk that is lost is gone from both; but a source may have come
+    /// here since, whole, and hints may have come home to it (found by model).
+    pub fn own(&self, state: &ClusterState, me: NodeId) -> Vec<Repair> {
+        let open = self.wanted.iter().flat_map(|(partition, sources)| {
+            let open = sources.iter().filter(|(_, known)| matches!(known, Source::Open { .. }));
+            open.map(|(source, _)| Repair { to: me, partition: *partition, source: *source })
+        });
+        open.filter(|repair| state.holder(repair.source) == Some(me)).collect()
     }
 
     /// What was said to one of the questions.
@@ -272,12 +283,17 @@ mod tests {
     }
 
     #[test]
-    fn what_the_same_node_holds_is_no_source_and_what_goes_elsewhere_is_not_repaired() {
+    fn what_the_same_node_holds_is_not_asked_for_and_what_goes_elsewhere_is_not_repaired() {
         let mut state = state();
         let mut repairs = Repairs::default();
         // Of what is in 0 there is a replica in 6 (n1, as 0 is), when n is 3.
         repairs.observe(&state, id(1), &BTreeSet::from([Partition(0), Partition(3)]), 3);
-        repairs.to_ask(0, &state, id(1), &all());
+        let asks = repairs.to_ask(0, &state, id(1), &all());
+        assert!(!asks.contains_key(&id(1)));
+        let own = Repair { to: id(1), partition: Partition(0), source: Partition(6) };
+        assert_eq!(repairs.own(&state, id(1)), [own]);
+        repairs.received(own.partition, own.source);
+        assert_eq!(repairs.own(&state, id(1)), []);
         let awaited = repairs.awaited().find(|awaited| awaited.partition == Partition(0)).unwrap();
         assert!(!awaited.sources.contains(&Partition(6)));
         assert!(awaited.lost);
