@@ -74,9 +74,9 @@ enum Command {
 struct StartArguments {
     #[command(flatten)]
     settings: SettingsArguments,
-    /// The store of this node is lost: begin with an empty one, as the same node, and fetch what it holds from the other
-    /// nodes. The data directory must have the node's file 'identity' and no store; without the file 'ring' a member
-    /// has to be named with --join.
+    /// The store of this node is lost: begin with an empty one, as the same node, and fetch what it holds from the
+    /// other nodes. The data directory must have the node's file 'identity' and no store; without the file 'ring' a
+    /// member has to be named with --join.
     #[arg(long)]
     rebuild: bool,
     /// Stops in peace when the pipe on standard input is closed: for programs that start nodes.

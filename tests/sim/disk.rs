@@ -73,8 +73,8 @@ impl Disk {
         self.machine_boots.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The machine gets a new disk. What the node keeps beside its store is gone with it but for its identity, and, where
-    /// that is kept, its ring.
+    /// The machine gets a new disk. What the node keeps beside its store is gone with it but for its identity, and,
+    /// where that is kept, its ring.
     pub fn wipe(&self, keep_ring: bool) {
         self.memory.lose_everything();
         for file in std::fs::read_dir(self.directory()).into_iter().flatten().flatten() {

@@ -114,6 +114,16 @@ pub struct Record {
     pub outcome: Option<Outcome>,
 }
 
+impl Record {
+    /// The id that a write was given.
+    pub fn id(&self) -> Option<&String> {
+        match &self.outcome {
+            Some(Outcome::Acknowledged { id, .. }) => id.as_ref(),
+            _ => None,
+        }
+    }
+}
+
 /// Something that happened to a machine; a loss of power takes with it what was not synced.
 #[derive(Clone, Copy, Debug)]
 pub struct MachineEvent {
@@ -273,8 +283,9 @@ impl History {
             .any(|loss| loss.at <= synced_by && loss.at + Duration::from_secs(5) >= facts.begun)
     }
 
-    /// Whether what was lost of a write's copies is missed by reads until there is anti-entropy: a copy that was not synced,
-    /// and one that a stand-in held on a disk that is gone. A holder that lost its disk fetches what the others have.
+    /// Whether what was lost of a write's copies is missed by reads until there is anti-entropy: a copy that was not
+    /// synced, and one that a stand-in held on a disk that is gone. A holder that lost its disk fetches what the
+    /// others have.
     pub fn is_hurt(&self, facts: &WriteFacts) -> bool {
         let number = |name: &String| name.trim_start_matches('n').parse().unwrap_or(0);
         facts.nodes.iter().any(|name| {
@@ -283,8 +294,8 @@ impl History {
         })
     }
 
-    /// Partitions in which a write has to be, wherever: those of the holders that confirmed it and cannot have lost it. A
-    /// node that was asked for several partitions may have confirmed for one of them.
+    /// Partitions in which a write has to be, wherever: those of the holders that confirmed it and cannot have lost
+    /// it. A node that was asked for several partitions may have confirmed for one of them.
     pub fn places_due<'a>(&'a self, facts: &'a WriteFacts) -> impl Iterator<Item = u16> + 'a {
         let number = |name: &str| name.trim_start_matches('n').parse().unwrap_or(0);
         let once = |name: &String| facts.confirmed.iter().filter(|(_, other)| other == name).count() == 1;
@@ -308,7 +319,8 @@ impl History {
         usize::from(facts.w).min(facts.nodes.len()).saturating_sub(lost)
     }
 
-    /// Whether every copy that a write was acknowledged with may have been on a machine that lost power before it had synced.
+    /// Whether every copy that a write was acknowledged with may have been on a machine that lost power before it had
+    /// synced.
     pub fn copies_lost(&self, facts: &WriteFacts) -> bool {
         let number = |name: &String| name.trim_start_matches('n').parse().unwrap_or(0);
         let lost = |name: &&String| self.may_be_lost_at(number(name), facts);

@@ -601,7 +601,7 @@ impl World {
         if dice < plan.reads + plan.forgets && self.around.service.forgets() {
             let history = self.history.borrow();
             let of_key = |record: &&Record| record.operation.key() == key;
-            let ids: Vec<&String> = history.records.iter().filter(of_key).filter_map(id_of).collect();
+            let ids: Vec<&String> = history.records.iter().filter(of_key).filter_map(Record::id).collect();
             if let Some(through) = draw.pick(&ids) {
                 return Operation::Forget { key, through: (*through).clone() };
             }
@@ -620,13 +620,6 @@ impl World {
         let hash = KeyHash::of(self.around.service.name(), key.as_bytes());
         let list = view.primary_preflist(&hash, core.quorum.n_val);
         list.iter().map(|place| core.name_of(place.node).to_string()).collect()
-    }
-}
-
-fn id_of(record: &Record) -> Option<&String> {
-    match &record.outcome {
-        Some(Outcome::Acknowledged { id, .. }) => id.as_ref(),
-        _ => None,
     }
 }
 

@@ -24,8 +24,8 @@ pub use crate::service_core::ServiceCore;
 use crate::spawner::Spawner;
 pub use crate::start_error::StartError;
 use crate::storage::{CommitMark, Durability, Storage, last_commit_ms};
-use crate::store::disk::{DiskOptions, DiskStore, way_out};
-use crate::store::rescue::JournalRescue;
+use crate::store::disk::{DiskOptions, DiskStore};
+use crate::store::rescue::{JournalRescue, with_rescue};
 use crate::strays::StrayTable;
 use crate::telemetry::Telemetry;
 use crate::time::HybridClock;
@@ -515,21 +515,6 @@ async fn start_there(spawner: &Spawner, start: Box<dyn FnOnce() + Send>) {
         let _ = sender.send(());
     });
     let _ = receiver.await;
-}
-
-/// Adds to an error about damage where the journals are kept as they were, and the way out where it has none.
-fn with_rescue(error: StoreError, rescue: Option<&JournalRescue>) -> StoreError {
-    let (StoreError::Damaged(text), Some(rescue)) = (&error, rescue) else { return error };
-    let store = rescue.store().display().to_string();
-    let mut text = text.replace("the journal is damaged", &format!("the journal in {store} is damaged"));
-    if !text.contains("Way out") {
-        text = format!("{text}. {}", way_out(rescue.store()));
-    }
-    text.push_str(&format!(
-        " (the journals as they were before this start are kept in {})",
-        rescue.path().display()
-    ));
-    StoreError::Damaged(text)
 }
 
 /// Creates the keyspaces of a service that a node is going to need, before it serves: creating one takes several

@@ -66,8 +66,8 @@ pub struct NodeOptions {
     pub name: String,
     /// Where its data lives.
     pub keep: Keep,
-    /// The store is gone: begin with an empty one under the identity that is kept, and fetch what the node holds from the
-    /// other replicas.
+    /// The store is gone: begin with an empty one under the identity that is kept, and fetch what the node holds from
+    /// the other replicas.
     pub rebuild: bool,
     /// Partitions of a new ring.
     pub ring_size: RingSize,

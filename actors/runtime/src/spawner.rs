@@ -140,7 +140,8 @@ impl Spawner {
         }
     }
 
-    /// Runs `start` where transfers live: their bytes are not to keep heartbeats waiting. False when that thread is gone.
+    /// Runs `start` where transfers live: their bytes are not to keep heartbeats waiting. False when that thread is
+    /// gone.
     pub fn on_handoff(&self, start: impl FnOnce() + Send + 'static) -> bool {
         match &self.0.handoff {
             Some(handoff) => handoff.spawn_fn(start),

@@ -1,7 +1,8 @@
 //! The vnode master of one service: who lives. It starts a vnode when it is first asked for, starts it again
 //! from its store after a panic (the first time at once, then with growing pauses), stops all of them in
 //! peace, and publishes the routing table from which requests find a vnode's address. It is on no data path:
-//! a request reaches it only when no vnode runs yet, and then waits in here. What it does for transfers is in `handoff`.
+//! a request reaches it only when no vnode runs yet, and then waits in here. What it does for transfers is in
+//! `handoff`.
 
 mod handoff;
 

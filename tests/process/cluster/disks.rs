@@ -44,8 +44,8 @@ fn read(directory: &Path, size: RingSize) -> Vec<(Partition, Items)> {
     found
 }
 
-/// Everything is on its owner and nowhere else, and the replicas of every key are the same. Stops all nodes, and says how
-/// many items there are, replicas counted once.
+/// Everything is on its owner and nowhere else, and the replicas of every key are the same. Stops all nodes, and says
+/// how many items there are, replicas counted once.
 pub(super) fn check_disks(mut cluster: Cluster) -> usize {
     let answer = cluster.ask(cluster.running()[0], "GET", "/admin/ring/partitions", "").json();
     let holders: Vec<String> = answer["partitions"]

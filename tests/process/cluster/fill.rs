@@ -60,7 +60,8 @@ pub(super) fn fill(nodes: &[SocketAddr], prefix: &str, count: usize) -> Filled {
     filled.into_inner().unwrap()
 }
 
-/// Asks one node for every log, with r = 3: each confirmed message is there once. What a replica lacks is mended by that.
+/// Asks one node for every log, with r = 3: each confirmed message is there once. What a replica lacks is mended by
+/// that.
 pub(super) fn check_filled(node: SocketAddr, filled: &Filled) {
     let users: Vec<(&String, &Vec<String>)> = filled.iter().collect();
     let next = AtomicUsize::new(0);
@@ -108,7 +109,8 @@ impl Connection {
 
     fn ask(&mut self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n\
+             {body}",
             body.len()
         );
         self.0.get_mut().write_all(request.as_bytes()).ok()?;

@@ -1,5 +1,5 @@
-//! Data goes where it belongs, under load and over deaths: what a change of members moves, what stand-ins took, what was
-//! on a disk that is lost. `RINGWORK_TEST_SCALE=full` runs them with as many messages as the bars are about.
+//! Data goes where it belongs, under load and over deaths: what a change of members moves, what stand-ins took, what
+//! was on a disk that is lost. `RINGWORK_TEST_SCALE=full` runs them with as many messages as the bars are about.
 
 use super::changes::done;
 use super::disks::check_disks;

@@ -1,6 +1,6 @@
 //! A machine loses its disk, and comes back as the same node with an empty one: its node fetches what it holds from the
-//! other replicas. Not while another one does, and what is unsynced elsewhere is let become synced first: copies that are
-//! lost one after the other are lost for good.
+//! other replicas. Not while another one does, and what is unsynced elsewhere is let become synced first: copies that
+//! are lost one after the other are lost for good.
 
 use super::{Evidence, Fault, Happening, Kind, between};
 use crate::history::MachineEvent;

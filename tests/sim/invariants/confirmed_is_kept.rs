@@ -1,6 +1,7 @@
-//! Who confirmed a write has it: whenever a node's process has gone, partitions have changed hands, and when everything has healed, an acknowledged write
-//! is in the partitions of the holders that confirmed it, and in as many as had to confirm it, on whichever disks and in
-//! whichever generations; data moves by handoff. What was on a machine that died before it had synced, or lost its disk, does not count.
+//! Who confirmed a write has it: whenever a node's process has gone, partitions have changed hands, and when
+//! everything has healed, an acknowledged write is in the partitions of the holders that confirmed it, and in as many
+//! as had to confirm it, on whichever disks and in whichever generations; data moves by handoff. What was on a
+//! machine that died before it had synced, or lost its disk, does not count.
 
 use super::{Invariant, Promise};
 use crate::history::History;

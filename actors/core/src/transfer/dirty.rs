@@ -44,8 +44,8 @@ impl DirtyKeys {
         Self::found_after(0, keys)
     }
 
-    /// As [`Self::found`], counting changes from above `changes`: an acknowledgement of what another life of the vnode has
-    /// read must not be taken for one of this life's.
+    /// As [`Self::found`], counting changes from above `changes`: an acknowledgement of what another life of the
+    /// vnode has read must not be taken for one of this life's.
     pub fn found_after(changes: Change, keys: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let mut found = Self { changes, ..Self::default() };
         for key in keys {

@@ -345,9 +345,9 @@ pub struct Receiving {
 }
 
 impl Receiving {
-    /// A transfer whose offer was accepted, with what is to be done first. Where it is resumed, that is a sync: the earlier
-    /// session may have ended between its last merge and the sync, and then nothing might be left to be sent and
-    /// acknowledged before the sender drops it (found by model).
+    /// A transfer whose offer was accepted, with what is to be done first. Where it is resumed, that is a sync: the
+    /// earlier session may have ended between its last merge and the sync, and then nothing might be left to be sent
+    /// and acknowledged before the sender drops it (found by model).
     pub fn begin(
         session: SessionId,
         record: Inbound,

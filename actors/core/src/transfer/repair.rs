@@ -1,8 +1,8 @@
-//! Which repairs a holder asks for, of whom, and when a partition has been repaired. A replica whose data is lost has to
-//! have what each of the other replicas has, not only what one of them has: a write that was acknowledged by the lost
-//! one and one other is on that other alone. So it is fetched from every partition within n - 1 steps on either side,
-//! whose holders have a replica of some of its items. It decides whom to ask again and when; what a transfer is, and
-//! what is lost, it is told.
+//! Which repairs a holder asks for, of whom, and when a partition has been repaired. A replica whose data is lost has
+//! to have what each of the other replicas has, not only what one of them has: a write that was acknowledged by the
+//! lost one and one other is on that other alone. So it is fetched from every partition within n - 1 steps on either
+//! side, whose holders have a replica of some of its items. It decides whom to ask again and when; what a transfer
+//! is, and what is lost, it is told.
 //!
 //! After `riak_core`'s repair, which fetches from the two next partitions only.
 
@@ -121,9 +121,9 @@ impl Repairs {
         asks
     }
 
-    /// Repairs of which this node holds the source, too: what is there is merged by the caller as what a transfer brings,
-    /// and then it is [`Self::received`]. What was on the disk that is lost is gone from both; but a source may have come
-    /// here since, whole, and hints may have come home to it (found by model).
+    /// Repairs of which this node holds the source, too: what is there is merged by the caller as what a transfer
+    /// brings, and then it is [`Self::received`]. What was on the disk that is lost is gone from both; but a source
+    /// may have come here since, whole, and hints may have come home to it (found by model).
     pub fn own(&self, state: &ClusterState, me: NodeId) -> Vec<Repair> {
         let open = self.wanted.iter().flat_map(|(partition, sources)| {
             let open = sources.iter().filter(|(_, known)| matches!(known, Source::Open { .. }));

@@ -86,7 +86,8 @@ pub struct Generations {
     lives: AtomicU64,
 }
 
-/// The right to hold a partition's vnodes back, to change their generation: one at a time has it. Given back when dropped.
+/// The right to hold a partition's vnodes back, to change their generation: one at a time has it. Given back when
+/// dropped.
 pub struct Claim {
     generations: Arc<Generations>,
     partition: Partition,
@@ -126,8 +127,8 @@ struct Found {
 
 impl Generations {
     /// Reads what the store has, and settles what a former life left undone: what was passed on is sealed, what is held
-    /// is lived in, what is nothing's is taken for hints, what was being removed is removed. With `lost` the store is a new
-    /// one in place of one that is gone. Runs before any vnode.
+    /// is lived in, what is nothing's is taken for hints, what was being removed is removed. With `lost` the store is
+    /// a new one in place of one that is gone. Runs before any vnode.
     pub(crate) fn load(
         store: Arc<dyn Store>,
         storage: Storage,
@@ -500,7 +501,8 @@ fn mark(randomness: &Randomness) -> Result<u64, StartError> {
     randomness.bytes::<8>().map(u64::from_be_bytes).map_err(StartError::Randomness)
 }
 
-/// A partition of which nothing was kept: its latest keyspace is the live one, as it was before generations had records.
+/// A partition of which nothing was kept: its latest keyspace is the live one, as it was before generations had
+/// records.
 fn first(keyspaces: Option<&BTreeMap<Generation, bool>>, mark: u64) -> Held {
     let number = keyspaces.and_then(|all| all.keys().next_back().copied()).unwrap_or_default();
     Held {

@@ -1,14 +1,13 @@
-//! The handoff manager: one for a node, on its control thread. It knows which transfers run, asks core's [`Schedule`] which
-//! are to begin and to end whenever something has changed that may matter, judges what other nodes offer, and takes
-//! hints in that belong here now. How a transfer goes, its sender and receiver know; the rules are core's.
+//! The handoff manager: one for a node, on its control thread. It knows which transfers run, asks core's [`Schedule`]
+//! which are to begin and to end whenever something has changed that may matter, judges what other nodes offer, and
+//! takes hints in that belong here now. How a transfer goes, its sender and receiver know; the rules are core's.
 
 use super::board::WaitingLine;
 use super::generations::Generations;
-use super::receiver::{Accepted, HandoffReceiver, Received};
 use super::sender::{HandoffSender, Happened, forget};
-use super::service::{HandoffService, ScanRange, Services, sealed_snapshot};
+use super::service::{Filter, HandoffService, ScanRange, Services, sealed_snapshot};
 use super::switch;
-use crate::net::{Network, Responder, TransferReader, TransferStream, TransferWriter};
+use crate::net::{Network, Responder, TransferStream};
 use crate::node_core::NodeCore;
 use crate::post::{Permits, Postbox, Posted};
 use crate::ring_manager::{RingManager, RingMessage};
@@ -17,30 +16,28 @@ use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX};
 use ringwork_core::membership::ClusterState;
-use ringwork_core::transfer::message::{ForReceiver, SenderSays};
-use ringwork_core::transfer::receiving::{Fate, Outgoing, Situation, fate_of, judge};
 use ringwork_core::transfer::schedule::{Repair, Running, Start};
 use ringwork_core::transfer::{
-    Amount, ForSender, GenerationId, Into, Judgement, Kind, Offer, Outcome, ReceiverSays, ReceivingEvent,
-    Refusal, RepairAnswer, Repairs, Schedule, SendingEvent, SendingPlan, SessionId, Surroundings,
+    Amount, GenerationId, Kind, Outcome, RepairAnswer, Repairs, Schedule, SendingEvent, SendingPlan,
+    SessionId, Surroundings,
 };
-use ringwork_core::wire::codec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+mod offers;
 mod repair;
+
+use offers::Coming;
+pub(crate) use offers::Offered;
 
 /// Messages that may be on their way to the manager.
 const IN_FLIGHT_MAX: usize = 4096;
-/// How long an accepted connection may take to say what it offers.
-const OFFER_WITHIN: Duration = Duration::from_secs(10);
-/// How long an offer waits for the end of what this node sends the other way.
-const CROSSED_WITHIN: Duration = Duration::from_secs(5);
 /// The pause after hints could not be taken in.
 const ABSORB_PAUSE: Duration = Duration::from_secs(1);
-/// How often it looks without being told to: what no message announces (a limit, a vnode that was busy) is not to wait for ever.
+/// How often it looks without being told to: what no message announces (a limit, a vnode that was busy) is not to
+/// wait for ever.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all transfers of a node share.
@@ -88,23 +85,13 @@ pub(crate) enum ManagerMessage {
     Offered(Box<Offered>),
     /// A transfer out of this node has ended.
     Sent(SessionId, Outcome),
-    /// A transfer into this node has ended; with the repaired partition and the source when it was a repair and all of it
-    /// has come.
+    /// A transfer into this node has ended; with the repaired partition and the source when it was a repair and all
+    /// of it has come.
     ReceiverEnded(SessionId, Option<(Partition, Partition)>),
     /// A member asks for repairs of its partitions from those of this node: partition and source of each.
     RepairWanted(NodeId, Vec<(Partition, Partition)>, Responder),
     /// What a member has said to such questions, in their order.
     RepairAnswered(Vec<(Partition, Partition)>, Vec<RepairAnswer>),
-}
-
-/// An offer, with the connection that it came by.
-pub(crate) struct Offered {
-    from: NodeId,
-    session: SessionId,
-    offer: Offer,
-    connection: (TransferReader, TransferWriter),
-    /// Until when it waits for the end of a transfer that crosses it.
-    until_ms: u64,
 }
 
 struct Out {
@@ -113,13 +100,6 @@ struct Out {
     partition: Partition,
     to: NodeId,
     revocable: Arc<AtomicBool>,
-}
-
-struct Coming {
-    postbox: Postbox<HandoffReceiver>,
-    partition: Partition,
-    from: NodeId,
-    kind: Kind,
 }
 
 /// See the module's head.
@@ -137,6 +117,8 @@ pub(crate) struct HandoffManager {
     wanted: Repairs,
     /// Repaired, and the state does not say so yet.
     whole: BTreeSet<Partition>,
+    /// What is being merged from one partition here into another.
+    merging: BTreeSet<(Partition, Partition)>,
     sessions: u64,
     /// Whose hints are being taken in, and whose are not to be tried before this time.
     absorbing: BTreeSet<Partition>,
@@ -145,7 +127,7 @@ pub(crate) struct HandoffManager {
     emptied: BTreeSet<Partition>,
     clearing: BTreeSet<Partition>,
     /// Offers that wait for the end of what crosses them.
-    crossed: Vec<Box<Offered>>,
+    crossed: Vec<Offered>,
     /// What was last seen of the state and of who is up.
     seen: u64,
     up: BTreeSet<NodeId>,
@@ -170,6 +152,7 @@ impl HandoffManager {
                 repairs: BTreeSet::new(),
                 wanted: Repairs::default(),
                 whole: BTreeSet::new(),
+                merging: BTreeSet::new(),
                 sessions: 0,
                 absorbing: BTreeSet::new(),
                 absorb_after_ms: BTreeMap::new(),
@@ -329,43 +312,6 @@ impl HandoffManager {
         node.handoff.set_waiting(lines.collect());
     }
 
-    /// What the state makes of what was collected for inheritances.
-    fn settle_inbound(&mut self, state: &ClusterState) {
-        let node = self.context.node.clone();
-        for partition in self.generations().with_inbound() {
-            let Some((named, generation)) = self.generations().held(partition).and_then(|held| held.inbound)
-            else {
-                continue;
-            };
-            match fate_of(named, node.id, partition, state) {
-                Fate::Keep => {}
-                Fate::Inherit => {
-                    let (node, services) = (node.clone(), self.context.services.clone());
-                    actix_rt::spawn(async move { switch::take_over(&node, &services, partition).await });
-                }
-                Fate::Seal => {
-                    node.strays.mark(partition);
-                    self.generations().update(partition, |held| {
-                        held.inbound = None;
-                        held.sealed.insert(generation);
-                    });
-                    for coming in
-                        self.coming.values().filter(|c| c.partition == partition && c.kind == Kind::Ownership)
-                    {
-                        coming.postbox.post_control(Received(ReceivingEvent::Moved));
-                    }
-                    self.context.ring_manager.post_control(RingMessage::StraysChanged);
-                }
-            }
-        }
-        // What comes for a partition that is held elsewhere now has nothing to do here.
-        for coming in self.coming.values().filter(|coming| coming.kind != Kind::Ownership) {
-            if state.holder(coming.partition) != Some(node.id) {
-                coming.postbox.post_control(Received(ReceivingEvent::Moved));
-            }
-        }
-    }
-
     fn begin(&mut self, start: Start, state: &ClusterState) {
         let Some(me) = self.me.clone() else { return };
         let node = self.context.node.clone();
@@ -427,10 +373,10 @@ impl HandoffManager {
                 self.repairs.remove(&Repair { to: out.to, partition: out.partition, source: *source });
             }
             // What is kept of it is a hint from now on.
-            (Kind::Ownership, Outcome::Untold) => {
-                if node.ring.load().state().holder(out.partition) != Some(node.id) {
-                    node.strays.mark(out.partition);
-                }
+            (Kind::Ownership, Outcome::Untold)
+                if node.ring.load().state().holder(out.partition) != Some(node.id) =>
+            {
+                node.strays.mark(out.partition);
             }
             _ => {}
         }
@@ -488,158 +434,45 @@ impl HandoffManager {
             }
         }));
     }
-
-    fn connected(&mut self, from: NodeId, stream: TransferStream, ctx: &mut Context<Self>) {
-        let Some(me) = self.me.clone() else { return };
-        let until_ms = self.now_ms() + CROSSED_WITHIN.as_millis() as u64;
-        let offered = async move {
-            let Ok((mut reader, writer)) = stream.split() else { return };
-            let Ok(Ok(Some(body))) = tokio::time::timeout(OFFER_WITHIN, reader.read()).await else { return };
-            match ForReceiver::decode(&body) {
-                Ok(ForReceiver { session, says: SenderSays::Offer(offer) }) if session.node == from => {
-                    let connection = (reader, writer);
-                    let offered = Offered { from, session, offer, connection, until_ms };
-                    me.post_control(ManagerMessage::Offered(Box::new(offered)));
-                }
-                Ok(_) => tracing::warn!("a transfer did not begin with an offer; its connection was closed"),
-                Err(error) => tracing::warn!(%error, "an offer of a transfer cannot be read"),
-            }
-        };
-        ctx.spawn(offered.into_actor(self));
-    }
-
-    fn offered(&mut self, offered: Box<Offered>) {
-        let node = self.context.node.clone();
-        let view = node.ring.load_full();
-        let state = view.state().clone();
-        self.settle_inbound(&state);
-        let partition = offered.offer.partition;
-        let sending = self.out.values().find(|out| out.partition == partition && out.to == offered.from);
-        let outgoing = match sending {
-            None => Outgoing::None,
-            Some(out) if out.revocable.load(Ordering::SeqCst) => Outgoing::Revocable,
-            Some(_) => Outgoing::Bound,
-        };
-        let held = self.generations().held(partition);
-        let Ok(fresh) = self.generations().fresh(partition) else { return };
-        let holds = state.holder(partition) == Some(node.id);
-        let record = self.generations().inbound_record(partition, offered.from);
-        // A new offer of the same sender takes the place of its old one.
-        let of_repair = |kind: Kind| matches!(kind, Kind::Repair { .. });
-        let same = |coming: &Coming| {
-            let alike = of_repair(coming.kind) == of_repair(offered.offer.kind);
-            coming.partition == partition && coming.from == offered.from && alike
-        };
-        let running = self.coming.values().filter(|coming| !same(coming)).count() as u32;
-        let situation = Situation {
-            me: node.id,
-            from: offered.from,
-            state: &state,
-            services: &self.context.services.iter().map(|service| service.name().to_owned()).collect(),
-            stopping: node.is_stopping(),
-            paused: node.handoff.paused(),
-            running,
-            limit: node.handoff.limit(),
-            outgoing,
-            has_hints: self.hints(&state).contains(&partition),
-            record: record.as_ref(),
-            live: held.as_ref().filter(|_| holds).map(|held| held.live),
-            inbound: held.as_ref().and_then(|held| held.inbound),
-            fresh,
-        };
-        match judge(&offered.offer, &situation) {
-            Judgement::Refuse(refusal) => {
-                if refusal == Refusal::Behind {
-                    let _ = self.context.ring_manager.post(RingMessage::Heard(offered.offer.possession));
-                }
-                refuse(*offered, refusal);
-            }
-            Judgement::Accept { ends_outgoing: true, .. } => {
-                if let Some(out) = sending {
-                    let event = SendingEvent::OfferFromReceiver(offered.offer.generation);
-                    out.postbox.post_control(Happened(event));
-                }
-                if self.now_ms() >= offered.until_ms {
-                    return refuse(*offered, Refusal::Crossed);
-                }
-                self.crossed.push(offered);
-            }
-            Judgement::Accept { record, into, ends_outgoing: false } => {
-                if into == Into::NewInbound {
-                    let (possession, generation) = (record.possession, record.generation);
-                    self.generations().update(partition, |held| {
-                        // One of an older possession that is still here was not sealed: nothing is lost by its end.
-                        if let Some((_, old)) = held.inbound.replace((possession, generation)) {
-                            held.sealed.insert(old);
-                        }
-                        held.next.0 = held.next.0.max(generation.number.0 + 1);
-                    });
-                }
-                let old: Vec<SessionId> =
-                    self.coming.iter().filter(|(_, coming)| same(coming)).map(|(id, _)| *id).collect();
-                for session in old {
-                    if let Some(coming) = self.coming.remove(&session) {
-                        coming.postbox.post_control(Received(ReceivingEvent::CutOff));
-                    }
-                }
-                let Offered { from, session, offer, connection, .. } = *offered;
-                let kind = offer.kind;
-                let accepted = Accepted { session, record, into, partition, estimate: offer.estimate };
-                let Some(me) = self.me.clone() else { return };
-                let postbox = HandoffReceiver::start(self.context.clone(), me, accepted, connection);
-                self.coming.insert(session, Coming { postbox, partition, from, kind });
-            }
-        }
-    }
-
-    fn judge_crossed(&mut self) {
-        for offered in std::mem::take(&mut self.crossed) {
-            self.offered(offered);
-        }
-    }
-}
-
-fn refuse(offered: Offered, refusal: Refusal) {
-    let Offered { session, connection: (reader, mut writer), .. } = offered;
-    actix_rt::spawn(async move {
-        let told = ForSender { session, says: ReceiverSays::Refuse(refusal) };
-        let told = writer.write(|out| codec::encode_into(&told, out));
-        if let Ok(Ok(())) = tokio::time::timeout(OFFER_WITHIN, told).await {
-            let _ = writer.close().await;
-        }
-        // Until it was heard the connection stands.
-        let mut reader = reader;
-        let _ = tokio::time::timeout(OFFER_WITHIN, reader.read()).await;
-    });
 }
 
 /// Merges the hints of a partition that is held here into its live generation, and drops them.
 async fn absorb(context: &Arc<HandoffContext>, partition: Partition) -> Result<(), String> {
     let node = &context.node;
     for generation in node.generations.sealed(partition) {
-        for service in context.services.iter() {
-            let found = sealed_snapshot(&node.generations, service.name(), partition, generation.number)?;
-            let Some(snapshot) = found else { continue };
-            let (items_max, bytes_max) = (BATCH_ITEMS_MAX, BATCH_BYTES_MAX);
-            let mut range = ScanRange { after: None, items_max, bytes_max, filter: None };
-            loop {
-                let scanned = service.scan(snapshot.clone(), range.clone()).await?;
-                let Some(possession) =
-                    node.ring.load().possession(partition).filter(|possession| possession.holder == node.id)
-                else {
-                    return Err("the partition is held elsewhere now".to_owned());
-                };
-                if !scanned.items.is_empty() {
-                    service.merge(partition, possession, scanned.items).await?;
-                }
-                match scanned.last {
-                    Some(last) => range.after = Some(last),
-                    None => break,
-                }
-            }
-        }
+        merge_generation(context, (partition, generation), partition, None).await?;
         node.storage.barrier(true).await.map_err(|error| error.to_string())?;
         switch::drop_generation(node, partition, generation).await?;
+    }
+    Ok(())
+}
+
+/// Merges a generation that lies here, or those items of it that are meant, into the live one of a partition that is
+/// held here. Not synced yet.
+async fn merge_generation(
+    context: &Arc<HandoffContext>,
+    (source, generation): (Partition, GenerationId),
+    into: Partition,
+    filter: Option<Filter>,
+) -> Result<(), String> {
+    let node = &context.node;
+    for service in context.services.iter() {
+        let found = sealed_snapshot(&node.generations, service.name(), source, generation.number)?;
+        let Some(snapshot) = found else { continue };
+        let (items_max, bytes_max) = (BATCH_ITEMS_MAX, BATCH_BYTES_MAX);
+        let mut range = ScanRange { after: None, items_max, bytes_max, filter: filter.clone() };
+        loop {
+            let scanned = service.scan(snapshot.clone(), range.clone()).await?;
+            let held = node.ring.load().possession(into).filter(|possession| possession.holder == node.id);
+            let Some(possession) = held else { return Err("the partition is held elsewhere now".to_owned()) };
+            if !scanned.items.is_empty() {
+                service.merge(into, possession, scanned.items).await?;
+            }
+            match scanned.last {
+                Some(last) => range.after = Some(last),
+                None => break,
+            }
+        }
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! One transfer into this node: the actor round core's [`Receiving`], over the connection by which it was offered. It merges
-//! what comes, syncs, and tells the machine; whether an offer is taken, the handoff manager has found out by core's rule.
+//! One transfer into this node: the actor round core's [`Receiving`], over the connection by which it was offered. It
+//! merges what comes, syncs, and tells the machine; whether an offer is taken, the handoff manager has found out by
+//! core's rule.
 
 use super::board::{Direction, End, TransferLine};
 use super::manager::{HandoffContext, HandoffManager, ManagerMessage};

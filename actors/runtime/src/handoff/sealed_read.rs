@@ -1,6 +1,6 @@
-//! Reads of a partition of which sealed generations lie here: what is in these was acknowledged, and is nowhere else until
-//! it has come home. Each of them answers like a replica of its own, and the answers are joined as those of replicas
-//! are. It decides nothing about quorums: to the one who asked it is one answer.
+//! Reads of a partition of which sealed generations lie here: what is in these was acknowledged, and is nowhere else
+//! until it has come home. Each of them answers like a replica of its own, and the answers are joined as those of
+//! replicas are. It decides nothing about quorums: to the one who asked it is one answer.
 
 use crate::messages::{ReplyTo, Request, Sink, Task, VnodeAnswer};
 use crate::node_core::NodeCore;
@@ -23,8 +23,8 @@ struct Joined<V: Vnode> {
     reply: Mutex<Option<ReplyTo<V>>>,
 }
 
-/// A read that is answered by the vnode and by sealed generations; any other request, and one of a partition without such,
-/// comes back as it is.
+/// A read that is answered by the vnode and by sealed generations; any other request, and one of a partition without
+/// such, comes back as it is.
 pub(crate) fn with_sealed<V: Vnode>(
     service: &Arc<ServiceCore<V>>,
     partition: Partition,
@@ -85,8 +85,8 @@ fn read_all<V: Vnode>(
         let still = node.generations.sealed(partition);
         for generation in sealed {
             if !still.contains(generation) {
-                // It has come home, or was taken in here, since the vnode answered: what it had may be missing in all that
-                // was read. Whoever asked asks again.
+                // It has come home, or was taken in here, since the vnode answered: what it had may be missing in all
+                // that was read. Whoever asked asks again.
                 return Err("hints have just been moved".to_owned());
             }
             if let Some(reply) = read_one(service, partition, *generation, command.clone())? {

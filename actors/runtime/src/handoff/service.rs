@@ -1,5 +1,6 @@
-//! One service as transfers see it: hold its vnode of a partition back, have it mark what changes, read it item by item,
-//! merge items into it. It decides how items travel and what an item that cannot be read costs; it knows no machine.
+//! One service as transfers see it: hold its vnode of a partition back, have it mark what changes, read it item by
+//! item, merge items into it. It decides how items travel and what an item that cannot be read costs; it knows no
+//! machine.
 
 use super::generations::Generations;
 use crate::messages::{Asked, ReplyTo, Request, Sink, Task, VnodeAnswer};
@@ -229,7 +230,7 @@ impl<V: Vnode> HandoffService for OfService<V> {
                 let some: Vec<V::Item> = items.by_ref().take(MERGED_AT_A_TIME).collect();
                 loop {
                     let asked = Asked { role: Role::Primary, possession, complete_only: false };
-                    let (sink, answer) = Answer::new();
+                    let (sink, answer) = Answer::pair();
                     let reply = ReplyTo::new(sink, 0);
                     let task = Task::MergeMany(some.clone());
                     service.post(partition, Request { asked, task, reply, deadline, sync: false });
@@ -279,7 +280,7 @@ impl<V: Vnode> HandoffService for OfService<V> {
 struct Answer<V: Vnode>(Mutex<Option<oneshot::Sender<VnodeAnswer<V>>>>);
 
 impl<V: Vnode> Answer<V> {
-    fn new() -> (Arc<dyn Sink<V>>, oneshot::Receiver<VnodeAnswer<V>>) {
+    fn pair() -> (Arc<dyn Sink<V>>, oneshot::Receiver<VnodeAnswer<V>>) {
         let (sender, receiver) = oneshot::channel();
         (Arc::new(Self(Mutex::new(Some(sender)))), receiver)
     }

@@ -1,5 +1,5 @@
-//! Changes of generation with vnodes that run: hold what comes for the partition back, change what the node keeps of it,
-//! let everything go on in the next generation. It decides the order in which that is safe; when it is due, the
+//! Changes of generation with vnodes that run: hold what comes for the partition back, change what the node keeps of
+//! it, let everything go on in the next generation. It decides the order in which that is safe; when it is due, the
 //! transfers and the ring manager know.
 
 use super::generations::{Claim, Generations};
@@ -48,8 +48,8 @@ impl Drop for HeldPartition {
     }
 }
 
-/// Holds a partition back in every service; none when somebody else does, or a vnode cannot be held back. With `running`
-/// only vnodes that run are, and such as do not are started first.
+/// Holds a partition back in every service; none when somebody else does, or a vnode cannot be held back. With
+/// `running` only vnodes that run are, and such as do not are started first.
 pub(crate) async fn hold(
     generations: &Arc<Generations>,
     services: &Services,
@@ -119,8 +119,8 @@ pub(crate) async fn seal(
     sealed.ok_or_else(|| "there is no such partition".to_owned())
 }
 
-/// Possession has come here, with what was collected for it: that is the live generation from now on. Before anybody acts
-/// upon the state that says so. Whether there was anything to take over.
+/// Possession has come here, with what was collected for it: that is the live generation from now on. Before anybody
+/// acts upon the state that says so. Whether there was anything to take over.
 pub(crate) async fn take_over(node: &Arc<NodeCore>, services: &Services, partition: Partition) -> bool {
     let is_inbound = || node.generations.held(partition).is_some_and(|held| held.inbound.is_some());
     while is_inbound() && !node.is_stopping() {

@@ -1,5 +1,5 @@
-//! A connection on which one transfer runs: frames of one family, in both directions, read and written by whoever owns the
-//! transfer. It decides which bytes are refused; what they say, core's transfer messages decide.
+//! A connection on which one transfer runs: frames of one family, in both directions, read and written by whoever
+//! owns the transfer. It decides which bytes are refused; what they say, core's transfer messages decide.
 
 use super::error::{CallError, SendError};
 use super::greet;

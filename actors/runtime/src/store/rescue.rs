@@ -4,6 +4,8 @@
 //! first. It decides nothing about what is damaged.
 
 use crate::files::{FileError, io_error};
+use crate::store::disk::way_out;
+use ringwork_core::store::StoreError;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -83,6 +85,21 @@ fn copy_sparse(from: &Path, to: &Path) -> Result<(), FileError> {
         length += read as u64;
     }
     target.set_len(length).map_err(io_error(to))
+}
+
+/// Adds to an error about damage where the journals are kept as they were, and the way out where it has none.
+pub(crate) fn with_rescue(error: StoreError, rescue: Option<&JournalRescue>) -> StoreError {
+    let (StoreError::Damaged(text), Some(rescue)) = (&error, rescue) else { return error };
+    let store = rescue.store().display().to_string();
+    let mut text = text.replace("the journal is damaged", &format!("the journal in {store} is damaged"));
+    if !text.contains("Way out") {
+        text = format!("{text}. {}", way_out(rescue.store()));
+    }
+    text.push_str(&format!(
+        " (the journals as they were before this start are kept in {})",
+        rescue.path().display()
+    ));
+    StoreError::Damaged(text)
 }
 
 #[cfg(test)]

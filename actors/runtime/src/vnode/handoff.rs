@@ -20,8 +20,8 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::oneshot;
 
-/// Changes that one life of a vnode may count: the next life counts above them, so that an acknowledgement of what was read
-/// in this one never means a change of that.
+/// Changes that one life of a vnode may count: the next life counts above them, so that an acknowledgement of what
+/// was read in this one never means a change of that.
 const CHANGES_PER_LIFE: u64 = 1 << 40;
 
 /// Keys that have changed since they were sent to the heir.
@@ -297,8 +297,8 @@ impl<V: Vnode> Handler<Posted<Retire<V>>> for VnodeActor<V> {
         }
         let mut waiting = Vec::new();
         for held in *self.held_back.take().unwrap_or_default() {
-            // The vnode's own commands are scheduled anew by its next life; a command that work on the pool has asked for
-            // is answered by its reply handle.
+            // The vnode's own commands are scheduled anew by its next life; a command that work on the pool has asked
+            // for is answered by its reply handle.
             if let Waiting::Request(posted) = held {
                 waiting.push(posted.message);
             }

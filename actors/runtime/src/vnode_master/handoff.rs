@@ -1,5 +1,5 @@
-//! What the master does for transfers: has a vnode run, has it held back, ends it so that its next life begins in another
-//! generation. When that is due, the handoff manager's actors decide.
+//! What the master does for transfers: has a vnode run, has it held back, ends it so that its next life begins in
+//! another generation. When that is due, the handoff manager's actors decide.
 
 use super::{HeldBack, Life, VnodeMaster};
 use crate::vnode::{HandoffTask, Retire};

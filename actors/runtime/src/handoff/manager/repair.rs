@@ -1,7 +1,7 @@
-//! Repairs, on both sides: what this node lacks it asks the holders of the neighbouring partitions for, and what others ask
-//! for it schedules. Whom to ask when, and when a partition is whole again, core's [`Repairs`] says.
+//! Repairs, on both sides: what this node lacks it asks the holders of the neighbouring partitions for, and what
+//! others ask for it schedules. Whom to ask when, and when a partition is whole again, core's [`Repairs`] says.
 
-use super::{HandoffManager, ManagerMessage};
+use super::{HandoffContext, HandoffManager, ManagerMessage, merge_generation};
 use crate::families;
 use crate::handoff::board::RepairLine;
 use crate::handoff::service::Filter;
@@ -15,6 +15,7 @@ use ringwork_core::transfer::RepairAnswer;
 use ringwork_core::transfer::schedule::Repair;
 use ringwork_core::wire::codec;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a member may take to say whether it will send something.
@@ -48,6 +49,7 @@ impl HandoffManager {
                 self.ask(holder, repairs, ctx);
             }
         }
+        self.merge_own(state, &lacking, ctx);
         for (partition, sources) in self.wanted.repaired() {
             self.whole_again(partition, &sources, ctx);
         }
@@ -66,6 +68,35 @@ impl HandoffManager {
         });
         node.handoff.set_repairing(lines.collect());
         node.generations.lacking(state, node.id)
+    }
+
+    /// Sources that lie here, too: what is in them is merged without a transfer, once they are complete. What is
+    /// lacking itself has nothing to give.
+    fn merge_own(&mut self, state: &ClusterState, lacking: &BTreeSet<Partition>, ctx: &mut Context<Self>) {
+        let node = self.context.node.clone();
+        let view = node.ring.load_full();
+        for Repair { partition, source, .. } in self.wanted.own(state, node.id) {
+            if lacking.contains(&source) {
+                self.wanted.received(partition, source);
+                continue;
+            }
+            if view.incomplete().contains(&source) || !self.merging.insert((partition, source)) {
+                continue;
+            }
+            let context = self.context.clone();
+            let merged = async move { merge_from(&context, partition, source).await };
+            ctx.spawn(merged.into_actor(self).map(move |merged, manager, ctx| {
+                manager.merging.remove(&(partition, source));
+                match merged {
+                    Ok(()) => {
+                        manager.wanted.received(partition, source);
+                        manager.look(ctx);
+                    }
+                    // It is tried again at the next look.
+                    Err(why) => tracing::warn!(partition = partition.0, why, "a repair has failed"),
+                }
+            }));
+        }
     }
 
     fn ask(&mut self, holder: NodeId, repairs: Vec<Repair>, ctx: &mut Context<Self>) {
@@ -137,6 +168,19 @@ impl HandoffManager {
         let _ = respond.reply(families::VERSION, |out| codec::encode_into(&answers, out));
         self.look(ctx);
     }
+}
+
+/// Merges what a partition that lies here has of another that lies here, and syncs it.
+async fn merge_from(
+    context: &Arc<HandoffContext>,
+    partition: Partition,
+    source: Partition,
+) -> Result<(), String> {
+    let node = &context.node;
+    let live = node.generations.live(source).ok_or("there is no such partition")?;
+    let filter = filter(node, partition, source);
+    merge_generation(context, (source, live), partition, Some(filter)).await?;
+    node.storage.barrier(true).await.map_err(|error| error.to_string())
 }
 
 /// Which items of `source` a repair of `partition` sends: those of which both are to have a replica.
