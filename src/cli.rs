@@ -7,6 +7,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod dev;
+pub mod handoff;
 pub mod ring;
 pub mod status;
 pub(crate) mod table;

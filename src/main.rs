@@ -7,6 +7,7 @@ use ringwork::cli::client::{CliError, conclude};
 use ringwork::cli::cluster::{self, ClusterArguments};
 use ringwork::cli::config::{self, ConfigCommand, ConfigCommandError};
 use ringwork::cli::dev::{self, DevArguments, Lifeline};
+use ringwork::cli::handoff::{self, HandoffArguments};
 use ringwork::cli::ring::{self, RingArguments};
 use ringwork::cli::status::{self, StatusArguments, WaitArguments};
 use ringwork::server::{self, Served};
@@ -59,6 +60,8 @@ enum Command {
     Cluster(ClusterArguments),
     /// Shows who holds what, and who answers for a key.
     Ring(RingArguments),
+    /// Shows what moves between nodes, and sets how much of it may at a time.
+    Handoff(HandoffArguments),
     /// Shows the cluster and the node that is asked, on one screen.
     Status(StatusArguments),
     /// Waits until a node serves, or until nothing is pending.
@@ -71,6 +74,11 @@ enum Command {
 struct StartArguments {
     #[command(flatten)]
     settings: SettingsArguments,
+    /// The store of this node is lost: begin with an empty one, as the same node, and fetch what it holds from the other
+    /// nodes. The data directory must have the node's file 'identity' and no store; without the file 'ring' a member
+    /// has to be named with --join.
+    #[arg(long)]
+    rebuild: bool,
     /// Stops in peace when the pipe on standard input is closed: for programs that start nodes.
     #[arg(long = dev::LIFELINE_FLAG, hide = true)]
     lifeline: bool,
@@ -147,6 +155,10 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Dev(arguments) => dev::run(arguments, &mut out, &mut std::io::stderr()).await,
         Command::Cluster(arguments) => cluster::run(arguments, &mut out).await,
         Command::Ring(arguments) => ring::run(arguments, &mut out).await,
+        Command::Handoff(arguments) => {
+            let terminal = out.is_terminal();
+            handoff::run(arguments, terminal, &mut out, &mut std::io::stderr()).await
+        }
         Command::Status(arguments) => status::status(arguments, &mut out).await,
         Command::Wait(arguments) => status::wait(arguments, &mut out).await,
         Command::Bench(arguments) => {
@@ -181,7 +193,11 @@ async fn start(arguments: &StartArguments) -> Result<(), CliError> {
     let mut lifeline = lifeline.map_err(|e| {
         CliError::Usage(format!("--{} needs a pipe as standard input: {e}", dev::LIFELINE_FLAG))
     })?;
-    let served = server::serve(&settings).await.map_err(|e| failed(e.to_string()))?;
+    let served = match arguments.rebuild {
+        true => server::serve_rebuilding(&settings).await,
+        false => server::serve(&settings).await,
+    };
+    let served = served.map_err(|e| failed(e.to_string()))?;
     let core = served.node().core();
     tracing::info!(
         node = core.name,

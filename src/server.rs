@@ -10,6 +10,7 @@ use ringwork_chat::{Chat, ChatConfig};
 use ringwork_core::quorum::{Count, QuorumDefaults};
 use ringwork_core::ring::{RingSize, RingSizeError};
 use ringwork_core::store::Store;
+use ringwork_runtime::handoff::board::HandoffSettings;
 use ringwork_runtime::net::Transport;
 use ringwork_runtime::node::{ClusterOptions, Ending, Keep, Node, NodeLimits, NodeOptions, StartError};
 use ringwork_runtime::randomness::Randomness;
@@ -67,22 +68,30 @@ pub struct Served {
 
 /// Starts the node that `settings` describe and serves HTTP. Must run in an actix system.
 pub async fn serve(settings: &Settings) -> Result<Served, ServeError> {
-    let keep = match settings.store.engine {
+    serve_over(settings, keep_of(settings), false).await
+}
+
+fn keep_of(settings: &Settings) -> Keep {
+    match settings.store.engine {
         Engine::Disk => Keep::Directory {
             path: settings.node.data_dir.clone(),
             cache_bytes: settings.store.cache_bytes.bytes(),
         },
         Engine::Memory => Keep::Nowhere,
-    };
-    serve_over(settings, keep).await
+    }
+}
+
+/// As [`serve`], with an empty store in place of one that is lost: what the node holds is fetched from other replicas.
+pub async fn serve_rebuilding(settings: &Settings) -> Result<Served, ServeError> {
+    serve_over(settings, keep_of(settings), true).await
 }
 
 /// As [`serve`], over a store of the caller's.
 pub async fn serve_given(settings: &Settings, store: Arc<dyn Store>) -> Result<Served, ServeError> {
-    serve_over(settings, Keep::Given { store, directory: None, machine_boot: None }).await
+    serve_over(settings, Keep::Given { store, directory: None, machine_boot: None }, false).await
 }
 
-async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeError> {
+async fn serve_over(settings: &Settings, keep: Keep, rebuild: bool) -> Result<Served, ServeError> {
     let wanted = settings.http.address;
     let refused = |source| ServeError::Listen { address: wanted, source };
     // Before anything else: a second node on this address must not touch the first one's data.
@@ -91,6 +100,7 @@ async fn serve_over(settings: &Settings, keep: Keep) -> Result<Served, ServeErro
     let workers = settings.http.workers_on(std::thread::available_parallelism().map_or(1, usize::from));
     let mut options = node_options(settings, keep, Placement::Adopted(workers))?;
     options.cluster = Some(cluster_options(settings));
+    options.rebuild = rebuild;
     let node = Node::builder(options).service::<Chat>(chat_config(settings)).start().await?;
     let (closing, closes) = watch::channel(false);
     let state = web::Data::new(app_state(settings, &node, address, closes)?);
@@ -241,6 +251,7 @@ fn node_options(settings: &Settings, keep: Keep, placement: Placement) -> Result
         keep,
         ring_size: RingSize::try_from(settings.cluster.ring_size)?,
         cluster: None,
+        rebuild: false,
         durability: match settings.store.durability {
             settings::Durability::Sync => Durability::Sync,
             settings::Durability::Interval => Durability::Interval(settings.store.sync_interval.duration()),
@@ -261,6 +272,10 @@ fn node_options(settings: &Settings, keep: Keep, placement: Placement) -> Result
             n_val: settings.quorum.n_val,
             r: count(&settings.quorum.r),
             w: count(&settings.quorum.w),
+        },
+        handoff: HandoffSettings {
+            limit: settings.handoff.limit,
+            bytes_per_second: settings.handoff.bytes_per_second.bytes_per_second(),
         },
         clock: Clock::system(),
         randomness: Randomness::system(),

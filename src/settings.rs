@@ -25,12 +25,12 @@ pub use kind::{
 pub use problem::{Origin, PROBLEMS_MAX, Problem, SettingsError, Stated};
 pub use reference::{reference, toml_value};
 pub use schema::{
-    ChatSettings, ClusterSettings, HttpSettings, LogSettings, NodeSettings, QuorumSettings,
+    ChatSettings, ClusterSettings, HandoffSettings, HttpSettings, LogSettings, NodeSettings, QuorumSettings,
     RetentionSettings, RuntimeSettings, StoreSettings,
 };
 pub use sources::{Override, Sources, environment};
 pub use table::{keys, sections};
-pub use values::{Durability, Engine, LogFormat, QuorumSetting, RetentionAge, Size, Span, ValueError};
+pub use values::{Durability, Engine, LogFormat, QuorumSetting, Rate, RetentionAge, Size, Span, ValueError};
 
 use problem::Problems;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// The section `quorum`.
     pub quorum: QuorumSettings,
+    /// The section `handoff`.
+    pub handoff: HandoffSettings,
     /// The section `runtime`.
     pub runtime: RuntimeSettings,
     /// The section `chat`.

@@ -214,9 +214,16 @@ fn settings_arrive_in_their_own_types() {
         ("chat.retention.age", "30d"),
         ("chat.retention.count", "100"),
         ("quorum.r", "1"),
+        ("handoff.limit", "8"),
+        ("handoff.bytes_per_second", "64MiB"),
     ]))
     .unwrap()
     .settings;
+    assert_eq!(
+        (settings.handoff.limit, settings.handoff.bytes_per_second.bytes_per_second()),
+        (8, Some(64 << 20))
+    );
+    assert_eq!(Settings::default().handoff.bytes_per_second.bytes_per_second(), None);
     assert_eq!((settings.store.engine, settings.store.durability), (Engine::Memory, Durability::Os));
     assert_eq!(settings.log.format, LogFormat::Json);
     assert_eq!(settings.chat.retention.age, RetentionAge::For(Span::from_secs(30 * 86_400)));
@@ -269,7 +276,7 @@ fn an_unknown_key_at_any_level_is_told_with_its_full_name() {
 
 #[test]
 fn a_key_that_resembles_none_gets_no_suggestion() {
-    for key in ["cluster.colour", "handoff.limit", "http.port", "node.zone"] {
+    for key in ["cluster.colour", "metadata.fanout", "http.port", "node.zone"] {
         match &problems(&from_set(&[(key, "x")]))[..] {
             [Problem::UnknownKey { key: told, nearest: None, .. }] => assert_eq!(told, key),
             other => panic!("{key}: {other:?}"),
@@ -388,6 +395,14 @@ fn ends(kind: Kind) -> (Vec<String>, Vec<String>) {
         Kind::Size { min, max } => (
             vec![min.to_string(), max.to_string()],
             [min.bytes() - 1, max.bytes() + 1].map(|n| Size::from_bytes(n).to_string()).to_vec(),
+        ),
+        Kind::Rate { min, max } => (
+            vec!["none".to_owned(), min.to_string(), max.to_string()],
+            [
+                texts(&["0", "0B", "None", "64MB"]),
+                [min.bytes() - 1, max.bytes() + 1].map(|n| format!("{n}B")).to_vec(),
+            ]
+            .concat(),
         ),
         Kind::Choice(words) => (texts(words), words.iter().map(|word| word.to_ascii_uppercase()).collect()),
         Kind::Name => (

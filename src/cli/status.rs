@@ -30,7 +30,7 @@ const FIRST: [&str; 10] = [
     "vnodes_running",
 ];
 /// What the first part of the screen says in its own way.
-const OF_THE_CLUSTER: [&str; 4] = ["members", "claimant", "ring_ready", "waiting_for"];
+const OF_THE_CLUSTER: [&str; 5] = ["members", "claimant", "ring_ready", "waiting_for", "handoff"];
 /// A screen: whatever a node sends, not more lines than this.
 const LINES_MAX: usize = 200;
 /// Objects inside objects are unfolded down to here.
@@ -90,6 +90,15 @@ impl WaitFor {
     }
 }
 
+/// What a node's status says about its transfers; more is no harm.
+#[derive(Deserialize)]
+struct HandoffPart {
+    running_in: usize,
+    running_out: usize,
+    waiting: usize,
+    paused: bool,
+}
+
 /// What a node's status says about the cluster; more is no harm.
 #[derive(Deserialize)]
 struct ClusterPart {
@@ -98,6 +107,8 @@ struct ClusterPart {
     ring_ready: bool,
     waiting_for: Vec<String>,
     settled: bool,
+    /// A node of an earlier release has none.
+    handoff: Option<HandoffPart>,
 }
 
 /// Shows the cluster as a node sees it, and what the node says about itself.
@@ -135,6 +146,11 @@ fn write_cluster(cluster: &ClusterPart, output: &mut dyn Write) -> Result<(), Cl
     if !cluster.settled {
         let obstacles = obstacles(&cluster.members, cluster.ring_ready, &cluster.waiting_for);
         write_line(output, &format!("unsettled  {}", explanation(&obstacles)))?;
+    }
+    if let Some(HandoffPart { running_in, running_out, waiting, paused }) = cluster.handoff {
+        let rest = if paused { "; paused, 'ringwork handoff resume' lets them go on" } else { "" };
+        let line = format!("{running_in} in, {running_out} out, {waiting} waiting{rest}");
+        write_line(output, &format!("transfers  {line}"))?;
     }
     write_line(output, "")
 }

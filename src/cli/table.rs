@@ -61,6 +61,23 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
+/// A number of bytes for people: three or four figures and a unit.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut value, mut unit) = (bytes as f64, "B");
+    for next in UNITS {
+        // What would be rounded to 1024 is one of the next unit.
+        if value < 1023.95 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    format!("{value:.1} {unit}")
+}
+
 /// A number of things, the word in the plural where that is due.
 pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
@@ -90,6 +107,17 @@ mod tests {
             String::from_utf8(output).unwrap(),
             "node         share  at\nn1          33.3 %  Zürich\nn\\u{1b}[2J   5.0 %  -\n"
         );
+        for (number, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_048_500, "1023.9 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (50_000_000, "47.7 MiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(bytes(number), shown);
+        }
         assert_eq!((in_words(3), in_words(40)), ("three".to_owned(), "40".to_owned()));
         assert_eq!(
             (counted(1, "move", "moves"), counted(0, "move", "moves")),

@@ -46,6 +46,7 @@ pub(super) async fn metrics(state: web::Data<AppState>) -> HttpResponse {
             "# HELP ringwork_{name} {help}\n# TYPE ringwork_{name} gauge\nringwork_{name} {value}\n"
         ));
     }
+    text.push_str(&ringwork_runtime::handoff::metrics::prometheus(&state.core.handoff.snapshot()));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
 }
 
@@ -55,6 +56,7 @@ pub(super) async fn status(state: web::Data<AppState>) -> HttpResponse {
     let cluster = state.administration.cluster_status();
     let census = (state.census)();
     let (writes, bytes) = core.storage.waiting();
+    let handoff = core.handoff.counts();
     let counters: Map<String, Value> =
         core.telemetry.read().into_iter().map(|(name, _, value)| (name.to_owned(), json!(value))).collect();
     let vnodes: usize = census.iter().map(|c| c.vnodes_running).sum();
@@ -80,6 +82,12 @@ pub(super) async fn status(state: web::Data<AppState>) -> HttpResponse {
         "durability": state.durability,
         "vnodes_running": vnodes,
         "services": census,
+        "handoff": {
+            "running_in": handoff.running_in,
+            "running_out": handoff.running_out,
+            "waiting": handoff.waiting,
+            "paused": handoff.paused,
+        },
         "http_requests_inside": state.door.inside(),
         "storage_queue_writes": writes,
         "storage_queue_bytes": bytes,

@@ -69,10 +69,12 @@ impl Problem {
     pub fn administration(refusal: AdministrationRefusal) -> Self {
         let AdministrationRefusal { code, detail } = refusal;
         let (status, title, retry) = match code.as_str() {
-            "bad-location" | "bad-request" | "seed-is-self" | "not-a-cluster-port" => {
+            "bad-location" | "bad-limit" | "bad-request" | "seed-is-self" | "not-a-cluster-port" => {
                 (StatusCode::BAD_REQUEST, "The request is wrong", false)
             }
-            "unknown-node" | "unknown-service" => (StatusCode::NOT_FOUND, "Not found", false),
+            "unknown-node" | "unknown-service" | "unknown-partition" => {
+                (StatusCode::NOT_FOUND, "Not found", false)
+            }
             "claimant-unreachable" | "seed-unreachable" | "stopping" | "store-failed" | "overloaded" => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Refused", true)
             }

@@ -3,7 +3,7 @@
 
 use super::endpoint::is_endpoint;
 use super::problem::quoted;
-use super::values::{QuorumSetting, RetentionAge, Size, Span};
+use super::values::{QuorumSetting, Rate, RetentionAge, Size, Span};
 use config::ValueKind;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -76,6 +76,13 @@ pub enum Kind {
         /// The smallest allowed.
         min: Size,
         /// The largest allowed.
+        max: Size,
+    },
+    /// A number of bytes a second, or `none`.
+    Rate {
+        /// The slowest allowed.
+        min: Size,
+        /// The fastest allowed besides `none`.
         max: Size,
     },
     /// A number of replicas, or a word for one.
@@ -178,6 +185,11 @@ impl Kind {
             Self::Size { min, max } => parsed::<Size>(given)
                 .filter(|size| (min..=max).contains(&size))
                 .map(|size| size.to_string().into()),
+            Self::Rate { min, max } => parsed::<Rate>(given)
+                .filter(|rate| {
+                    rate.bytes_per_second().is_none_or(|bytes| (min.bytes()..=max.bytes()).contains(&bytes))
+                })
+                .map(|rate| rate.to_string().into()),
             Self::Quorum { max } => match parsed::<QuorumSetting>(given) {
                 Some(QuorumSetting::Count(count)) => in_range(&Given::Untyped(count.to_string()), 1, *max),
                 Some(word) => Some(word.to_string().into()),
@@ -224,6 +236,9 @@ impl fmt::Display for Kind {
                 write!(f, "forever, or a duration from {min} to {max}, written like 30d")
             }
             Self::Size { min, max } => write!(f, "a size from {min} to {max}, written like 64KiB or 1MiB"),
+            Self::Rate { min, max } => {
+                write!(f, "none, or a size a second from {min} to {max}, written like 64MiB")
+            }
             Self::Quorum { max } => write!(f, "a whole number from 1 to {max}, or one, quorum or all"),
         }
     }

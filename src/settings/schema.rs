@@ -4,7 +4,7 @@
 
 use super::keys::{Section, section};
 use super::kind::Kind;
-use super::values::{Durability, Engine, LogFormat, QuorumSetting, RetentionAge, Size, Span};
+use super::values::{Durability, Engine, LogFormat, QuorumSetting, Rate, RetentionAge, Size, Span};
 use ringwork_core::limits;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -23,6 +23,7 @@ pub(super) const SECTIONS: &[Section] = &[
     ClusterSettings::SECTION,
     StoreSettings::SECTION,
     QuorumSettings::SECTION,
+    HandoffSettings::SECTION,
     RuntimeSettings::SECTION,
     ChatSettings::SECTION,
     RetentionSettings::SECTION,
@@ -169,6 +170,26 @@ section! {
         /// is what the client may rely on when it is told that its write was done. With `all`, one slow node
         /// slows every write.
         w: QuorumSetting = QuorumSetting::Quorum, Kind::Quorum { max: limits::N_VAL_MAX as u64 };
+    }
+}
+
+section! {
+    /// Transfers of partitions between this node and others. Both settings can be changed while the node runs,
+    /// with `ringwork handoff limit`; its next start takes what stands here.
+    HandoffSettings at "handoff" {
+        /// Transfers into this node at a time, and as many out of it; the others wait. Each reads and writes the
+        /// disk beside requests: more of them settle a cluster sooner, until disk or network is full, and make
+        /// requests slower. To stop transfers for a while there is `ringwork handoff pause`.
+        limit: u32 = limits::HANDOFF_LIMIT_DEFAULT,
+            Kind::Count { min: 1, max: limits::HANDOFF_LIMIT_MAX as u64 };
+        /// Bytes that each transfer out of this node may send in a second; together they may send
+        /// `handoff.limit` times as much. `none` sends as fast as the slower of the two disks. Set it where
+        /// transfers take the network from clients.
+        bytes_per_second: Rate = Rate::Unlimited,
+            Kind::Rate {
+                min: Size::from_bytes(limits::HANDOFF_BYTES_PER_SECOND_MIN),
+                max: Size::from_bytes(limits::HANDOFF_BYTES_PER_SECOND_MAX),
+            };
     }
 }
 

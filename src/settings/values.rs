@@ -276,6 +276,42 @@ impl fmt::Display for RetentionAge {
     }
 }
 
+/// How many bytes may pass in a second. Written as a size or as `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rate {
+    /// As many as can.
+    Unlimited,
+    /// At most this many.
+    PerSecond(Size),
+}
+
+impl Rate {
+    /// The bytes of a second, or nothing when it is not limited.
+    pub const fn bytes_per_second(self) -> Option<u64> {
+        match self {
+            Self::Unlimited => None,
+            Self::PerSecond(size) => Some(size.bytes()),
+        }
+    }
+}
+
+impl FromStr for Rate {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text == "none" { Ok(Self::Unlimited) } else { text.parse().map(Self::PerSecond) }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlimited => f.write_str("none"),
+            Self::PerSecond(size) => size.fmt(f),
+        }
+    }
+}
+
 /// serde as text, through `Display` and `FromStr`: the form an operator writes is the only one there is.
 macro_rules! serde_as_text {
     ($($type:ty),*) => { $(
@@ -293,7 +329,7 @@ macro_rules! serde_as_text {
     )* };
 }
 
-serde_as_text!(Span, Size, RetentionAge);
+serde_as_text!(Span, Size, RetentionAge, Rate);
 
 /// What keeps a vnode's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

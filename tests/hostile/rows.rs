@@ -65,6 +65,7 @@ pub(crate) fn all(given: &Given) -> Vec<Row> {
         queries::streams(),
         admin::reading(),
         admin::changing(),
+        admin::transfers(),
         admin::origins(),
         framing::routes(),
         framing::heads(),

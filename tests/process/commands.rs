@@ -69,6 +69,41 @@ fn a_refused_command_exits_one_and_wrong_usage_two_with_the_way_out() {
 }
 
 #[test]
+fn transfers_are_limited_paused_and_resumed_while_a_node_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = RunningNode::start(&directory.path().join("data"), &["handoff.limit=2"]);
+    let status = || {
+        let shown = node.run(&["handoff", "status", "--json"]);
+        serde_json::from_str::<serde_json::Value>(&said(&shown)).unwrap()
+    };
+    let done = |words: &[&str]| {
+        let output = node.run(words);
+        assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
+        said(&output)
+    };
+    assert_eq!((&status()["limit"], &status()["bytes_per_second"]), (&2.into(), &serde_json::Value::Null));
+    let limited = done(&["handoff", "limit", "8", "--bytes-per-second", "64MiB"]);
+    assert!(limited.starts_with("at most 8 in and 8 out"), "{limited}");
+    assert!(done(&["handoff", "pause"]).contains("ringwork handoff resume"));
+    let shown = status();
+    assert_eq!((&shown["limit"], &shown["paused"]), (&8.into(), &true.into()));
+    assert_eq!(shown["bytes_per_second"], 64 << 20);
+    assert!(done(&["status"]).contains("transfers  0 in, 0 out, 0 waiting; paused"));
+    let metrics = node.ask("GET", "/metrics", "").body;
+    assert!(metrics.contains("\nringwork_handoff_paused 1\n"), "{metrics}");
+    assert!(metrics.contains(
+        r#"ringwork_handoff_transfers_total{direction="out",kind="hinted",outcome="completed"} 0"#
+    ));
+    done(&["handoff", "resume"]);
+    assert_eq!(status()["paused"], false);
+    let refused = node.run(&["handoff", "repair", "64"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(complained(&refused).contains("404 unknown-partition"), "{}", complained(&refused));
+    assert!(done(&["handoff", "repair", "--all"]).starts_with("to be repaired: 64 partitions"));
+    node.stop();
+}
+
+#[test]
 fn bench_measures_a_node_and_its_cpu_time() {
     let directory = tempfile::tempdir().unwrap();
     let node = RunningNode::start(&directory.path().join("data"), &[]);
@@ -136,6 +171,12 @@ fn every_command_explains_itself_with_an_example() {
         &["ring", "status"],
         &["ring", "partitions"],
         &["ring", "preflist"],
+        &["handoff"],
+        &["handoff", "status"],
+        &["handoff", "limit"],
+        &["handoff", "pause"],
+        &["handoff", "resume"],
+        &["handoff", "repair"],
     ] {
         let help = program().args(command).arg("--help").output().unwrap();
         assert!(help.status.success(), "{command:?}");

@@ -44,6 +44,7 @@ pub(crate) struct Launch {
     seeds: Vec<SocketAddr>,
     settings: Vec<String>,
     namespace: Option<String>,
+    rebuild: bool,
 }
 
 impl Launch {
@@ -57,6 +58,7 @@ impl Launch {
             seeds: Vec::new(),
             settings: Vec::new(),
             namespace: None,
+            rebuild: false,
         }
     }
 
@@ -76,6 +78,16 @@ impl Launch {
     pub(crate) fn set(mut self, settings: &[&str]) -> Self {
         self.settings.extend(settings.iter().map(ToString::to_string));
         self
+    }
+
+    /// With an empty store in place of one that is lost.
+    pub(crate) fn rebuilding(self) -> Self {
+        Self { rebuild: true, ..self }
+    }
+
+    /// Where it keeps its data.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// In a network namespace of that name.
@@ -98,6 +110,9 @@ impl Launch {
         command.args(["--cluster", &self.cluster.to_string()]);
         for seed in &self.seeds {
             command.args(["--join", &seed.to_string()]);
+        }
+        if self.rebuild {
+            command.arg("--rebuild");
         }
         for setting in &self.settings {
             command.args(["--set", setting]);
@@ -176,7 +191,12 @@ impl RunningNode {
 
     /// Waits for the end.
     pub(crate) fn wait(&mut self) -> Option<ExitStatus> {
-        wait_for_end(&mut self.child)
+        self.wait_within(PATIENCE)
+    }
+
+    /// Waits for the end that long at most.
+    pub(crate) fn wait_within(&mut self, patience: Duration) -> Option<ExitStatus> {
+        wait_for_end(&mut self.child, patience)
     }
 
     /// Ends it in peace.
@@ -220,9 +240,9 @@ impl Drop for RunningNode {
     }
 }
 
-fn wait_for_end(child: &mut Child) -> Option<ExitStatus> {
+fn wait_for_end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < patience {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);
         }
@@ -255,11 +275,19 @@ pub(crate) fn wait_until(what: &str, holds: impl FnMut() -> bool) -> Duration {
 }
 
 /// Waits for a condition, and says how long that took; an error is how long it was waited for in vain.
-pub(crate) fn waited_for(mut holds: impl FnMut() -> bool) -> Result<Duration, Duration> {
+pub(crate) fn waited_for(holds: impl FnMut() -> bool) -> Result<Duration, Duration> {
+    waited_for_within(PATIENCE, holds)
+}
+
+/// As [`waited_for`], with a patience of one's own.
+pub(crate) fn waited_for_within(
+    patience: Duration,
+    mut holds: impl FnMut() -> bool,
+) -> Result<Duration, Duration> {
     let begun = Instant::now();
     while !holds() {
-        if begun.elapsed() >= PATIENCE {
-            return Err(PATIENCE);
+        if begun.elapsed() >= patience {
+            return Err(patience);
         }
         std::thread::sleep(Duration::from_millis(20));
     }

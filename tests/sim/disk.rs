@@ -73,6 +73,20 @@ impl Disk {
         self.machine_boots.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The machine gets a new disk. What the node keeps beside its store is gone with it but for its identity, and, where
+    /// that is kept, its ring.
+    pub fn wipe(&self, keep_ring: bool) {
+        self.memory.lose_everything();
+        for file in std::fs::read_dir(self.directory()).into_iter().flatten().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            let kept = name == "identity" || (keep_ring && name == "ring");
+            if !kept && name != "lock" {
+                let _ = std::fs::remove_file(file.path());
+            }
+        }
+        self.machine_boots.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The store for the next life of the node; what failed before works again.
     pub fn store(&self) -> Arc<dyn Store> {
         self.faults.fails.store(false, Ordering::Relaxed);

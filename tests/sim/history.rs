@@ -102,6 +102,8 @@ pub struct Record {
     pub node: u8,
     /// Who held the key's replicas then, as that node saw it.
     pub primaries: Vec<String>,
+    /// Whom it would ask: for which partition, and who.
+    pub places: Vec<(u16, String)>,
     /// When, since the run began.
     pub begun: Duration,
     /// When it has to have ended.
@@ -128,6 +130,8 @@ pub struct History {
     pub records: Vec<Record>,
     /// Losses of power.
     pub power_losses: Vec<MachineEvent>,
+    /// Disks that were lost.
+    pub wipes: Vec<MachineEvent>,
     /// Ends of processes, whatever ended them, and their starts.
     pub ends: Vec<MachineEvent>,
     /// See `ends`.
@@ -155,6 +159,10 @@ pub struct WriteFacts {
     pub nodes: Vec<String>,
     /// How many of them held a replica and were no stand-ins.
     pub primaries: usize,
+    /// Those that were.
+    pub stand_ins: Vec<String>,
+    /// Who was to confirm, and did, with the partition of each.
+    pub confirmed: Vec<(u16, String)>,
     /// When it was first asked for.
     pub begun: Duration,
     /// Whether an attempt may yet be done, or was.
@@ -183,7 +191,11 @@ impl History {
                     if facts.acknowledged.is_none() {
                         facts.acknowledged = record.ended;
                         facts.nodes.clone_from(nodes);
-                        facts.primaries = nodes.iter().filter(|node| record.primaries.contains(node)).count();
+                        let holds = |node: &&String| record.primaries.contains(node);
+                        facts.primaries = nodes.iter().filter(holds).count();
+                        facts.stand_ins = nodes.iter().filter(|node| !holds(node)).cloned().collect();
+                        let places = record.places.iter().filter(|(_, name)| nodes.contains(name));
+                        facts.confirmed = places.cloned().collect();
                         facts.w = *w;
                     }
                 }
@@ -227,8 +239,18 @@ impl History {
         facts.primaries.saturating_sub(lost)
     }
 
-    /// Whether a machine that confirmed a write lost power before it had synced.
+    /// Whether a machine that confirmed a write may have lost it since.
     pub fn may_be_lost_at(&self, node: u8, facts: &WriteFacts) -> bool {
+        self.was_wiped(node, facts) || self.may_be_unsynced_at(node, facts)
+    }
+
+    /// Whether a machine that confirmed a write lost its disk afterwards.
+    pub fn was_wiped(&self, node: u8, facts: &WriteFacts) -> bool {
+        self.wipes.iter().any(|wipe| wipe.node == node && wipe.at >= facts.begun)
+    }
+
+    /// Whether a machine that confirmed a write lost power before it had synced.
+    fn may_be_unsynced_at(&self, node: u8, facts: &WriteFacts) -> bool {
         let Some(acknowledged) = facts.acknowledged.filter(|_| !self.power_losses.is_empty()) else {
             return false;
         };
@@ -251,11 +273,51 @@ impl History {
             .any(|loss| loss.at <= synced_by && loss.at + Duration::from_secs(5) >= facts.begun)
     }
 
-    /// Whether every copy that a write was acknowledged with was on a machine that lost power before it had synced.
+    /// Whether what was lost of a write's copies is missed by reads until there is anti-entropy: a copy that was not synced,
+    /// and one that a stand-in held on a disk that is gone. A holder that lost its disk fetches what the others have.
+    pub fn is_hurt(&self, facts: &WriteFacts) -> bool {
+        let number = |name: &String| name.trim_start_matches('n').parse().unwrap_or(0);
+        facts.nodes.iter().any(|name| {
+            let wiped_stand_in = self.was_wiped(number(name), facts) && facts.stand_ins.contains(name);
+            wiped_stand_in || self.may_be_unsynced_at(number(name), facts)
+        })
+    }
+
+    /// Partitions in which a write has to be, wherever: those of the holders that confirmed it and cannot have lost it. A
+    /// node that was asked for several partitions may have confirmed for one of them.
+    pub fn places_due<'a>(&'a self, facts: &'a WriteFacts) -> impl Iterator<Item = u16> + 'a {
+        let number = |name: &str| name.trim_start_matches('n').parse().unwrap_or(0);
+        let once = |name: &String| facts.confirmed.iter().filter(|(_, other)| other == name).count() == 1;
+        let due = facts
+            .confirmed
+            .iter()
+            .filter(move |(_, name)| once(name) && !self.may_be_unsynced_at(number(name), facts));
+        due.map(|(partition, _)| *partition)
+    }
+
+    /// Whether any disk was lost since a write was begun: a copy may have moved there.
+    pub fn wiped_since(&self, facts: &WriteFacts) -> bool {
+        self.wipes.iter().any(|wipe| wipe.at >= facts.begun)
+    }
+
+    /// In how many partitions a write has to be, wherever: as many as were asked to confirm it, but for those that may
+    /// have lost it.
+    pub fn copies_due(&self, facts: &WriteFacts) -> usize {
+        let number = |name: &String| name.trim_start_matches('n').parse().unwrap_or(0);
+        let lost = facts.nodes.iter().filter(|name| self.may_be_lost_at(number(name), facts)).count();
+        usize::from(facts.w).min(facts.nodes.len()).saturating_sub(lost)
+    }
+
+    /// Whether every copy that a write was acknowledged with may have been on a machine that lost power before it had synced.
     pub fn copies_lost(&self, facts: &WriteFacts) -> bool {
         let number = |name: &String| name.trim_start_matches('n').parse().unwrap_or(0);
-        let lost = |name: &String| self.may_be_lost_at(number(name), facts);
-        !facts.nodes.is_empty() && facts.nodes.iter().all(lost)
+        let lost = |name: &&String| self.may_be_lost_at(number(name), facts);
+        let left = facts.nodes.iter().filter(|name| !lost(name)).count();
+        // Where a copy has moved a disk may have been lost, too.
+        let elsewhere = self.wipes.iter().filter(|wipe| {
+            wipe.at >= facts.begun && !facts.nodes.iter().any(|name| number(name) == wipe.node)
+        });
+        !facts.nodes.is_empty() && left <= elsewhere.count()
     }
 
     /// Requests that ended with anything but a refusal.

@@ -39,6 +39,15 @@ impl World {
         list.iter().map(place).collect::<Vec<_>>().join(", ")
     }
 
+    /// The same, as partition and node.
+    pub fn asked_places(&self, at: u8, key: &str) -> Vec<(u16, String)> {
+        let Some(core) = self.machine(at).core() else { return Vec::new() };
+        let view = core.ring.load();
+        let service = self.around.service.name();
+        let list = view.preflist(service, &KeyHash::of(service, key.as_bytes()), core.quorum.n_val);
+        list.iter().map(|entry| (entry.partition.0, core.name_of(entry.node).to_string())).collect()
+    }
+
     /// Every node is asked for every key, with that r.
     pub async fn ask_everybody(self: Rc<Self>, r: u8) {
         for key in 0..self.plan().keys {

@@ -13,8 +13,9 @@ use crate::trace::Trace;
 use ringwork::server::{look_around, trial_options};
 use ringwork_core::ring::RingSize;
 use ringwork_runtime::administration::Administration;
+use ringwork_runtime::handoff::board::HandoffSettings;
 use ringwork_runtime::net::Transport;
-use ringwork_runtime::node::{ClusterOptions, Ending, Keep, Node, NodeCore, NodeOptions};
+use ringwork_runtime::node::{ClusterOptions, Ending, Keep, Node, NodeCore, NodeLimits, NodeOptions};
 use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::Placement;
 use ringwork_runtime::time::{Clock, TimeSource};
@@ -41,6 +42,8 @@ pub struct Machine {
     process: RefCell<Option<Process>>,
     /// How often the node was started.
     pub starts: Cell<u32>,
+    /// Whether its next start is a rebuild.
+    pub rebuild: Rc<Cell<bool>>,
     /// Why the node ended by itself, each time.
     pub endings: RefCell<Vec<String>>,
     /// When its process ended, and when it was started.
@@ -79,6 +82,8 @@ pub struct Surroundings {
     pub service: Rc<dyn Service>,
     /// What happened.
     pub trace: Trace,
+    /// Whether things go wrong.
+    pub faults_on: Cell<bool>,
 }
 
 impl Machine {
@@ -90,6 +95,7 @@ impl Machine {
             clock: MachineClock::new(skew_ms),
             process: RefCell::default(),
             starts: Cell::new(0),
+            rebuild: Rc::default(),
             endings: RefCell::default(),
             unwell: RefCell::default(),
             ended_at: RefCell::default(),
@@ -118,7 +124,16 @@ impl Machine {
                 seeds,
                 location: None,
             }),
+            rebuild: self.rebuild.get(),
             durability: around.plan.durability,
+            handoff: HandoffSettings {
+                bytes_per_second: around.plan.transfer_bytes_per_second.filter(|_| around.faults_on.get()),
+                ..HandoffSettings::default()
+            },
+            limits: NodeLimits {
+                handoff_batch_items_max: around.plan.batch_items_max,
+                ..NodeLimits::default()
+            },
             clock: Clock::of(self.clock.clone()),
             randomness: Randomness::seeded(seed),
             transport: Transport::given(around.network.at(self.number)),
@@ -135,12 +150,13 @@ impl Machine {
         self.started_at.borrow_mut().push(self.clock.moment());
         let builder = around.service.host(Node::builder(self.options(around, seeds)));
         let shown: Rc<RefCell<Shown>> = Rc::default();
-        let (ours, service) = (shown.clone(), around.service.clone());
+        let (ours, service, rebuild) = (shown.clone(), around.service.clone(), self.rebuild.clone());
         let host = Host::start(async move {
             let node = match builder.start().await {
                 Ok(node) => node,
                 Err(error) => return ours.borrow_mut().ended = Some(format!("it cannot start: {error}")),
             };
+            rebuild.set(false);
             let (stop, stopped) = oneshot::channel();
             {
                 let mut shown = ours.borrow_mut();
@@ -276,6 +292,15 @@ impl Machine {
         around.network.power_off(self.number);
         self.kill(around).await;
         self.disk.lose_power(kept);
+    }
+
+    /// The machine dies with its disk, and gets a new one.
+    pub async fn wipe(&self, around: &Surroundings, keep_ring: bool) {
+        around.trace.note(&format!("{} loses its disk; its ring is kept: {keep_ring}", self.name()));
+        around.network.power_off(self.number);
+        self.kill(around).await;
+        self.disk.wipe(keep_ring);
+        self.rebuild.set(true);
     }
 
     /// One signal: ends in peace.

@@ -306,6 +306,21 @@ impl SimulatedNetwork {
         inner.dialling.drain(..).for_each(Waker::wake);
     }
 
+    /// Every connection between the two is reset at both ends, with what is on its way.
+    pub fn reset_between(&self, one: u8, other: u8) -> usize {
+        let mut inner = self.inner();
+        let between =
+            |connection: &Connection| connection.ends == [one, other] || connection.ends == [other, one];
+        let numbers: Vec<u64> =
+            inner.connections.iter().filter(|(_, connection)| between(connection)).map(|(n, _)| *n).collect();
+        for number in &numbers {
+            for side in 0..2 {
+                inner.reset(*number, side, now());
+            }
+        }
+        numbers.len()
+    }
+
     /// What happened so far.
     pub fn counts(&self) -> Counts {
         self.inner().counts

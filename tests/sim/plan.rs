@@ -46,6 +46,12 @@ pub struct Plan {
     /// Whether everybody is asked for everything whenever all nodes see each other again: it finds what is missing at
     /// once, and mends what would otherwise be found later.
     pub probes: bool,
+    /// Items in one batch of a transfer: with few, transfers take long and are interrupted often.
+    pub batch_items_max: usize,
+    /// Whether members change again and again, and connections break, while much is on its way.
+    pub churn: bool,
+    /// How fast a transfer may be while faults go on.
+    pub transfer_bytes_per_second: Option<u64>,
     /// How wrong each node's wall clock is, in milliseconds, node 1 first.
     pub skews_ms: Vec<i64>,
 }
@@ -93,8 +99,19 @@ impl Plan {
             fault_pause_max: Duration::from_millis(800 + draw.below(6000)),
             faults,
             probes: draw.one_in(2),
+            batch_items_max: [1, 1, 5, 1000][draw.below(4) as usize],
+            transfer_bytes_per_second: draw.one_in(2).then(|| 4_000 + draw.below(16_000)),
+            churn: draw.one_in(5),
             skews_ms,
         };
+        if plan.churn {
+            plan.transfer_bytes_per_second = Some(1_000 + draw.below(8_000));
+            plan.spares = plan.spares.max(1);
+            plan.faults.retain(|name| !["membership", "reset"].contains(name));
+            plan.faults.extend(["membership", "membership", "membership", "reset", "reset"]);
+            plan.fault_pause_max = Duration::from_millis(300 + draw.below(1500));
+            plan.skews_ms.resize(usize::from(plan.nodes()), 0);
+        }
         if plan.service == "counter" {
             plan.keys += 8;
             // What counters alone can show: an actor that counts on from a state that was lost. Reads would mend it.

@@ -46,7 +46,6 @@ pub struct World {
     pub happened: RefCell<BTreeMap<&'static str, u64>>,
     /// Machines that have been told to join.
     pub invited: RefCell<Vec<u8>>,
-    faults_on: Cell<bool>,
     // Not a watch channel: that one wakes its receivers in an order that no seed decides.
     faults_over: Notify,
     begun: Instant,
@@ -122,7 +121,6 @@ impl World {
             history: RefCell::new(history),
             happened: RefCell::default(),
             invited: RefCell::default(),
-            faults_on: Cell::new(true),
             faults_over: Notify::new(),
             begun,
             serial: Cell::new(0),
@@ -130,7 +128,7 @@ impl World {
             broken: RefCell::default(),
             all_up_since: Cell::new(None),
             counted: RefCell::default(),
-            around: Rc::new(Surroundings { plan, network, service, trace }),
+            around: Rc::new(Surroundings { plan, network, service, trace, faults_on: Cell::new(true) }),
         })
     }
 
@@ -207,14 +205,14 @@ impl World {
 
     /// Waits so long, or until faults are over.
     pub async fn while_faults(&self, time: Duration) {
-        if self.faults_on.get() {
+        if self.around.faults_on.get() {
             let _ = timeout(time, self.faults_over.notified()).await;
         }
     }
 
     /// Whether faults may still happen.
     pub fn faults_on(&self) -> bool {
-        self.faults_on.get()
+        self.around.faults_on.get()
     }
 
     /// A machine dies with what its disk had not written.
@@ -383,7 +381,7 @@ impl World {
             sleep(LOOK_EVERY).await;
             violations.extend(self.look(invariants));
         }
-        self.faults_on.set(false);
+        self.around.faults_on.set(false);
         self.faults_over.notify_waiters();
         let _ = faults.await;
         self.heal();
@@ -486,6 +484,9 @@ impl World {
         for machine in &self.machines {
             machine.disk.faults.delay_ms.store(0, std::sync::atomic::Ordering::Relaxed);
             machine.set_pace(Pace::Running);
+            if let Some(core) = machine.core() {
+                let _ = core.handoff.set(None, Some(None));
+            }
         }
         for number in self.invited.borrow().clone() {
             self.start(number);
@@ -520,8 +521,9 @@ impl World {
     /// Lets faults happen until they are over.
     async fn faults(self: Rc<Self>) {
         let mut draw = self.draw();
-        let kinds: Vec<_> =
-            faults::all().into_iter().filter(|fault| self.plan().faults.contains(&fault.name())).collect();
+        let all = faults::all();
+        let named = |name: &&'static str| all.iter().find(|fault| fault.name() == *name).copied();
+        let kinds: Vec<_> = self.plan().faults.iter().filter_map(named).collect();
         let mut under_way = Vec::new();
         while self.faults_on() {
             let pause = draw.below(self.plan().fault_pause_max.as_millis() as u64);
@@ -568,6 +570,7 @@ impl World {
             operation: operation.clone(),
             node,
             primaries: self.primaries(node, operation.key()),
+            places: self.asked_places(node, operation.key()),
             begun,
             deadline: begun + within,
             ended: None,

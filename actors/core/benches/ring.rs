@@ -29,7 +29,15 @@ fn view(q: u32, nodes: usize, down: usize) -> Option<RingView> {
     let mut state = ClusterState::born(ClusterId([1; 16]), size, id(0), member);
     for n in 1..nodes {
         let (name, address) = (format!("n{n}"), format!("127.0.0.1:{n}"));
-        let joiner = Joiner { node: id(n), name, address, location: None, ring_size: size, member_of: None };
+        let joiner = Joiner {
+            node: id(n),
+            name,
+            address,
+            location: None,
+            ring_size: size,
+            member_of: None,
+            rebuilds: false,
+        };
         state.admit(&joiner, id(0)).ok()?;
     }
     if nodes > 1 {

@@ -29,6 +29,8 @@ pub struct Completeness {
     counts_from: BTreeMap<NodeId, u64>,
     /// Members that were joining when last looked: they stand in for nobody.
     joining: BTreeSet<NodeId>,
+    /// Partitions of which the data is lost and not fetched again.
+    lost: BTreeSet<Partition>,
 }
 
 impl Completeness {
@@ -45,7 +47,18 @@ impl Completeness {
             counts_from: BTreeMap::new(),
             held,
             joining,
+            lost: BTreeSet::new(),
         }
+    }
+
+    /// The data of these is lost: whatever members say, they are incomplete until they are repaired, or held elsewhere.
+    pub fn lose(&mut self, partitions: impl IntoIterator<Item = Partition>) {
+        self.lost.extend(partitions);
+    }
+
+    /// What the other replicas have of it is here.
+    pub fn repaired(&mut self, partition: Partition) {
+        self.lost.remove(&partition);
     }
 
     /// The node was taken for down by others, or marked so: from now on everything is in doubt.
@@ -80,6 +93,7 @@ impl Completeness {
             self.needs.extend(come.into_iter().map(|partition| (partition, self.round)));
         }
         self.needs.retain(|partition, _| held.contains(partition));
+        self.lost.retain(|partition| held.contains(partition));
         self.held = held;
     }
 
@@ -135,7 +149,8 @@ impl Completeness {
             .iter()
             .filter(|partition| {
                 let need = self.needs.get(partition).copied().unwrap_or(self.base);
-                need > said || strayed.contains(partition) || unrepaired.contains(partition)
+                let lacks = self.lost.contains(partition) || unrepaired.contains(partition);
+                need > said || strayed.contains(partition) || lacks
             })
             .copied()
             .collect()
@@ -229,6 +244,24 @@ mod tests {
         report.sequence += 1;
         report.strays.clear();
         state.report(id(2), report);
+        assert!(ours.incomplete(&state).is_empty());
+    }
+
+    #[test]
+    fn what_is_lost_is_incomplete_until_it_is_repaired_whatever_members_say() {
+        let mut state = state();
+        let mut ours = Completeness::new(id(1), &state);
+        for n in [2, 3] {
+            ours.answered(id(n), ours.round());
+        }
+        ours.lose([Partition(2), Partition(3)]);
+        ours.inherit(&[Partition(2)]);
+        assert_eq!(ours.incomplete(&state), BTreeSet::from([Partition(2), Partition(3)]));
+        ours.repaired(Partition(2));
+        assert_eq!(ours.incomplete(&state), BTreeSet::from([Partition(3)]));
+        let passed = crate::membership::Possession::first(id(1)).passed_to(id(2));
+        state.adopt(Partition(3), passed);
+        ours.observe(&state);
         assert!(ours.incomplete(&state).is_empty());
     }
 

@@ -54,6 +54,15 @@ pub const TRANSFER_SERVICES_MAX: usize = 64;
 /// Keys of one vnode that may be dirty: two bytes-and-a-key each in memory and on disk. With more of them the
 /// transfer begins anew, which then costs less.
 pub const DIRTY_KEYS_MAX: usize = 65_536;
+/// Transfers into a node at a time, and as many out of it, unless set otherwise.
+pub const HANDOFF_LIMIT_DEFAULT: u32 = 4;
+/// Most transfers that may be set: each costs a connection, a snapshot and a window of batches at both ends.
+pub const HANDOFF_LIMIT_MAX: u32 = 64;
+/// Fewest bytes a second to which a transfer may be slowed: the largest item then takes half a minute, and the
+/// receiver, which gives up after a minute of silence, hears of it in time.
+pub const HANDOFF_BYTES_PER_SECOND_MIN: u64 = 256 * 1024;
+/// Most bytes a second that may be set: beyond any disk.
+pub const HANDOFF_BYTES_PER_SECOND_MAX: u64 = 1024 * 1024 * 1024 * 1024;
 
 const _: () = {
     assert!(BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
@@ -61,6 +70,8 @@ const _: () = {
     assert!(RING_SIZE_MIN.is_power_of_two() && RING_SIZE_MAX.is_power_of_two());
     assert!(RING_SIZE_DEFAULT >= RING_SIZE_MIN && RING_SIZE_DEFAULT <= RING_SIZE_MAX);
     assert!(RING_SIZE_MAX - 1 <= u16::MAX as u32);
+    assert!(HANDOFF_LIMIT_DEFAULT >= 1 && HANDOFF_LIMIT_DEFAULT <= HANDOFF_LIMIT_MAX);
+    assert!(STORE_VALUE_BYTES_MAX as u64 / HANDOFF_BYTES_PER_SECOND_MIN < 60);
     assert!(N_VAL_DEFAULT <= N_VAL_MAX && N_VAL_MAX as u32 >= 1);
     assert!(2 * ROUTING_KEY_BYTES_MAX < STORE_KEY_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX < MESSAGE_BYTES_MAX);

@@ -46,11 +46,13 @@ pub enum Mutant {
     IgnoreHeirsOffer,
     /// A transfer is resumed without what has changed since it was sent.
     ForgetDirty,
+    /// A node that has lost its store counts as complete.
+    CompleteAfterWipe,
 }
 
 impl Mutant {
-    /// All that show in a whole cluster. Those of transfers, which no node runs yet, show in the transfers' own tests.
-    pub const ALL: [Self; 17] = [
+    /// All of them.
+    pub const ALL: [Self; 21] = [
         Self::LastWriteWins,
         Self::SkipSync,
         Self::AcknowledgeOneLess,
@@ -68,6 +70,10 @@ impl Mutant {
         Self::NeverAskStrays,
         Self::StandInTwice,
         Self::TakeOlderState,
+        Self::DropBeforeConfirmed,
+        Self::IgnoreHeirsOffer,
+        Self::ForgetDirty,
+        Self::CompleteAfterWipe,
     ];
 }
 

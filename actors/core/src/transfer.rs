@@ -7,7 +7,8 @@
 //! Everything here is a state machine: `(state, now, event) → effects`. It reads no store and knows no connection.
 //!
 //! Reading order: [`message`] (what is said), [`dirty`] (what has changed since it was sent), [`sending`] and
-//! [`receiving`] (the two ends), [`schedule`] (what is to run), [`progress`] (how far it is).
+//! [`receiving`] (the two ends), [`schedule`] (what is to run), [`repair`] (what a holder asks for that has lost its
+//! data), [`progress`] (how far it is).
 //!
 //! **Invariant:** nothing is dropped before another node has said that it is durable there.
 //!
@@ -20,6 +21,7 @@ pub mod dirty;
 pub mod message;
 pub mod progress;
 pub mod receiving;
+pub mod repair;
 pub mod schedule;
 pub mod sending;
 
@@ -32,6 +34,7 @@ pub use progress::{Amount, Progress};
 pub use receiving::{
     Inbound, Into, Judgement, Outgoing, Receiving, ReceivingEffect, ReceivingEvent, Situation,
 };
+pub use repair::{RepairAnswer, Repairs};
 pub use schedule::{Schedule, Surroundings};
 pub use sending::{Outbound, Outcome, Sending, SendingEffect, SendingEvent, SendingPlan};
 

@@ -14,7 +14,8 @@ pub struct AdministrationRefusal {
     /// Stable, for programs: `not-a-member`, `nothing-staged`, `no-plan`, `plan-changed`, `claimant-unreachable`,
     /// `seed-unreachable`, `seed-is-self`, `not-a-cluster-port`, `different-ring-size`, `name-taken`,
     /// `already-a-member`, `node-holds-data`, `only-member`, `already-leaving`, `still-joining`, `not-a-replacement`,
-    /// `contradicts-staged`, `node-is-up`, `unknown-node`, `bad-location`, `stopping`, `store-failed`, `deadline`.
+    /// `contradicts-staged`, `node-is-up`, `unknown-node`, `bad-location`, `stopping`, `store-failed`, `deadline`,
+    /// `bad-limit`, `unknown-partition`, `not-the-holder`.
     pub code: String,
     /// Why, and what to do.
     pub detail: String,
@@ -248,6 +249,144 @@ impl PlanStatus {
     }
 }
 
+/// A transfer that runs into the asked node or out of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TransferStatus {
+    /// `in` or `out`.
+    pub direction: String,
+    /// `hinted` (a stand-in brings home what it took in), `ownership` (a holder gives its heir everything) or `repair`
+    /// (a replica gives a holder what that has lost).
+    pub kind: String,
+    /// Of which partition.
+    pub partition: u16,
+    /// The node at the other end.
+    pub peer: String,
+    /// Items that were acknowledged in this session.
+    pub items_done: u64,
+    /// Items there are in all, about; never less than what is done.
+    pub items_estimate: u64,
+    /// Bytes of the items that were acknowledged.
+    pub bytes_done: u64,
+    /// Bytes there are in all, about; never less than what is done.
+    pub bytes_estimate: u64,
+    /// Bytes that were sent, acknowledged or not.
+    pub bytes_sent: u64,
+    /// Part that is done, 0 to 1.
+    pub share: f64,
+    /// Items that were acknowledged per second, lately.
+    pub items_per_second: u64,
+    /// Bytes that were acknowledged per second, lately.
+    pub bytes_per_second: u64,
+    /// Seconds that are left at this rate; none when it is not known.
+    pub eta_s: Option<u64>,
+    /// Seconds since it began or was resumed.
+    pub age_s: u64,
+    /// Seconds since something was last acknowledged.
+    pub idle_s: u64,
+    /// Items that could not be read and were skipped.
+    pub unreadable: u64,
+}
+
+/// A transfer out of the asked node that is due and does not run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WaitingTransfer {
+    /// As in [`TransferStatus::kind`].
+    pub kind: String,
+    /// Of which partition.
+    pub partition: u16,
+    /// Whom it goes to.
+    pub peer: String,
+    /// What it waits for.
+    pub why: String,
+}
+
+/// A transfer that has ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EndedTransfer {
+    /// `in` or `out`.
+    pub direction: String,
+    /// As in [`TransferStatus::kind`].
+    pub kind: String,
+    /// Of which partition.
+    pub partition: u16,
+    /// The node at the other end.
+    pub peer: String,
+    /// Whether everything arrived.
+    pub completed: bool,
+    /// How it ended, in words.
+    pub outcome: String,
+    /// Items that were acknowledged in it.
+    pub items: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Items that could not be read and were skipped.
+    pub unreadable: u64,
+    /// Seconds since then.
+    pub ago_s: u64,
+}
+
+/// Where data for a repair comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RepairSource {
+    /// The neighbouring partition.
+    pub partition: u16,
+    /// Its holder.
+    pub node: String,
+}
+
+/// A partition of the asked node that is being repaired.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RepairStatus {
+    /// Which.
+    pub partition: u16,
+    /// What is still awaited.
+    pub from: Vec<RepairSource>,
+    /// How it is, in words.
+    pub text: String,
+}
+
+/// What transfers have moved since the asked node's start, those that run included.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TransferTotals {
+    /// `in` or `out`.
+    pub direction: String,
+    /// As in [`TransferStatus::kind`].
+    pub kind: String,
+    /// Transfers that completed.
+    pub completed: u64,
+    /// Transfers that ended otherwise; most of them went on in a later one.
+    pub ended: u64,
+    /// Items that were acknowledged.
+    pub items: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Items that could not be read and were skipped.
+    pub unreadable: u64,
+}
+
+/// The transfers of one node, and what is set for them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HandoffStatus {
+    /// The node that was asked.
+    pub node: String,
+    /// Transfers into it at a time, and as many out of it.
+    pub limit: u32,
+    /// Whether transfers rest: none begins, and none is taken in.
+    pub paused: bool,
+    /// Bytes that each transfer out of it may send in a second; none for no limit.
+    pub bytes_per_second: Option<u64>,
+    /// Those that run.
+    pub running: Vec<TransferStatus>,
+    /// Those that are due out of it.
+    pub waiting: Vec<WaitingTransfer>,
+    /// Those that ended last, the latest first.
+    pub recent: Vec<EndedTransfer>,
+    /// Its partitions that are being repaired, or are to be.
+    pub repairing: Vec<RepairStatus>,
+    /// By direction and kind, every pair.
+    pub totals: Vec<TransferTotals>,
+}
+
 /// What an operator changes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Change {
@@ -322,4 +461,22 @@ pub trait Administration: Send + Sync {
     fn commit(&self) -> Answering<PlanStatus>;
     /// Forgets what is staged.
     fn clear(&self) -> Answering<()>;
+    /// The asked node's transfers.
+    fn handoff_status(&self) -> HandoffStatus;
+    /// Sets how many of the asked node's transfers run at a time, and the bytes that each of them may send in a second
+    /// (`Some(None)`: as many as it can); what is not given stays. With a refusal neither is changed. Until the node's
+    /// next start.
+    fn set_handoff_limit(
+        &self,
+        limit: Option<u32>,
+        bytes_per_second: Option<Option<u64>>,
+    ) -> Result<HandoffStatus, AdministrationRefusal>;
+    /// Transfers of the asked node rest: none begins, none is taken in, those out of it end as soon as they can and go
+    /// on later where they were.
+    fn pause_handoff(&self) -> HandoffStatus;
+    /// Ends a pause.
+    fn resume_handoff(&self) -> HandoffStatus;
+    /// The asked node is to fetch from other replicas what these partitions of its should have; none: all that it
+    /// holds. Says which those are. With a refusal none is repaired.
+    fn repair(&self, partitions: Option<Vec<u16>>) -> Result<Vec<u16>, AdministrationRefusal>;
 }

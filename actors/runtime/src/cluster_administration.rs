@@ -2,10 +2,12 @@
 //! how the cluster is shown; the rules are core's.
 
 use crate::administration::{
-    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterStatus, MemberStatus,
-    PartitionStatus, PlanStatus, PreflistPlace, PreflistStatus, RingStatus, StagedChange, StrayStatus,
+    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterStatus, HandoffStatus,
+    MemberStatus, PartitionStatus, PlanStatus, PreflistPlace, PreflistStatus, RingStatus, StagedChange,
+    StrayStatus,
 };
 use crate::claimant::{Command, Outcome, administer, change, refuse_if_up, staged_changes};
+use crate::handoff::status::handoff_status;
 use crate::joining::join;
 use crate::node_core::NodeCore;
 use crate::post::Postbox;
@@ -17,6 +19,7 @@ use ringwork_core::limits::{N_VAL_MAX, TARGET_N};
 use ringwork_core::membership::{ChangeRefusal, ClusterState};
 use ringwork_core::preflist::{RingView, Role};
 use ringwork_core::ring::KeyHash;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// See the module's head. Cheap to clone.
@@ -36,6 +39,40 @@ fn availability(view: &RingView, node: NodeId) -> Availability {
         detector::Availability::Suspect => Availability::Suspect,
         detector::Availability::Down => Availability::Down,
     }
+}
+
+/// The partitions that `me` is to repair: all that it holds, or those that are named, if each is among them.
+fn wished_repairs(
+    state: &ClusterState,
+    me: NodeId,
+    named: Option<Vec<u16>>,
+) -> Result<BTreeSet<Partition>, AdministrationRefusal> {
+    let Some(named) = named else { return Ok(state.held_by(me).collect()) };
+    if named.is_empty() {
+        return Err(AdministrationRefusal::new(
+            "bad-request",
+            "no partition is named; name one or more, or all",
+        ));
+    }
+    let wished: BTreeSet<Partition> = named.into_iter().map(Partition).collect();
+    for partition in &wished {
+        let number = partition.0;
+        let Some(holder) = state.holder(*partition) else {
+            let count = state.size().count();
+            return Err(AdministrationRefusal::new(
+                "unknown-partition",
+                format!("there is no partition {number}: the ring has {count}, from 0 to {}", count - 1),
+            ));
+        };
+        if holder != me {
+            let name = state.name_of(holder);
+            return Err(AdministrationRefusal::new(
+                "not-the-holder",
+                format!("partition {number} is held by {name}, not by this node: ask {name} to repair it"),
+            ));
+        }
+    }
+    Ok(wished)
 }
 
 impl ClusterAdministration {
@@ -299,5 +336,80 @@ impl Administration for ClusterAdministration {
 
     fn clear(&self) -> Answering<()> {
         self.answer(Ok(Command::Clear), |_, outcome| outcome.map(drop))
+    }
+
+    fn handoff_status(&self) -> HandoffStatus {
+        handoff_status(&self.node.name, &self.node.handoff.snapshot(), &self.view())
+    }
+
+    fn set_handoff_limit(
+        &self,
+        limit: Option<u32>,
+        bytes_per_second: Option<Option<u64>>,
+    ) -> Result<HandoffStatus, AdministrationRefusal> {
+        let set = self.node.handoff.set(limit, bytes_per_second);
+        set.map_err(|refusal| AdministrationRefusal::new("bad-limit", refusal.to_string()))?;
+        Ok(self.handoff_status())
+    }
+
+    fn pause_handoff(&self) -> HandoffStatus {
+        self.node.handoff.set_paused(true);
+        self.handoff_status()
+    }
+
+    fn resume_handoff(&self) -> HandoffStatus {
+        self.node.handoff.set_paused(false);
+        self.handoff_status()
+    }
+
+    fn repair(&self, partitions: Option<Vec<u16>>) -> Result<Vec<u16>, AdministrationRefusal> {
+        if self.node.is_stopping() {
+            return Err(AdministrationRefusal::new(
+                "stopping",
+                "the node is about to end; ask it again then",
+            ));
+        }
+        if self.node.is_outside() || self.node.handoff_manager.load().is_none() {
+            let detail = "this node is in no cluster: there is nobody from whom it could fetch anything";
+            return Err(AdministrationRefusal::new("not-a-member", detail));
+        }
+        let view = self.view();
+        let wished = wished_repairs(view.state(), self.node.id, partitions)?;
+        self.node.handoff.wish_repair(wished.clone());
+        Ok(wished.into_iter().map(|partition| partition.0).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringwork_core::ids::ClusterId;
+    use ringwork_core::membership::{Member, Status};
+    use ringwork_core::ring::RingSize;
+
+    #[test]
+    fn a_node_repairs_what_it_holds_and_says_who_holds_the_rest() {
+        let (me, other) = (NodeId([1; 16]), NodeId([2; 16]));
+        let member =
+            |name: &str, node| Member::new(name, "10.0.0.1:8099", None, Status::Valid, node).unwrap();
+        let size = RingSize::try_from(8).unwrap();
+        let state = ClusterState::born(ClusterId([0; 16]), size, me, member("n1", me));
+        let wished = |node, named: Option<&[u16]>| {
+            let wished = wished_repairs(&state, node, named.map(<[u16]>::to_vec));
+            let numbers = |set: BTreeSet<Partition>| set.into_iter().map(|p| p.0).collect::<Vec<_>>();
+            wished.map(numbers).map_err(|refusal| (refusal.code, refusal.detail))
+        };
+        assert_eq!(wished(me, None).unwrap(), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(wished(me, Some(&[7, 3, 3])).unwrap(), [3, 7]);
+        for (node, named, code, word) in [
+            (me, &[][..], "bad-request", "name one"),
+            (me, &[3, 8], "unknown-partition", "from 0 to 7"),
+            (me, &[u16::MAX], "unknown-partition", "65535"),
+            (other, &[3], "not-the-holder", "partition 3 is held by n1"),
+        ] {
+            let (found, detail) = wished(node, Some(named)).unwrap_err();
+            assert!(found == code && detail.contains(word), "{found}: {detail}");
+        }
+        assert_eq!(wished(other, None).unwrap(), [0; 0]);
     }
 }

@@ -18,7 +18,7 @@ pub const BEQUEST: u16 = 7;
 
 /// Everything that is said on the connection of a transfer: `handoff`, core's transfer messages.
 pub const TRANSFER: u16 = 8;
-/// "Send me again what both of us should have": `handoff`. Control channel, one way.
+/// "Send me again what both of us should have": `handoff`. Control channel.
 pub const REPAIR: u16 = 9;
 
 /// The one version of all bodies so far.

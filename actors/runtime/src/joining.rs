@@ -103,6 +103,7 @@ async fn ask_and_take_over(
         location: me.and_then(|me| me.location.value().clone()),
         ring_size: state.size(),
         member_of: None,
+        rebuilds: node.generations.has_lost(),
     };
     let body = codec::encode(&joiner)
         .map_err(|error| AdministrationRefusal::new("bad-request", error.to_string()))?;
@@ -235,6 +236,7 @@ pub(crate) async fn announce_address(
             location: me.location.value().clone(),
             ring_size: state.size(),
             member_of: Some(state.cluster()),
+            rebuilds: false,
         };
         let Ok(body) = codec::encode(&joiner).map(Bytes::from) else { return };
         let known = others().map(|(_, member)| member.address.value().clone());

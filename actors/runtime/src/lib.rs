@@ -28,6 +28,7 @@ pub mod node_core;
 mod node_options;
 pub mod post;
 pub mod randomness;
+mod rebuild;
 mod remote;
 pub mod ring_manager;
 pub mod service_core;

@@ -27,5 +27,5 @@ pub use handler::{Channel, Incoming, LocalHello, NetworkHandler, Sender};
 pub use link::Responder;
 pub use network::{Network, NetworkLimits, NetworkOptions, PeerSpec};
 pub use ringwork_core::wire::handshake::{MemberCheck, RefusalReason, Refused, Welcome};
-pub use transfer::{TransferReader, TransferStream, TransferWriter};
 pub use socket::{Accepted, Dialling, GivenListener, GivenStream, GivenTransport, Transport};
+pub use transfer::{TransferReader, TransferStream, TransferWriter};

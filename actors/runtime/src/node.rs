@@ -6,6 +6,7 @@ use crate::cluster_administration::ClusterAdministration;
 use crate::coordinator::Service;
 use crate::files::NumberFile;
 use crate::gossip_agent::{AgentMessage, GossipAgent, HealthCheck};
+use crate::handoff::board::HandoffBoard;
 use crate::handoff::generations::Generations;
 use crate::handoff::manager::{HandoffContext, HandoffManager};
 use crate::handoff::service::{HandoffService, OfService, Services};
@@ -199,6 +200,10 @@ impl NodeBuilder {
             Keep::Nowhere => None,
         };
         let lock = directory.as_deref().map(lock).transpose()?;
+        let rebuild = match &directory {
+            Some(directory) => crate::rebuild::prepare(directory, options.rebuild)?,
+            None => false,
+        };
         let synced = options.durability == Durability::Sync;
         let machine_boot = match &options.keep {
             Keep::Given { machine_boot: Some(given), .. } => given.clone(),
@@ -213,34 +218,42 @@ impl NodeBuilder {
             before.as_ref().is_some_and(|b| !b.stopped_in_peace && !b.synced) && !machine_went_on;
         // The engine may cut journals when it opens them; until it is known that it was right, they are kept.
         let rescue = match &options.keep {
-            Keep::Directory { path, .. } if born => match JournalRescue::begin(&path.join("store")) {
-                Ok(rescue) => Some(rescue),
-                Err(error) => {
-                    // A full disk must not keep a healthy node from starting.
-                    tracing::warn!(%error, "the journals could not be set aside before the store is opened");
-                    None
+            Keep::Directory { path, .. } if born && !rebuild => {
+                match JournalRescue::begin(&path.join("store")) {
+                    Ok(rescue) => Some(rescue),
+                    Err(error) => {
+                        // A full disk must not keep a healthy node from starting.
+                        tracing::warn!(%error, "the journals could not be set aside before the store is opened");
+                        None
+                    }
                 }
-            },
+            }
             _ => None,
         };
         let store: Arc<dyn Store> = match &options.keep {
             Keep::Directory { path, cache_bytes } => {
                 let disk = DiskOptions { directory: path.join("store"), cache_bytes: *cache_bytes };
-                let opened = DiskStore::open(&disk, born);
+                let opened = DiskStore::open(&disk, born && !rebuild);
                 Arc::new(opened.map_err(|error| with_rescue(error, rescue.as_ref()))?)
             }
             Keep::Nowhere => Arc::new(MemoryStore::without_crashes()),
             Keep::Given { store, .. } => store.clone(),
         };
         let file = |name: &str| directory.as_ref().map(|d| d.join(name));
-        if let Some(ring) = file("ring").filter(|ring| born && !ring.exists()) {
-            return Err(StartError::Missing(ring));
+        let seeded = options.cluster.as_ref().is_some_and(|cluster| !cluster.seeds.is_empty());
+        if let (Some(ring), Some(directory)) =
+            (file("ring").filter(|ring| born && !ring.exists()), &directory)
+        {
+            match (rebuild, seeded) {
+                (false, _) => return Err(StartError::Missing(ring)),
+                (true, false) => return Err(StartError::NoSeeds(directory.clone())),
+                (true, true) => {}
+            }
         }
         let random = || options.randomness.bytes().map(ClusterId::from_random);
         let member = own_member(&options, &identity)?;
         let ring_file = file("ring");
         let mut state = load_or_create(&ring_file, options.ring_size, identity.node, member.clone(), random)?;
-        let seeded = options.cluster.as_ref().is_some_and(|cluster| !cluster.seeds.is_empty());
         // All nodes may have the same seeds: the one that is named first founds the cluster, if nobody else has.
         let founds = options.cluster.as_ref().is_some_and(ClusterOptions::is_first_seed);
         let outside = seeded && state.members().count() == 1;
@@ -290,13 +303,19 @@ impl NodeBuilder {
             identity.keep(directory)?;
         }
         let (of_storage, random) = (storage.clone(), options.randomness.clone());
-        let generations = Generations::load(store.clone(), of_storage, random, &state, identity.node)?;
+        let generations =
+            Generations::load(store.clone(), of_storage, random, &state, identity.node, rebuild)?;
+        if let Some(directory) = directory.as_deref().filter(|_| rebuild) {
+            store.sync()?;
+            crate::rebuild::prepared(directory)?;
+            tracing::info!("the store is new: what this node holds is fetched from the other replicas");
+        }
         let core = Arc::new(NodeCore {
             id: identity.node,
             name: options.name,
             boot: identity.boot,
             hybrid,
-            clock: options.clock,
+            clock: options.clock.clone(),
             randomness: options.randomness,
             strays: StrayTable::new(state.size().count()),
             ring: view,
@@ -311,7 +330,7 @@ impl NodeBuilder {
             generation: AtomicU64::new(0),
             started: Default::default(),
             generations,
-            handoff: Arc::new(crate::handoff::board::HandoffBoard),
+            handoff: Arc::new(HandoffBoard::new(options.handoff, options.clock)),
             handoff_manager: Default::default(),
             requests: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
@@ -417,6 +436,8 @@ impl NodeBuilder {
         if let Some(ClusterOptions { seeds, .. }) = options.cluster {
             let (core, manager) = (core.clone(), ring_manager.clone());
             let member = core.ring.load().state().members().count() > 1;
+            // Who comes back as a member founds nothing.
+            let founds = founds && !core.generations.has_lost();
             if outside {
                 spawner.on_control(move || {
                     actix_rt::spawn(join_through(core, manager, seeds, founds));

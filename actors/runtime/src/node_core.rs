@@ -1,6 +1,7 @@
 //! What all parts of a node share: who it is, time, the store, the ring as it is seen now, the way to other nodes.
 //! It decides nothing; it is handed to every actor, because there are no globals.
 
+use crate::handoff::board::HandoffBoard;
 use crate::handoff::generations::Generations;
 use crate::handoff::manager::{HandoffManager, ManagerMessage};
 use crate::latencies::PeerLatencies;
@@ -39,6 +40,8 @@ pub struct NodeLimits {
     pub pool_queue_max: usize,
     /// Live streams on this node.
     pub watchers_max: usize,
+    /// Items in one batch of a transfer out of this node; at most [`ringwork_core::limits::BATCH_ITEMS_MAX`].
+    pub handoff_batch_items_max: usize,
 }
 
 impl Default for NodeLimits {
@@ -49,6 +52,7 @@ impl Default for NodeLimits {
             pool_threads: 2,
             pool_queue_max: 256,
             watchers_max: 1024,
+            handoff_batch_items_max: ringwork_core::limits::BATCH_ITEMS_MAX,
         }
     }
 }
@@ -108,7 +112,7 @@ pub struct NodeCore {
     /// Quorums where a request does not say.
     pub quorum: QuorumDefaults,
     /// Transfers, as operators see and set them.
-    pub handoff: Arc<crate::handoff::board::HandoffBoard>,
+    pub handoff: Arc<HandoffBoard>,
     /// Partitions of which there is data here that this node does not hold.
     pub strays: StrayTable,
     /// How long the other nodes usually take.

@@ -1,5 +1,6 @@
 //! What a node is made of: every choice of whoever starts it, as plain values. It decides nothing.
 
+use crate::handoff::board::HandoffSettings;
 use crate::net::Transport;
 use crate::node_core::NodeLimits;
 use crate::randomness::Randomness;
@@ -65,6 +66,9 @@ pub struct NodeOptions {
     pub name: String,
     /// Where its data lives.
     pub keep: Keep,
+    /// The store is gone: begin with an empty one under the identity that is kept, and fetch what the node holds from the
+    /// other replicas.
+    pub rebuild: bool,
     /// Partitions of a new ring.
     pub ring_size: RingSize,
     /// How it meets other nodes; none: it has no cluster address and stays alone.
@@ -79,6 +83,8 @@ pub struct NodeOptions {
     pub placement: Placement,
     /// Replicas and quorums where a request does not say.
     pub quorum: QuorumDefaults,
+    /// How many transfers run at a time, and how fast, until an operator says otherwise.
+    pub handoff: HandoffSettings,
     /// Where time comes from.
     pub clock: Clock,
     /// Where random bytes come from.

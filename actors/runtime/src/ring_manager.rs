@@ -80,6 +80,8 @@ pub enum RingMessage {
     /// and can. Answered when that is kept, with the heir's possession and whether the replica was complete; with none
     /// when it was not done, and never will be by this.
     PassOn(Partition, Possession, NodeId, oneshot::Sender<Option<(Possession, bool)>>),
+    /// What the other replicas have of it has been fetched.
+    Repaired(Partition),
     /// Requests for what was held back go on.
     Thawed,
     /// A member says what it has passed on to this node, complete, when it saw this node in that generation.
@@ -319,6 +321,9 @@ impl RingManager {
         let me = self.node.id;
         let before = self.node.ring.load_full();
         self.completeness.observe(&self.state);
+        if !planted(Mutant::CompleteAfterWipe) {
+            self.completeness.lose(self.node.generations.lacking(&self.state, me));
+        }
         let generation = self.node.generation.load(Ordering::SeqCst);
         self.inherited.retain(|_, theirs| *theirs == generation);
         let come = |partition: &Partition| self.state.holder(*partition) == Some(me);
@@ -594,6 +599,12 @@ impl Handler<Posted<RingMessage>> for RingManager {
             }
             RingMessage::PassOn(partition, possession, heir, done) => {
                 self.pass_on(partition, possession, heir, done);
+                self.settle(ctx);
+            }
+            RingMessage::Repaired(partition) => {
+                self.completeness.repaired(partition);
+                // Forced to hold it, this node says in the state that it has its data now.
+                self.state.repaired(self.node.id, partition);
                 self.settle(ctx);
             }
             RingMessage::Thawed => {

@@ -39,6 +39,19 @@ pub enum StartError {
     #[error("{} is missing, although this node has kept data beside it. Way out: restore it from a backup of this \
              very directory; without it the data cannot be served", .0.display())]
     Missing(PathBuf),
+    /// A rebuild of nobody.
+    #[error("{} has no identity to rebuild: put the file 'identity' of the node there whose data is lost; without it the \
+             node cannot come back as itself: start a new one and run 'ringwork cluster force-replace OLD NEW'",
+             .0.display())]
+    NoIdentity(PathBuf),
+    /// A rebuild where there is a store.
+    #[error("{} is there, and a rebuild begins with an empty one: move it away first, or start without --rebuild to \
+             use it", .0.display())]
+    StoreInTheWay(PathBuf),
+    /// A rebuild that cannot find its cluster.
+    #[error("{} has no file 'ring', so a rebuild has to ask a member of the cluster: name one with --join",
+             .0.display())]
+    NoSeeds(PathBuf),
     /// Too many starts.
     #[error(
         "{} has been started {BOOTS_MAX} times; message ids have no room for more: begin a new data directory",

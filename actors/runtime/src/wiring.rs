@@ -76,6 +76,11 @@ impl Wiring {
                     let _ = manager.post(RingMessage::StraysAsked(from.node, generation, respond));
                 }
             }
+            families::REPAIR if !from.guest => {
+                if let Ok(wanted) = codec::decode::<Vec<(Partition, Partition)>>(&body) {
+                    self.node.tell_handoff(ManagerMessage::RepairWanted(from.node, wanted, respond));
+                }
+            }
             _ => drop(respond),
         }
     }
@@ -96,11 +101,6 @@ impl NetworkHandler for Wiring {
                     (self.node.started.load_full(), codec::decode::<Bequest>(&incoming.body))
                 {
                     let _ = started.ring_manager.post(RingMessage::Inherited(from.node, bequest));
-                }
-            }
-            (families::REPAIR, None) => {
-                if let Ok(wanted) = codec::decode::<Vec<(Partition, Partition)>>(&incoming.body) {
-                    self.node.tell_handoff(ManagerMessage::RepairWanted(from.node, wanted));
                 }
             }
             _ => {}

@@ -125,7 +125,7 @@ async fn the_cluster_comes_first_and_the_node_after_it() {
     let screen = String::from_utf8(output).unwrap();
     let lines: Vec<&str> = screen.lines().collect();
     assert_eq!(
-        lines[..6],
+        lines[..7],
         [
             "node  status  seen    share   to be  location  address        services",
             "n1    valid   up    100.0 %  50.0 %  -         10.0.0.1:8099  chat",
@@ -133,9 +133,11 @@ async fn the_cluster_comes_first_and_the_node_after_it() {
             "",
             "claimant   n1",
             "ring       ready",
+            "transfers  0 in, 0 out, 0 waiting",
         ]
     );
-    assert!(lines[7].starts_with("node ") && !screen.contains("members"), "{screen}");
+    assert!(lines[8].starts_with("node ") && !screen.contains("members"), "{screen}");
+    assert!(!screen.contains("handoff."), "{screen}");
 
     // And what stands in the way is what a wait says in the end.
     (cluster.state().cluster.settled, cluster.state().cluster.ring_ready) = (false, false);
@@ -145,4 +147,24 @@ async fn the_cluster_comes_first_and_the_node_after_it() {
     let expected = "is not settled after 200ms: 32 partitions have yet to move (32 to n2); n2 has not seen the newest \
                     state of the cluster";
     assert!(said.ends_with(expected), "{said}");
+}
+
+#[actix_rt::test]
+async fn transfers_have_a_line_and_a_pause_is_not_overlooked() {
+    let node = FakeNode::start().await;
+    let mut told = json!({
+        "node": "n1", "members": [], "claimant": null, "ring_ready": true, "waiting_for": [], "settled": true,
+        "handoff": {"running_in": 2, "running_out": 1, "waiting": 30, "paused": true},
+    });
+    let shown = async |told: &Value| {
+        node.state().refusals.push_back((200, "application/json", told.to_string()));
+        let mut output = Vec::new();
+        status(StatusArguments { node: asks(&node, false) }, &mut output).await.unwrap();
+        String::from_utf8(output).unwrap()
+    };
+    let line = "transfers  2 in, 1 out, 30 waiting; paused, 'ringwork handoff resume' lets them go on\n";
+    assert!(shown(&told).await.contains(line), "{}", shown(&told).await);
+    told.as_object_mut().unwrap().remove("handoff");
+    let screen = shown(&told).await;
+    assert!(screen.contains("claimant") && !screen.contains("transfers"), "an earlier release: {screen}");
 }

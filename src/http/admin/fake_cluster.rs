@@ -5,9 +5,9 @@ use super::super::{AppState, Door, routes};
 use actix_web::{App, HttpServer, web};
 use ringwork_chat::{Chat, ChatConfig};
 use ringwork_runtime::administration::{
-    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterStatus, MemberStatus,
-    PartitionStatus, PlanStatus, PlannedMove, PlannedShare, PreflistPlace, PreflistStatus, RingStatus,
-    StagedChange, StrayStatus,
+    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterStatus, HandoffStatus,
+    MemberStatus, PartitionStatus, PlanStatus, PlannedMove, PlannedShare, PreflistPlace, PreflistStatus,
+    RingStatus, StagedChange, StrayStatus, TransferStatus,
 };
 use ringwork_runtime::node::Node;
 use ringwork_runtime::spawner::Placement;
@@ -22,6 +22,7 @@ pub(crate) struct State {
     pub(crate) ring: RingStatus,
     pub(crate) plan: PlanStatus,
     pub(crate) is_planned: bool,
+    pub(crate) handoff: HandoffStatus,
     /// What was asked for, in order.
     pub(crate) asked: Vec<String>,
     /// Answers every further request for a change.
@@ -112,7 +113,19 @@ impl Default for FakeCluster {
             location_violations: Vec::new(),
             warnings: vec!["n3 has no location".to_owned()],
         };
-        Self(Mutex::new(State { cluster, ring, plan, is_planned: false, asked: Vec::new(), refusal: None }))
+        let handoff = HandoffStatus {
+            node: "n1".to_owned(),
+            limit: 4,
+            paused: false,
+            bytes_per_second: None,
+            running: Vec::new(),
+            waiting: Vec::new(),
+            recent: Vec::new(),
+            repairing: Vec::new(),
+            totals: Vec::new(),
+        };
+        let (is_planned, asked, refusal) = (false, Vec::new(), None);
+        Self(Mutex::new(State { cluster, ring, plan, is_planned, handoff, asked, refusal }))
     }
 }
 
@@ -168,6 +181,26 @@ impl FakeCluster {
             None => answer(&mut state),
         };
         Box::pin(std::future::ready(outcome))
+    }
+
+    fn at_once<T>(
+        &self,
+        asked: String,
+        answer: impl FnOnce(&mut State) -> T,
+    ) -> Result<T, AdministrationRefusal> {
+        let mut state = self.state();
+        state.asked.push(asked);
+        match state.refusal.clone() {
+            Some(refusal) => Err(refusal),
+            None => Ok(answer(&mut state)),
+        }
+    }
+
+    fn set_paused(&self, paused: bool) -> HandoffStatus {
+        let mut state = self.state();
+        state.asked.push(if paused { "pause" } else { "resume" }.to_owned());
+        state.handoff.paused = paused;
+        state.handoff.clone()
     }
 }
 
@@ -273,6 +306,57 @@ impl Administration for FakeCluster {
             state.cluster.staged.clear();
             Ok(())
         })
+    }
+
+    fn handoff_status(&self) -> HandoffStatus {
+        self.state().handoff.clone()
+    }
+
+    fn set_handoff_limit(
+        &self,
+        limit: Option<u32>,
+        bytes_per_second: Option<Option<u64>>,
+    ) -> Result<HandoffStatus, AdministrationRefusal> {
+        self.at_once(format!("limit {limit:?} {bytes_per_second:?}"), |state| {
+            let handoff = &mut state.handoff;
+            handoff.limit = limit.unwrap_or(handoff.limit);
+            handoff.bytes_per_second = bytes_per_second.unwrap_or(handoff.bytes_per_second);
+            handoff.clone()
+        })
+    }
+
+    fn pause_handoff(&self) -> HandoffStatus {
+        self.set_paused(true)
+    }
+
+    fn resume_handoff(&self) -> HandoffStatus {
+        self.set_paused(false)
+    }
+
+    fn repair(&self, partitions: Option<Vec<u16>>) -> Result<Vec<u16>, AdministrationRefusal> {
+        self.at_once(format!("repair {partitions:?}"), |_| partitions.unwrap_or_else(|| (0..43).collect()))
+    }
+}
+
+/// A transfer of which nothing but its way is special: half of a MiB is done.
+pub(crate) fn transfer(direction: &str, partition: u16, peer: &str) -> TransferStatus {
+    TransferStatus {
+        direction: direction.to_owned(),
+        kind: "ownership".to_owned(),
+        partition,
+        peer: peer.to_owned(),
+        items_done: 512,
+        items_estimate: 1024,
+        bytes_done: 512 * 1024,
+        bytes_estimate: 1024 * 1024,
+        bytes_sent: 600 * 1024,
+        share: 0.5,
+        items_per_second: 100,
+        bytes_per_second: 100 * 1024,
+        eta_s: Some(6),
+        age_s: 5,
+        idle_s: 0,
+        unreadable: 0,
     }
 }
 

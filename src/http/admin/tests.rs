@@ -105,16 +105,69 @@ async fn every_change_arrives_as_it_was_meant() {
 }
 
 #[actix_rt::test]
+async fn transfers_are_shown_and_what_is_set_for_them_arrives() {
+    let bed = Bed::new().await;
+    bed.cluster.state().handoff.running = vec![super::fake_cluster::transfer("in", 17, "n2")];
+    let (status, handoff) = bed.get("/admin/handoff").await;
+    assert_eq!((status, &handoff["limit"], &handoff["bytes_per_second"]), (200, &json!(4), &Value::Null));
+    for field in ["node", "paused", "waiting", "recent", "repairing", "totals"] {
+        assert!(handoff.get(field).is_some(), "{field}: {handoff}");
+    }
+    let running = &handoff["running"][0];
+    assert_eq!(
+        (&running["direction"], &running["share"], &running["eta_s"]),
+        (&json!("in"), &json!(0.5), &json!(6))
+    );
+    let put = async |body: Value| bed.ask(Method::PUT, "/admin/handoff/limit", Some(body)).await;
+    for (body, asked) in [
+        (json!({"limit": 8}), "limit Some(8) None"),
+        (json!({"bytes_per_second": 50_000_000}), "limit None Some(Some(50000000))"),
+        (json!({"limit": 2, "bytes_per_second": null}), "limit Some(2) Some(None)"),
+    ] {
+        let (status, answer) = put(body).await;
+        assert_eq!((status, bed.cluster.state().asked.last().unwrap().as_str()), (200, asked), "{answer}");
+    }
+    assert_eq!(bed.get("/admin/handoff").await.1["limit"], 2);
+    for (path, body, asked, answered) in [
+        ("pause", None, "pause", ("paused", json!(true))),
+        ("resume", Some(json!({})), "resume", ("paused", json!(false))),
+        ("repair", Some(json!({"partitions": [3, 4]})), "repair Some([3, 4])", ("partitions", json!([3, 4]))),
+        (
+            "repair",
+            Some(json!({"partitions": [3], "all": false})),
+            "repair Some([3])",
+            ("partitions", json!([3])),
+        ),
+    ] {
+        let (status, answer) = bed.post(&format!("/admin/handoff/{path}"), body).await;
+        assert_eq!((status, bed.cluster.state().asked.last().unwrap().as_str()), (200, asked), "{answer}");
+        assert_eq!(answer[answered.0], answered.1);
+    }
+    let (_, all) = bed.post("/admin/handoff/repair", Some(json!({"all": true}))).await;
+    assert_eq!(all["partitions"].as_array().unwrap().len(), 43);
+    let asked = bed.cluster.state().asked.len();
+    for body in [json!({}), json!({"limit": null}), json!({"limit": -1}), json!({"limit": "8"})] {
+        assert_eq!(put(body.clone()).await.0, 400, "{body}");
+    }
+    assert_eq!(bed.cluster.state().asked.len(), asked);
+    bed.cluster.state().refusal = Some(AdministrationRefusal::new("bad-limit", "at most 64"));
+    assert_eq!(put(json!({"limit": 65})).await.1["code"], "bad-limit");
+    bed.cluster.state().refusal = Some(AdministrationRefusal::new("not-the-holder", "n2 has it"));
+    let (status, refused) = bed.post("/admin/handoff/repair", Some(json!({"partitions": [9]}))).await;
+    assert_eq!((status, &refused["detail"]), (409, &json!("n2 has it")));
+}
+
+#[actix_rt::test]
 async fn every_refusal_has_its_status_and_keeps_its_code() {
     let bed = Bed::new().await;
     let refusals = [
-        (400, "bad-location not-a-cluster-port seed-is-self"),
-        (404, "unknown-node"),
+        (400, "bad-limit bad-location not-a-cluster-port seed-is-self"),
+        (404, "unknown-node unknown-partition"),
         (
             409,
             "not-a-member nothing-staged no-plan plan-changed different-ring-size name-taken already-a-member \
              node-holds-data only-member already-leaving still-joining not-a-replacement contradicts-staged node-is-up \
-             one-that-nobody-knows-yet",
+             not-the-holder one-that-nobody-knows-yet",
         ),
         (503, "claimant-unreachable seed-unreachable stopping store-failed"),
         (504, "deadline"),

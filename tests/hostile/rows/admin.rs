@@ -57,12 +57,15 @@ pub(super) fn reading() -> Vec<Row> {
         get(&list(&format!("service={}&key=ann", "s".repeat(33))), value("33 bytes")),
         get("/admin/ring/", Problem(404, "no-such-route", "/admin/ring/")),
         get("/admin/cluster", Problem(404, "no-such-route", "/admin/cluster")),
+        get("/admin/handoff", Status(200)),
+        get("/admin/handoff?watch", unknown("known here: none")),
+        get("/admin/handoff/", Problem(404, "no-such-route", "/admin/handoff/")),
         get("/admin/..%2fadmin/members", Problem(404, "no-such-route", "..")),
     ];
     for n in ["0", "17", "-1", "one", "", "99999999999999999999", "1.5", "%D9%A1"] {
         rows.push(get(&list(&format!("service=chat&key=ann&n={n}")), value("from 1 to 16")));
     }
-    for path in ["members", "ring", "ring/partitions", "ring/preflist", "plan"] {
+    for path in ["members", "ring", "ring/partitions", "ring/preflist", "plan", "handoff"] {
         for method in ["POST", "DELETE", "PUT"] {
             let path = format!("/admin/{path}");
             rows.push(row(named(method, &path, b""), request(method, &path, &[], b""), get_only()));
@@ -162,6 +165,74 @@ pub(super) fn changing() -> Vec<Row> {
         ("replace-all", b"{}".into(), Problem(404, "no-such-route", "replace-all")),
     ];
     rows.extend(bodies.into_iter().map(|(verb, body, expected)| post(verb, &body, expected)));
+    rows
+}
+
+/// What would change transfers. The node holds all 64 partitions.
+pub(super) fn transfers() -> Vec<Row> {
+    let wrong = |word| Problem(400, "bad-body", word);
+    let limit = |word| Problem(400, "bad-limit", word);
+    let sent = |path: &str, body: &[u8], expected: Expected| {
+        let method = if path.starts_with("limit") { "PUT" } else { "POST" };
+        let path = format!("/admin/handoff/{path}");
+        let headers: &[(&str, &str)] = if body.is_empty() { &[] } else { &[JSON] };
+        row(named(method, &path, body), request(method, &path, headers, body), expected)
+    };
+    let many = |count: usize| format!(r#"{{"partitions": [{}0]}}"#, "0,".repeat(count)).into_bytes();
+    let too_large = || Problem(413, "too-large", "65536");
+    let mut rows = vec![
+        sent("limit", b"", Problem(415, "not-json", "Content-Type")),
+        sent("limit", b"{}", wrong("changes nothing")),
+        sent("limit", b"[8]", wrong("no JSON object")),
+        sent("limit", br#"{"limit": null}"#, wrong("null")),
+        sent("limit", br#"{"limit": 0}"#, limit("ringwork handoff pause")),
+        sent("limit", br#"{"limit": 65}"#, limit("from 1 to 64")),
+        sent("limit", br#"{"limit": -1}"#, wrong("integer")),
+        sent("limit", br#"{"limit": 1.5}"#, wrong("floating point")),
+        sent("limit", br#"{"limit": "8"}"#, wrong("string")),
+        sent("limit", br#"{"limit": 4294967296}"#, wrong("4294967296")),
+        sent("limit", br#"{"limit": 4, "limit": 5}"#, wrong("duplicate")),
+        sent("limit", br#"{"limits": 4}"#, wrong("unknown field")),
+        sent("limit", br#"{"bytes_per_second": 0}"#, limit("ringwork handoff pause")),
+        sent("limit", br#"{"limit": 5, "bytes_per_second": 1}"#, limit("from 262144")),
+        sent("limit", br#"{"bytes_per_second": 18446744073709551615}"#, limit("to 1099511627776")),
+        sent("limit", br#"{"bytes_per_second": 18446744073709551616}"#, wrong("")),
+        sent("limit", br#"{"bytes_per_second": "64MiB"}"#, wrong("string")),
+        sent("limit", &[b' '; 70_000], too_large()),
+        sent("limit?limit=8", b"{}", Problem(400, "unknown-parameter", "limit")),
+        sent("limit", br#"{"limit": 4, "bytes_per_second": null}"#, Status(200)),
+        sent("repair", b"", Problem(415, "not-json", "Content-Type")),
+        sent("repair", b"{}", wrong("names no partition")),
+        sent("repair", br#"{"all": false}"#, wrong("names no partition")),
+        sent("repair", br#"{"all": null}"#, wrong("boolean")),
+        sent("repair", br#"{"partitions": []}"#, wrong("names no partition")),
+        sent("repair", br#"{"partitions": null}"#, wrong("sequence")),
+        sent("repair", br#"{"partitions": 3}"#, wrong("sequence")),
+        sent("repair", br#"{"partitions": [-1]}"#, wrong("-1")),
+        sent("repair", br#"{"partitions": [65536]}"#, wrong("65536")),
+        sent("repair", br#"{"partitions": [1], "all": true}"#, wrong("all of them")),
+        sent("repair", br#"{"partitions": [1, 64]}"#, Problem(404, "unknown-partition", "from 0 to 63")),
+        sent("repair", &many(30_000), Status(200)),
+        sent("repair", &many(40_000), too_large()),
+        sent("pause", b"[]", wrong("no JSON object")),
+        sent("pause", br#"{"for": "1h"}"#, wrong("unknown field")),
+        sent("pause", b"", Status(200)),
+        sent("resume", b"{", wrong("EOF")),
+        sent("resume", b"{}", Status(200)),
+        sent("stop", b"{}", Problem(404, "no-such-route", "stop")),
+    ];
+    for (path, method) in [("limit", "PUT"), ("pause", "POST"), ("resume", "POST"), ("repair", "POST")] {
+        let path = format!("/admin/handoff/{path}");
+        rows.push(get(&path, Problem(405, "method-not-allowed", method)));
+        let form = request(method, &path, &[("Content-Type", "text/plain")], b"{}");
+        rows.push(row(format!("{path} as a form would send it"), form, Problem(415, "not-json", "JSON")));
+        let foreign = request(method, &path, &[JSON, ("Origin", "http://evil.example")], b"{}");
+        rows.push(row(
+            format!("{path} from another site"),
+            foreign,
+            Problem(403, "foreign-origin", "nothing"),
+        ));
+    }
     rows
 }
 

@@ -4,6 +4,7 @@
 use crate::node::{Answer, Launch, RunningNode, ask, wait_until, waited_for};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -138,6 +139,15 @@ impl Cluster {
     pub(super) fn ask(&self, number: usize, method: &str, path: &str, body: &str) -> Answer {
         ask(self.address(number), method, path, &[], body)
             .unwrap_or_else(|| panic!("n{} does not answer {method} {path}", number + 1))
+    }
+
+    /// Ends all that run in peace; where each has its data.
+    pub(super) fn stop_all(&mut self) -> Vec<(usize, PathBuf)> {
+        let running = self.running();
+        for number in &running {
+            self.nodes[*number].take().unwrap().stop();
+        }
+        running.into_iter().map(|number| (number, self.launches[number].data().to_owned())).collect()
     }
 
     /// kill -9 of one.

@@ -135,6 +135,14 @@ impl Load {
         self.acknowledged.lock().unwrap().clone()
     }
 
+    /// The 99th percentile of what requests took, from when they were due.
+    pub(super) fn p99(&self) -> Duration {
+        let mut times: Vec<Duration> =
+            self.requests.lock().unwrap().iter().map(|request| request.took).collect();
+        times.sort_unstable();
+        times[(times.len() - 1) * 99 / 100]
+    }
+
     /// At least 99.9 % of the requests succeeded, every send has two copies on two nodes, and no get missed anything.
     pub(super) fn check(&self, what: &str) {
         let requests = self.requests.lock().unwrap();

@@ -48,9 +48,8 @@ impl Invariant for CompleteReadsSeeAll {
                 }
                 let whole = world.all_up_since().is_some_and(|since| since <= read.begun);
                 // One copy of two that is gone with a machine's unsynced commits is missed until there is anti-entropy.
-                let primaries = history.sure_primaries(facts);
-                let unhurt = primaries == facts.primaries || primaries >= 2;
-                let reachable = unhurt && (whole || primaries >= 2);
+                let unhurt = !history.is_hurt(facts) && (whole || facts.primaries >= 2);
+                let reachable = unhurt || history.sure_primaries(facts) >= 2;
                 let sure = facts.w + r > 3 && reachable && !history.copies_lost(facts);
                 sure && !History::may_be_forgotten(facts, &forgets)
             });

@@ -47,6 +47,8 @@ pub struct Joiner {
     pub ring_size: RingSize,
     /// The cluster that it is a member of already, when it only says where it is reached now.
     pub member_of: Option<ClusterId>,
+    /// It is a member and has lost all its data, its ring with it.
+    pub rebuilds: bool,
 }
 
 impl ClusterState {
@@ -133,6 +135,12 @@ impl ClusterState {
                 return Ok(());
             }
             None => {}
+            // It has lost everything but who it is, and comes back to what it holds.
+            Some(_) if joiner.rebuilds => {
+                self.refuse_name_taken(joiner)?;
+                self.introduce(joiner.node, &joiner.name, &joiner.address);
+                return Ok(());
+            }
             Some(_) => {
                 return Err(ChangeRefusal::new(
                     "already-a-member",

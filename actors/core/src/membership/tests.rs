@@ -24,6 +24,7 @@ fn joiner(n: usize) -> Joiner {
         location: None,
         ring_size: RingSize::try_from(8).unwrap(),
         member_of: None,
+        rebuilds: false,
     }
 }
 

@@ -78,6 +78,13 @@ impl MemoryStore {
         }
     }
 
+    /// The disk is gone, and there is an empty one in its place.
+    pub fn lose_everything(&self) {
+        let mut inner = self.inner();
+        inner.unsynced.clear();
+        inner.slots.clear();
+    }
+
     /// Commits since the last sync.
     pub fn unsynced_commits(&self) -> usize {
         self.inner().unsynced.len()

@@ -33,7 +33,7 @@ pub struct Progress {
     pub done: Amount,
     /// What was sent in this session, acknowledged or not.
     pub sent: Amount,
-    /// How much there is in all, about; never less than what is done.
+    /// How much there is in all, as the store said when it began; 0 where it could not say.
     pub estimate: Amount,
     /// Items that could not be read, on either side, and were skipped.
     pub unreadable: u64,
@@ -82,21 +82,44 @@ impl Progress {
         self.rate.unwrap_or_else(|| per_second(self.stretch, passed.max(1)))
     }
 
-    /// How long it will take from now on at the present rate, in milliseconds; none when nothing moves.
-    pub fn remaining_ms(&self, now_ms: u64) -> Option<u64> {
-        let left = self.estimate.bytes.saturating_sub(self.done.bytes);
-        match self.rate(now_ms).bytes {
-            _ if left == 0 => Some(0),
-            0 => None,
-            rate => Some(left.saturating_mul(1000) / rate),
+    /// How much there is in all, as far as it can be told now: never less than what is done, and bytes in proportion to
+    /// the items. A store tells how many keys it has, but bytes only as they lie on its disk: compressed, or not yet.
+    pub fn whole(&self) -> Amount {
+        let items = self.estimate.items.max(self.done.items);
+        let in_proportion = u128::from(self.done.bytes) * u128::from(items);
+        let bytes = match in_proportion.checked_div(u128::from(self.done.items)) {
+            Some(bytes) if self.estimate.items > 0 => u64::try_from(bytes).unwrap_or(u64::MAX),
+            _ => self.estimate.bytes.max(self.done.bytes),
+        };
+        Amount { items, bytes }
+    }
+
+    /// What is counted: what is done, what there is, and what moves in a second. Items where their number is known,
+    /// otherwise bytes.
+    fn counted(&self, rate: Amount) -> (u64, u64, u64) {
+        match self.estimate.items {
+            0 => (self.done.bytes, self.estimate.bytes, rate.bytes),
+            items => (self.done.items, items, rate.items),
         }
     }
 
-    /// How much of the whole is done, in thousandths; an estimate that proved too small counts as nearly done.
+    /// How long it will take from now on at the present rate, in milliseconds; none when nothing moves, or when it is
+    /// not known how much there is.
+    pub fn remaining_ms(&self, now_ms: u64) -> Option<u64> {
+        match self.counted(self.rate(now_ms)) {
+            (_, 0, _) => None,
+            (done, whole, _) if done >= whole => Some(0),
+            (_, _, 0) => None,
+            (done, whole, rate) => Some((whole - done).saturating_mul(1000) / rate),
+        }
+    }
+
+    /// How much of the whole is done, in thousandths: 0 when it is not known how much there is, and nearly done when
+    /// there was less than is done.
     pub fn per_mille(&self) -> u64 {
-        match self.estimate.bytes {
-            0 => 0,
-            whole => (self.done.bytes.saturating_mul(1000) / whole).min(999),
+        match self.counted(Amount::default()) {
+            (_, 0, _) => 0,
+            (done, whole, _) => (done.saturating_mul(1000) / whole).min(999),
         }
     }
 }
@@ -124,5 +147,24 @@ mod tests {
         progress.moved(100_000, Amount { items: 700, bytes: 90_000 });
         assert_eq!(progress.per_mille(), 999, "more than was thought");
         assert_eq!(progress.remaining_ms(100_000), Some(0));
+    }
+
+    #[test]
+    fn items_count_where_their_number_is_known_and_bytes_follow_them() {
+        let of = |estimate, done| {
+            let mut progress = Progress::new(0, estimate);
+            progress.moved(1000, done);
+            (progress.per_mille(), progress.remaining_ms(1000), progress.whole())
+        };
+        let amount = |items, bytes| Amount { items, bytes };
+        // Nothing of it lies on the disk yet.
+        assert_eq!(of(amount(40, 0), amount(10, 500)), (250, Some(3000), amount(40, 2000)));
+        // Compressed to a tenth there.
+        assert_eq!(of(amount(40, 200), amount(10, 500)), (250, Some(3000), amount(40, 2000)));
+        assert_eq!(of(amount(0, 1000), amount(10, 500)), (500, Some(1000), amount(10, 1000)));
+        assert_eq!(of(amount(0, 0), amount(10, 500)), (0, None, amount(10, 500)));
+        assert_eq!(of(amount(40, 900), amount(0, 0)), (0, None, amount(40, 900)));
+        assert_eq!(of(amount(0, 0), amount(0, 0)), (0, None, amount(0, 0)));
+        assert_eq!(of(amount(u64::MAX, 1), amount(1, u64::MAX)).2, amount(u64::MAX, u64::MAX));
     }
 }

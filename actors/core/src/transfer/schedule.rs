@@ -217,11 +217,11 @@ impl Schedule {
     ) {
         let taken = |wish: &Start| {
             around.running.iter().any(|transfer| match (transfer.kind, wish.kind) {
-                (Kind::Repair { .. }, _) | (_, Kind::Repair { .. }) => {
-                    transfer.kind == wish.kind
-                        && transfer.partition == wish.partition
-                        && transfer.to == wish.to
+                // From one source after the other: the receiver keeps one record for each sender, to resume by.
+                (Kind::Repair { .. }, Kind::Repair { .. }) => {
+                    transfer.partition == wish.partition && transfer.to == wish.to
                 }
+                (Kind::Repair { .. }, _) | (_, Kind::Repair { .. }) => false,
                 // One at a time out of a partition: a hint that is being sent, the next of its generations, possession.
                 _ => transfer.partition == wish.partition,
             })

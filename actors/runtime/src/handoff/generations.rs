@@ -48,6 +48,8 @@ pub struct Held {
     pub dropping: BTreeSet<Generation>,
     /// The next generation's number.
     pub next: Generation,
+    /// What was here is lost with the store that it was in, and is to be fetched from the other replicas.
+    pub lost: bool,
 }
 
 impl Wire for Held {
@@ -124,13 +126,15 @@ struct Found {
 
 impl Generations {
     /// Reads what the store has, and settles what a former life left undone: what was passed on is sealed, what is held
-    /// is lived in, what is nothing's is taken for hints, what was being removed is removed. Runs before any vnode.
+    /// is lived in, what is nothing's is taken for hints, what was being removed is removed. With `lost` the store is a new
+    /// one in place of one that is gone. Runs before any vnode.
     pub(crate) fn load(
         store: Arc<dyn Store>,
         storage: Storage,
         randomness: Randomness,
         state: &ClusterState,
         me: NodeId,
+        lost: bool,
     ) -> Result<Arc<Self>, StartError> {
         let own = store.open(&KeyspaceId::Node)?;
         let found = find(&*store, &own)?;
@@ -178,7 +182,8 @@ impl Generations {
                 }
             }
             let passed_on = now.intent.as_ref().filter(|intent| intent.source == now.live);
-            if possession.is_some_and(|now| passed_on.is_some_and(|intent| intent.bequeathed(now).is_some())) {
+            if possession.is_some_and(|now| passed_on.is_some_and(|intent| intent.bequeathed(now).is_some()))
+            {
                 now.seal(fresh()?);
             }
             for empty in now.sealed.clone().into_iter().filter(|id| !is_filled(id)) {
@@ -186,6 +191,7 @@ impl Generations {
                 removed.push((partition, empty.number));
             }
             now.dropping.clear();
+            now.lost |= lost;
             if planted(Mutant::ForgetStrays) {
                 now.sealed.clear();
             }
@@ -245,9 +251,10 @@ impl Generations {
         if self.sealed.load(Ordering::SeqCst) == 0 {
             return Vec::new();
         }
-        self.table().held.get(usize::from(partition.0)).map_or_else(Vec::new, |held| {
-            held.sealed.iter().copied().collect()
-        })
+        self.table()
+            .held
+            .get(usize::from(partition.0))
+            .map_or_else(Vec::new, |held| held.sealed.iter().copied().collect())
     }
 
     /// Partitions of which there is a sealed generation.
@@ -268,6 +275,26 @@ impl Generations {
     /// Partitions of which something is collected for an inheritance.
     pub fn with_inbound(&self) -> BTreeSet<Partition> {
         self.those(|held| held.inbound.is_some())
+    }
+
+    /// Partitions that this node holds and has not got: their store is lost, or possession was forced to this node.
+    pub fn lacking(&self, state: &ClusterState, me: NodeId) -> BTreeSet<Partition> {
+        let table = self.table();
+        let places = table.held.iter().zip(state.possession()).zip(0u16..);
+        let lacks = |held: &Held, possession: &Possession| {
+            possession.holder == me && (held.lost || possession.is_unrepaired())
+        };
+        places.filter(|((held, now), _)| lacks(held, now)).map(|(_, n)| Partition(n)).collect()
+    }
+
+    /// Whether the store was lost and not everything of it has been fetched again.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.table().held.iter().any(|held| held.lost)
+    }
+
+    /// Everything that the other replicas have of it is here. To be synced by the caller.
+    pub(crate) fn repaired(&self, partition: Partition) {
+        self.update(partition, |held| held.lost = false);
     }
 
     fn those(&self, which: impl Fn(&Held) -> bool) -> BTreeSet<Partition> {
@@ -458,6 +485,7 @@ impl Held {
         self.sealed.insert(self.live);
         self.live = generation;
         self.inbound = None;
+        self.lost = false;
     }
 }
 
@@ -483,6 +511,7 @@ fn first(keyspaces: Option<&BTreeMap<Generation, bool>>, mark: u64) -> Held {
         intent: None,
         dropping: BTreeSet::new(),
         next: Generation(number.0 + 1),
+        lost: false,
     }
 }
 
@@ -499,7 +528,8 @@ fn write_of_inbound(slot: TreeSlot, partition: Partition, record: &Inbound) -> W
 
 fn find(store: &dyn Store, own: &OpenTree) -> Result<Found, StoreError> {
     let mut found = Found::default();
-    let damaged = |what: &str| StoreError::Damaged(format!("the store's own record of {what} cannot be read"));
+    let damaged =
+        |what: &str| StoreError::Damaged(format!("the store's own record of {what} cannot be read"));
     let mut unreadable = None;
     own.tree.scan(&KeyRange::prefix(HELD_PREFIX.as_bytes()), Direction::Ascending, &mut |key, value| {
         let number = std::str::from_utf8(&key[HELD_PREFIX.len()..]).ok().and_then(|text| text.parse().ok());
@@ -514,15 +544,19 @@ fn find(store: &dyn Store, own: &OpenTree) -> Result<Found, StoreError> {
             }
         }
     })?;
-    own.tree.scan(&KeyRange::prefix(INBOUND_PREFIX.as_bytes()), Direction::Ascending, &mut |key, value| {
-        let number = key.get(INBOUND_PREFIX.len()..INBOUND_PREFIX.len() + 5);
-        let number = number.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-        // What cannot be read of a transfer costs that it begins anew.
-        if let (Some(number), Ok(KeptInbound(record))) = (number, from_stored::<KeptInbound>(value)) {
-            found.inbound.insert((Partition(number), record.sender), record);
-        }
-        Flow::Continue(())
-    })?;
+    own.tree.scan(
+        &KeyRange::prefix(INBOUND_PREFIX.as_bytes()),
+        Direction::Ascending,
+        &mut |key, value| {
+            let number = key.get(INBOUND_PREFIX.len()..INBOUND_PREFIX.len() + 5);
+            let number = number.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            // What cannot be read of a transfer costs that it begins anew.
+            if let (Some(number), Ok(KeptInbound(record))) = (number, from_stored::<KeptInbound>(value)) {
+                found.inbound.insert((Partition(number), record.sender), record);
+            }
+            Flow::Continue(())
+        },
+    )?;
     if let Some(what) = unreadable {
         return Err(damaged(what));
     }

@@ -5,10 +5,10 @@
 use super::board::WaitingLine;
 use super::generations::Generations;
 use super::receiver::{Accepted, HandoffReceiver, Received};
-use super::sender::{Happened, HandoffSender, forget};
-use super::service::{Filter, HandoffService, ScanRange, Services, sealed_snapshot};
+use super::sender::{HandoffSender, Happened, forget};
+use super::service::{HandoffService, ScanRange, Services, sealed_snapshot};
 use super::switch;
-use crate::net::{Network, TransferReader, TransferStream, TransferWriter};
+use crate::net::{Network, Responder, TransferReader, TransferStream, TransferWriter};
 use crate::node_core::NodeCore;
 use crate::post::{Permits, Postbox, Posted};
 use crate::ring_manager::{RingManager, RingMessage};
@@ -21,14 +21,16 @@ use ringwork_core::transfer::message::{ForReceiver, SenderSays};
 use ringwork_core::transfer::receiving::{Fate, Outgoing, Situation, fate_of, judge};
 use ringwork_core::transfer::schedule::{Repair, Running, Start};
 use ringwork_core::transfer::{
-    Amount, ForSender, GenerationId, Into, Judgement, Kind, Offer, Outcome, ReceiverSays,
-    ReceivingEvent, Refusal, Schedule, SendingEvent, SendingPlan, SessionId, Surroundings,
+    Amount, ForSender, GenerationId, Into, Judgement, Kind, Offer, Outcome, ReceiverSays, ReceivingEvent,
+    Refusal, RepairAnswer, Repairs, Schedule, SendingEvent, SendingPlan, SessionId, Surroundings,
 };
 use ringwork_core::wire::codec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+mod repair;
 
 /// Messages that may be on their way to the manager.
 const IN_FLIGHT_MAX: usize = 4096;
@@ -64,7 +66,8 @@ impl HandoffContext {
     pub(crate) fn estimate(&self, partition: Partition, generation: GenerationId) -> Amount {
         let mut amount = Amount::default();
         for service in self.services.iter() {
-            if let Ok(Some(opened)) = self.node.generations.open(service.name(), partition, generation.number) {
+            if let Ok(Some(opened)) = self.node.generations.open(service.name(), partition, generation.number)
+            {
                 let (items, bytes) = opened.tree.estimate();
                 amount.add(Amount { items, bytes });
             }
@@ -85,10 +88,13 @@ pub(crate) enum ManagerMessage {
     Offered(Box<Offered>),
     /// A transfer out of this node has ended.
     Sent(SessionId, Outcome),
-    /// A transfer into this node has ended.
-    ReceiverEnded(SessionId),
-    /// A member asks for repairs of its partitions from those of this node.
-    RepairWanted(NodeId, Vec<(Partition, Partition)>),
+    /// A transfer into this node has ended; with the repaired partition and the source when it was a repair and all of it
+    /// has come.
+    ReceiverEnded(SessionId, Option<(Partition, Partition)>),
+    /// A member asks for repairs of its partitions from those of this node: partition and source of each.
+    RepairWanted(NodeId, Vec<(Partition, Partition)>, Responder),
+    /// What a member has said to such questions, in their order.
+    RepairAnswered(Vec<(Partition, Partition)>, Vec<RepairAnswer>),
 }
 
 /// An offer, with the connection that it came by.
@@ -113,7 +119,7 @@ struct Coming {
     postbox: Postbox<HandoffReceiver>,
     partition: Partition,
     from: NodeId,
-    ownership: bool,
+    kind: Kind,
 }
 
 /// See the module's head.
@@ -126,7 +132,11 @@ pub(crate) struct HandoffManager {
     order: Vec<SessionId>,
     coming: BTreeMap<SessionId, Coming>,
     filled: BTreeSet<Partition>,
+    /// Repairs that others have asked for, and those that this node asks for.
     repairs: BTreeSet<Repair>,
+    wanted: Repairs,
+    /// Repaired, and the state does not say so yet.
+    whole: BTreeSet<Partition>,
     sessions: u64,
     /// Whose hints are being taken in, and whose are not to be tried before this time.
     absorbing: BTreeSet<Partition>,
@@ -158,6 +168,8 @@ impl HandoffManager {
                 coming: BTreeMap::new(),
                 filled: BTreeSet::new(),
                 repairs: BTreeSet::new(),
+                wanted: Repairs::default(),
+                whole: BTreeSet::new(),
                 sessions: 0,
                 absorbing: BTreeSet::new(),
                 absorb_after_ms: BTreeMap::new(),
@@ -223,12 +235,15 @@ impl HandoffManager {
         // What has begun to be sent had something in it, and may have been emptied since: it is ended in peace.
         filled.extend(outbound.keys().copied());
         let bequests: BTreeMap<Partition, NodeId> = state.bequests(node.id).collect();
-        filled.retain(|partition| bequests.contains_key(partition));
+        let lacking = self.want_repairs(now_ms, &state, &up, ctx);
+        // What lacks something is repaired before it moves.
+        filled.retain(|partition| bequests.contains_key(partition) && !lacking.contains(partition));
         self.repairs.retain(|repair| {
             state.holder(repair.partition) == Some(repair.to) && state.holder(repair.source) == Some(node.id)
         });
         let incomplete = view.incomplete();
-        let repairs = self.repairs.iter().filter(|repair| !incomplete.contains(&repair.source)).copied().collect();
+        let repairs =
+            self.repairs.iter().filter(|repair| !incomplete.contains(&repair.source)).copied().collect();
         let running: Vec<Running> = self
             .order
             .iter()
@@ -334,7 +349,9 @@ impl HandoffManager {
                         held.inbound = None;
                         held.sealed.insert(generation);
                     });
-                    for coming in self.coming.values().filter(|c| c.partition == partition && c.ownership) {
+                    for coming in
+                        self.coming.values().filter(|c| c.partition == partition && c.kind == Kind::Ownership)
+                    {
                         coming.postbox.post_control(Received(ReceivingEvent::Moved));
                     }
                     self.context.ring_manager.post_control(RingMessage::StraysChanged);
@@ -342,7 +359,7 @@ impl HandoffManager {
             }
         }
         // What comes for a partition that is held elsewhere now has nothing to do here.
-        for coming in self.coming.values().filter(|coming| !coming.ownership) {
+        for coming in self.coming.values().filter(|coming| coming.kind != Kind::Ownership) {
             if state.holder(coming.partition) != Some(node.id) {
                 coming.postbox.post_control(Received(ReceivingEvent::Moved));
             }
@@ -383,7 +400,7 @@ impl HandoffManager {
             bytes_per_second: node.handoff.bytes_per_second(),
         };
         let filter = match kind {
-            Kind::Repair { source } => Some(repair_filter(&node, partition, source)),
+            Kind::Repair { source } => Some(repair::filter(&node, partition, source)),
             Kind::Hinted | Kind::Ownership => None,
         };
         let revocable = Arc::new(AtomicBool::new(true));
@@ -459,7 +476,11 @@ impl HandoffManager {
             manager.absorbing.remove(&partition);
             manager.absorb_after_ms.remove(&partition);
             if let Err(why) = absorbed {
-                tracing::warn!(partition = partition.0, why, "hints could not be taken in; it is tried again");
+                tracing::warn!(
+                    partition = partition.0,
+                    why,
+                    "hints could not be taken in; it is tried again"
+                );
                 let after = manager.now_ms() + ABSORB_PAUSE.as_millis() as u64;
                 manager.absorb_after_ms.insert(partition, after);
             } else {
@@ -504,7 +525,11 @@ impl HandoffManager {
         let holds = state.holder(partition) == Some(node.id);
         let record = self.generations().inbound_record(partition, offered.from);
         // A new offer of the same sender takes the place of its old one.
-        let same = |coming: &Coming| coming.partition == partition && coming.from == offered.from;
+        let of_repair = |kind: Kind| matches!(kind, Kind::Repair { .. });
+        let same = |coming: &Coming| {
+            let alike = of_repair(coming.kind) == of_repair(offered.offer.kind);
+            coming.partition == partition && coming.from == offered.from && alike
+        };
         let running = self.coming.values().filter(|coming| !same(coming)).count() as u32;
         let situation = Situation {
             me: node.id,
@@ -558,11 +583,11 @@ impl HandoffManager {
                     }
                 }
                 let Offered { from, session, offer, connection, .. } = *offered;
-                let ownership = offer.kind == Kind::Ownership;
+                let kind = offer.kind;
                 let accepted = Accepted { session, record, into, partition, estimate: offer.estimate };
                 let Some(me) = self.me.clone() else { return };
                 let postbox = HandoffReceiver::start(self.context.clone(), me, accepted, connection);
-                self.coming.insert(session, Coming { postbox, partition, from, ownership });
+                self.coming.insert(session, Coming { postbox, partition, from, kind });
             }
         }
     }
@@ -572,25 +597,6 @@ impl HandoffManager {
             self.offered(offered);
         }
     }
-
-    fn repair_wanted(&mut self, to: NodeId, wanted: Vec<(Partition, Partition)>, ctx: &mut Context<Self>) {
-        let size = self.context.node.ring.load().size();
-        let places = wanted.into_iter().filter(|(p, source)| size.contains(*p) && size.contains(*source));
-        self.repairs.extend(places.map(|(partition, source)| Repair { to, partition, source }));
-        self.look(ctx);
-    }
-}
-
-/// Which items of `source` a repair of `partition` sends: those of which both are to have a replica.
-fn repair_filter(node: &NodeCore, partition: Partition, source: Partition) -> Filter {
-    let size = node.ring.load().size();
-    let count = size.count();
-    let n = node.quorum.n_val.min(count);
-    let first_of = |of: Partition| -> BTreeSet<Partition> {
-        (0..n).map(|back| size.clockwise(of, count - back)).collect()
-    };
-    let first = first_of(partition).intersection(&first_of(source)).copied().collect();
-    Filter { size, first }
 }
 
 fn refuse(offered: Offered, refusal: Refusal) {
@@ -680,11 +686,21 @@ impl Handler<Posted<ManagerMessage>> for HandoffManager {
             ManagerMessage::Connected(from, stream) => self.connected(from, stream, ctx),
             ManagerMessage::Offered(offered) => self.offered(offered),
             ManagerMessage::Sent(session, outcome) => self.sent(session, &outcome, ctx),
-            ManagerMessage::ReceiverEnded(session) => {
+            ManagerMessage::ReceiverEnded(session, repaired) => {
                 self.coming.remove(&session);
+                if let Some((partition, source)) = repaired {
+                    self.wanted.received(partition, source);
+                }
                 self.look(ctx);
             }
-            ManagerMessage::RepairWanted(to, wanted) => self.repair_wanted(to, wanted, ctx),
+            ManagerMessage::RepairWanted(to, wanted, respond) => self.repair_wanted(to, wanted, respond, ctx),
+            ManagerMessage::RepairAnswered(asked, answers) => {
+                let now_ms = self.now_ms();
+                for ((partition, source), answer) in asked.into_iter().zip(answers) {
+                    self.wanted.answered(now_ms, partition, source, answer);
+                }
+                self.look(ctx);
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use ringwork_core::membership::Possession;
 use ringwork_core::transfer::message::ForReceiver;
 use ringwork_core::transfer::receiving::ReceivingOutcome;
 use ringwork_core::transfer::{
-    Amount, Batch, ForSender, Inbound, Into, Receiving, ReceivingEffect, ReceivingEvent, SessionId,
+    Amount, Batch, ForSender, Inbound, Into, Kind, Receiving, ReceivingEffect, ReceivingEvent, SessionId,
 };
 use ringwork_core::wire::codec;
 use std::cell::RefCell;
@@ -152,7 +152,8 @@ impl HandoffReceiver {
                 let mine = self.machine.record().clone();
                 let sequence = batch.sequence;
                 self.busy = true;
-                let merge = async move { store(&context, partition, into, &mine, batch, record, &open).await };
+                let merge =
+                    async move { store(&context, partition, into, &mine, batch, record, &open).await };
                 ctx.spawn(merge.into_actor(self).map(move |merged, actor, ctx| {
                     actor.busy = false;
                     match merged {
@@ -199,7 +200,11 @@ impl HandoffReceiver {
         let end = End { completed, amount: progress.sent, unreadable: progress.unreadable, text };
         self.context.node.handoff.ended(self.accepted.session, Direction::In, end);
         let session = self.accepted.session;
-        self.manager.post_control(ManagerMessage::ReceiverEnded(session));
+        let repaired = match self.accepted.record.kind {
+            Kind::Repair { source } if completed => Some((self.accepted.partition, source)),
+            _ => None,
+        };
+        self.manager.post_control(ManagerMessage::ReceiverEnded(session, repaired));
         ctx.stop();
     }
 }
@@ -318,7 +323,7 @@ impl Actor for HandoffReceiver {
         if !self.closed {
             let end = End { text: "its thread has ended".to_owned(), ..End::default() };
             self.context.node.handoff.ended(self.accepted.session, Direction::In, end);
-            self.manager.post_control(ManagerMessage::ReceiverEnded(self.accepted.session));
+            self.manager.post_control(ManagerMessage::ReceiverEnded(self.accepted.session, None));
         }
     }
 }

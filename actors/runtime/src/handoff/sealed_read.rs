@@ -51,7 +51,8 @@ impl<V: Vnode> Sink<V> for Joined<V> {
         let spawner = service.node.spawner.clone();
         let holder = Arc::new(Mutex::new(Some(reply)));
         let inner = holder.clone();
-        let take = |slot: &Mutex<Option<ReplyTo<V>>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let take =
+            |slot: &Mutex<Option<ReplyTo<V>>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         let queued = spawner.on_pool(move || {
             let Some(reply) = take(&inner) else { return };
             let read = AssertUnwindSafe(|| read_all(&service, partition, &sealed, &command, live));
@@ -109,8 +110,7 @@ fn read_one<V: Vnode>(
     let snapshot = Snapshot::of(&opened.tree);
     let (handle, host) = Keyspace::new(opened);
     let mut vnode = V::init(partition, &service.config, handle).map_err(|error| error.to_string())?;
-    let place =
-        TurnPlace { now_ms: node.clock.wall_ms(), partition, ring_size: node.ring.load().size() };
+    let place = TurnPlace { now_ms: node.clock.wall_ms(), partition, ring_size: node.ring.load().size() };
     let mut reader = Reader(node);
     let mut turn = Turn::new(&mut reader, place);
     let outcome = vnode.handle_command(command, &mut turn).map_err(|error| error.to_string())?;

@@ -195,6 +195,7 @@ impl HandoffSender {
     fn carry_out(&mut self, effect: SendingEffect, ctx: &mut Context<Self>) {
         let Some(plan) = self.machine.as_ref().map(|machine| machine.plan().clone()) else { return };
         let (context, partition) = (self.context.clone(), plan.partition);
+        let most = self.context.node.limits.handoff_batch_items_max.max(1);
         match effect {
             SendingEffect::Send(says) => {
                 if let Some(out) = &self.out {
@@ -208,9 +209,13 @@ impl HandoffSender {
             }
             SendingEffect::Mark { outbound, anew } => {
                 let snapshots = self.snapshots.clone();
-                self.in_turn(async move { Some(mark(&context, outbound, anew, &plan, &snapshots).await) }, ctx);
+                self.in_turn(
+                    async move { Some(mark(&context, outbound, anew, &plan, &snapshots).await) },
+                    ctx,
+                );
             }
             SendingEffect::Scan { after, items_max, bytes_max } => {
+                let items_max = items_max.min(most);
                 let range = ScanRange { after: None, items_max, bytes_max, filter: self.filter.clone() };
                 let snapshots = self.snapshots.clone();
                 self.beside(async move { scan(&context, &plan, &snapshots, after, range).await }, ctx);
@@ -218,7 +223,7 @@ impl HandoffSender {
             SendingEffect::Fetch { stream, items_max, bytes_max } => self.beside(
                 async move {
                     let Some(service) = context.service(&plan, stream) else { return lost_service() };
-                    match service.fetch(partition, items_max, bytes_max).await {
+                    match service.fetch(partition, items_max.min(most), bytes_max).await {
                         Some(Some(fetched)) => SendingEvent::Fetched {
                             stream,
                             items: fetched.items,
@@ -307,7 +312,9 @@ pub(crate) fn text_of(outcome: &Outcome) -> String {
         Outcome::Refused(refusal) => format!("refused: {refusal}"),
         Outcome::Cancelled(reason) => of_reason(reason),
         Outcome::CutOff => "the connection has ended; it is resumed".to_owned(),
-        Outcome::Untold => "possession was passed on; the heir's word that it has everything is missing".to_owned(),
+        Outcome::Untold => {
+            "possession was passed on; the heir's word that it has everything is missing".to_owned()
+        }
     }
 }
 

@@ -82,7 +82,12 @@ pub(crate) trait HandoffService: Send + Sync {
     /// Marks every change from now on.
     fn mark(&self, partition: Partition, anew: bool) -> Later<Option<Marking>>;
     /// Reads dirty keys; the inner none: nothing is marked any more.
-    fn fetch(&self, partition: Partition, items_max: usize, bytes_max: usize) -> Later<Option<Option<Fetched>>>;
+    fn fetch(
+        &self,
+        partition: Partition,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Later<Option<Option<Fetched>>>;
     /// The heir has these. As for `fetch`.
     fn clean(&self, partition: Partition, keys: Vec<(Vec<u8>, Change)>) -> Later<Option<Option<usize>>>;
     /// Marks no more.
@@ -92,7 +97,11 @@ pub(crate) trait HandoffService: Send + Sync {
     /// Merges items into the vnode that serves.
     fn merge(&self, partition: Partition, possession: Possession, items: Vec<Bytes>) -> Later<MergedItems>;
     /// Opens a generation that nobody serves, to merge items into it.
-    fn collect(&self, partition: Partition, generation: Generation) -> Later<Result<Box<dyn Collecting>, String>>;
+    fn collect(
+        &self,
+        partition: Partition,
+        generation: Generation,
+    ) -> Later<Result<Box<dyn Collecting>, String>>;
 }
 
 /// A generation that is being filled and serves nobody.
@@ -118,7 +127,12 @@ impl<V: Vnode> OfService<V> {
     }
 
     /// Gives a task to the vnode, if it runs.
-    fn give<T: 'static>(&self, partition: Partition, task: HandoffTask, answer: oneshot::Receiver<T>) -> Later<Option<T>> {
+    fn give<T: 'static>(
+        &self,
+        partition: Partition,
+        task: HandoffTask,
+        answer: oneshot::Receiver<T>,
+    ) -> Later<Option<T>> {
         self.0.routes.find(partition, |postbox| {
             if let Some(postbox) = postbox {
                 postbox.post_control(task);
@@ -174,7 +188,12 @@ impl<V: Vnode> HandoffService for OfService<V> {
         })
     }
 
-    fn fetch(&self, partition: Partition, items_max: usize, bytes_max: usize) -> Later<Option<Option<Fetched>>> {
+    fn fetch(
+        &self,
+        partition: Partition,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Later<Option<Option<Fetched>>> {
         let (done, fetched) = oneshot::channel();
         self.give(partition, HandoffTask::Fetch { items_max, bytes_max, done }, fetched)
     }
@@ -216,11 +235,15 @@ impl<V: Vnode> HandoffService for OfService<V> {
                     service.post(partition, Request { asked, task, reply, deadline, sync: false });
                     match answer.await {
                         Ok(VnodeAnswer::Merged { .. }) => break,
-                        Ok(VnodeAnswer::Refused(Refusal::Overloaded)) if service.node.clock.moment() < deadline => {
+                        Ok(VnodeAnswer::Refused(Refusal::Overloaded))
+                            if service.node.clock.moment() < deadline =>
+                        {
                             tokio::time::sleep(OVERLOADED_PAUSE).await;
                         }
                         Ok(VnodeAnswer::Refused(refusal)) => return Err(refusal.to_string()),
-                        Ok(VnodeAnswer::Moved(_)) => return Err("the partition is held elsewhere now".to_owned()),
+                        Ok(VnodeAnswer::Moved(_)) => {
+                            return Err("the partition is held elsewhere now".to_owned());
+                        }
                         Ok(VnodeAnswer::Failed(why)) => return Err(why),
                         Ok(VnodeAnswer::Reply { .. } | VnodeAnswer::Ran { .. }) | Err(_) => {
                             return Err("the vnode did not answer".to_owned());
@@ -354,11 +377,8 @@ fn open<V: Vnode>(
     partition: Partition,
     generation: Generation,
 ) -> Result<OpenGeneration<V>, String> {
-    let keyspace = ringwork_core::store::KeyspaceId::Vnode {
-        service: V::SERVICE.to_owned(),
-        partition,
-        generation,
-    };
+    let keyspace =
+        ringwork_core::store::KeyspaceId::Vnode { service: V::SERVICE.to_owned(), partition, generation };
     let opened = service.node.store.open(&keyspace).map_err(|error| error.to_string())?;
     let (handle, host) = Keyspace::new(opened);
     let vnode = V::init(partition, &service.config, handle).map_err(|error| error.to_string())?;
@@ -381,7 +401,9 @@ impl<V: Vnode> Collecting for Collected<V> {
                     let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
                     let committed = open.committed.load(std::sync::atomic::Ordering::Acquire);
                     open.host.committed(Sequence(committed));
-                    let merge = AssertUnwindSafe(|| items.into_iter().try_for_each(|item| open.vnode.merge(item).map(drop)));
+                    let merge = AssertUnwindSafe(|| {
+                        items.into_iter().try_for_each(|item| open.vnode.merge(item).map(drop))
+                    });
                     match catch_unwind(merge) {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => return Err(error.to_string()),

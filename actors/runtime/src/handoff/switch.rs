@@ -150,7 +150,11 @@ pub(crate) async fn bequeath(
 }
 
 /// Keeps what is about to be passed on, synced.
-pub(crate) async fn intend(node: &Arc<NodeCore>, partition: Partition, outbound: Outbound) -> Result<(), String> {
+pub(crate) async fn intend(
+    node: &Arc<NodeCore>,
+    partition: Partition,
+    outbound: Outbound,
+) -> Result<(), String> {
     node.generations.update(partition, |held| held.intent = Some(outbound));
     node.storage.barrier(true).await.map_err(|error| error.to_string())
 }

@@ -74,7 +74,8 @@ async fn accept(inner: Arc<Inner>, mut acceptor: Acceptor) {
     let limits = inner.carriage.limits;
     let (handshakes, connections) =
         (Permits::new(limits.handshakes_max), Permits::new(limits.connections_max));
-    let guests = Few { guests: Permits::new(limits.guests_max), transfers: Permits::new(limits.transfers_max) };
+    let guests =
+        Few { guests: Permits::new(limits.guests_max), transfers: Permits::new(limits.transfers_max) };
     let guests = Arc::new(guests);
     loop {
         let (mut socket, from) = match acceptor.accept().await {

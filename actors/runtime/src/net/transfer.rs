@@ -167,8 +167,7 @@ impl Network {
         let address = inner.address_of(to).ok_or(CallError::Send(SendError::NotConnected))?;
         let hello = inner.hello(Purpose::Transfer, Some(to));
         let within = inner.carriage.limits.handshake_within;
-        let (socket, buffer, _) =
-            greet::dial(&inner.options.transport, &address, &hello, within).await?;
+        let (socket, buffer, _) = greet::dial(&inner.options.transport, &address, &hello, within).await?;
         let lost = |_| CallError::Link(super::error::LinkError::Lost);
         TransferStream::new(inner.clone(), to, socket, buffer, None).map_err(lost)
     }

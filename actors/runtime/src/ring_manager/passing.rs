@@ -25,6 +25,8 @@ impl RingManager {
         let generations = self.node.generations.clone();
         let bequests: BTreeMap<Partition, NodeId> = self.state.bequests(self.node.id).collect();
         self.filled.retain(|partition| bequests.contains_key(partition));
+        // What lacks something is repaired first: whoever is passed a partition may take it for whole.
+        let lacking = generations.lacking(&self.state, self.node.id);
         let has_nothing_else = |partition: Partition| {
             generations.held(partition).is_some_and(|held| {
                 held.sealed.is_empty() && held.inbound.is_none() && held.outbound.is_none()
@@ -32,7 +34,11 @@ impl RingManager {
         };
         let mut partitions = Vec::new();
         for (partition, heir) in bequests {
-            if !self.is_up(heir) || self.filled.contains(&partition) || !has_nothing_else(partition) {
+            if lacking.contains(&partition)
+                || !self.is_up(heir)
+                || self.filled.contains(&partition)
+                || !has_nothing_else(partition)
+            {
                 continue;
             }
             if let Some(claim) = generations.claim(partition) {
@@ -88,7 +94,8 @@ impl RingManager {
         let me = self.node.id;
         let held = self.state.possession().get(usize::from(partition.0)).copied();
         let wished = self.state.bequests(me).any(|bequest| bequest == (partition, heir));
-        if held != Some(possession) || !wished || !self.is_up(heir) {
+        let lacks = self.node.generations.lacking(&self.state, me).contains(&partition);
+        if held != Some(possession) || !wished || lacks || !self.is_up(heir) {
             let _ = done.send(None);
             return;
         }

@@ -151,9 +151,10 @@ fn open_error(directory: &Path, error: &fjall::Error) -> StoreError {
 /// What an operator can do about a damaged store in `directory`.
 pub(crate) fn way_out(directory: &Path) -> String {
     let data = directory.parent().unwrap_or(directory).display().to_string();
+    let store = directory.display().to_string();
     format!(
-        "Way out: restore {data} from a backup; or, when other nodes hold replicas of this node's data, move it \
-         away and start the node empty"
+        "Way out: restore {data} from a backup; or, when other nodes hold replicas of this node's data, move {store} \
+         away and start the node with --rebuild, which fetches its data from them"
     )
 }
 

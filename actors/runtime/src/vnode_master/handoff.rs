@@ -79,7 +79,12 @@ impl<V: Vnode> VnodeMaster<V> {
         }
     }
 
-    pub(super) fn reopen(&mut self, partition: Partition, done: oneshot::Sender<()>, ctx: &mut Context<Self>) {
+    pub(super) fn reopen(
+        &mut self,
+        partition: Partition,
+        done: oneshot::Sender<()>,
+        ctx: &mut Context<Self>,
+    ) {
         let before = self.lives.remove(&partition);
         let mut held = Vec::new();
         let mut ended = None;

@@ -15,6 +15,7 @@ use ringwork_core::store::Store;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::testing::check_laws;
 use ringwork_runtime::coordinator::{Answered, ReadFailure, Service};
+use ringwork_runtime::handoff::board::HandoffSettings;
 use ringwork_runtime::messages::{ReplyTo, Sink, VnodeAnswer};
 use ringwork_runtime::net::Transport;
 use ringwork_runtime::node::{Keep, Node, NodeLimits, NodeOptions, StartError};
@@ -36,11 +37,13 @@ fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
         keep: Keep::Given { store, directory: None, machine_boot: None },
         ring_size: RingSize::try_from(8).unwrap(),
         cluster: None,
+        rebuild: false,
         durability: Durability::Sync,
         queue: QueueLimits { writes_max: 1000, bytes_max: 1 << 20 },
         limits: NodeLimits::default(),
         placement,
         quorum: QuorumDefaults { n_val: 3, r: Count::Quorum, w: Count::Quorum },
+        handoff: HandoffSettings::default(),
         clock: Clock::system(),
         randomness: Randomness::seeded(1),
         transport: Transport::tcp(),

@@ -1,0 +1,244 @@
+//! Data goes where it belongs, under load and over deaths: what a change of members moves, what stand-ins took, what was
+//! on a disk that is lost. `RINGWORK_TEST_SCALE=full` runs them with as many messages as the bars are about.
+
+use super::changes::done;
+use super::disks::check_disks;
+use super::fill::{Filled, check_filled, fill, scaled};
+use super::harness::Cluster;
+use super::load::{Load, check_all_there};
+use crate::node::{wait_until, waited_for_within};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// How long data may take to move in a test; a test that waits this long has failed.
+const MOVED_WITHIN: Duration = Duration::from_secs(300);
+
+fn addresses(cluster: &Cluster) -> Vec<SocketAddr> {
+    cluster.running().into_iter().map(|number| cluster.address(number)).collect()
+}
+
+/// Waits until nothing is pending anywhere, no node has data of another's, and nothing is being repaired.
+fn wait_home(cluster: &Cluster) -> Duration {
+    let mut last = String::new();
+    let home = waited_for_within(MOVED_WITHIN, || {
+        cluster.running().iter().all(|by| {
+            let (ring, handoff) =
+                (cluster.ask(*by, "GET", "/admin/ring", ""), cluster.ask(*by, "GET", "/admin/handoff", ""));
+            let (ring, handoff) = (ring.json(), handoff.json());
+            last = format!("n{}: {ring} {handoff}", by + 1);
+            let empty = |value: &serde_json::Value| value.as_array().is_some_and(Vec::is_empty);
+            ring["settled"] == true
+                && empty(&ring["strays"])
+                && empty(&ring["pending"])
+                && empty(&ring["incomplete"])
+                && empty(&handoff["running"])
+                && empty(&handoff["repairing"])
+        })
+    });
+    home.unwrap_or_else(|waited| panic!("not everything is home after {waited:?}: {last}"))
+}
+
+fn commit(cluster: &Cluster, by: usize) {
+    wait_until("the change is committed", || {
+        let planned = cluster.ask(by, "POST", "/admin/cluster/plan", "");
+        planned.status == 200 && cluster.ask(by, "POST", "/admin/cluster/commit", "").status == 200
+    });
+}
+
+/// A load before a change and one while it goes on; both promise what every load does.
+fn under_load(cluster: &mut Cluster, what: &str, change: impl FnOnce(&mut Cluster)) -> Vec<Load> {
+    let targets: Vec<SocketAddr> = addresses(cluster);
+    let before =
+        Load::run(&targets, &format!("before-{what}"), |load| load.go_on_for(Duration::from_secs(4)));
+    let during = Load::run(&targets, what, |load| {
+        load.go_on_for(Duration::from_secs(1));
+        change(cluster);
+        let took = wait_home(cluster);
+        println!("{what}: everything is where it belongs after {took:.1?}");
+        load.go_on_for(Duration::from_secs(1));
+    });
+    before.check(&format!("before {what}"));
+    during.check(what);
+    let ratio = during.p99().as_secs_f64() / before.p99().as_secs_f64();
+    println!("{what}: the 99th percentile is {ratio:.2} x that of before");
+    vec![before, during]
+}
+
+#[test]
+fn what_members_hold_moves_under_load_when_nodes_join_leave_and_are_replaced() {
+    let mut cluster = Cluster::start(5, &[]);
+    let count = scaled(4_000, 200_000);
+    let filled = fill(&addresses(&cluster), "first", count);
+
+    let new = cluster.add(&[]);
+    let mut loads = under_load(&mut cluster, "join", |cluster| commit(cluster, 0));
+    assert_eq!(cluster.seen(0, new, "status"), "valid");
+
+    // Whoever leaves is no target of the load: it ends by itself, and says so.
+    let leaver = 1;
+    done(&cluster, 0, "leave", r#"{"node": "n2"}"#);
+    loads.extend(leave(&mut cluster, leaver, "leave"));
+
+    let successor = cluster.add(&[]);
+    let body = format!(r#"{{"old": "n3", "new": "n{}"}}"#, successor + 1);
+    done(&cluster, 0, "replace", &body);
+    loads.extend(leave(&mut cluster, 2, "replace"));
+
+    let nodes = addresses(&cluster);
+    for load in &loads {
+        check_all_there(&nodes[..2], &load.acknowledged());
+    }
+    check_whole(&nodes, &filled);
+    println!("{} items, each on three disks, and nothing else", check_disks(cluster));
+}
+
+fn leave(cluster: &mut Cluster, leaver: usize, what: &str) -> Vec<Load> {
+    let targets: Vec<SocketAddr> =
+        cluster.running().into_iter().filter(|n| *n != leaver).map(|n| cluster.address(n)).collect();
+    let before =
+        Load::run(&targets, &format!("before-{what}"), |load| load.go_on_for(Duration::from_secs(4)));
+    let during = Load::run(&targets, what, |load| {
+        load.go_on_for(Duration::from_secs(1));
+        commit(cluster, 0);
+        let begun = Instant::now();
+        let ended = cluster.node_mut(leaver).wait_within(MOVED_WITHIN);
+        let log = cluster.node(leaver).log();
+        assert_eq!(ended.and_then(|status| status.code()), Some(0), "{log}");
+        assert!(log.contains("given away all it held"), "{log}");
+        println!("{what}: n{} has ended by itself after {:.1?}", leaver + 1, begun.elapsed());
+        cluster.forget(leaver);
+        wait_home(cluster);
+        load.go_on_for(Duration::from_secs(1));
+    });
+    before.check(&format!("before {what}"));
+    during.check(what);
+    let ratio = during.p99().as_secs_f64() / before.p99().as_secs_f64();
+    println!("{what}: the 99th percentile is {ratio:.2} x that of before");
+    vec![before, during]
+}
+
+fn check_whole(nodes: &[SocketAddr], filled: &Filled) {
+    for node in &nodes[..2] {
+        check_filled(*node, filled);
+    }
+}
+
+#[test]
+fn what_stand_ins_took_goes_home_when_the_holder_is_back() {
+    for restarted in [false, true] {
+        let mut cluster = Cluster::start(5, &[]);
+        let last = 4;
+        cluster.kill(last);
+        cluster.wait_seen(last, "down");
+        let filled = fill(&addresses(&cluster), "meanwhile", scaled(2_000, 100_000));
+        if restarted {
+            // What a former life took in is offered by the next.
+            for fallback in [0, 1] {
+                cluster.kill(fallback);
+                cluster.start_again(fallback);
+            }
+        }
+        cluster.start_again(last);
+        println!("restarted: {restarted}: all its data is home {:.1?} after its return", wait_home(&cluster));
+        // Nobody has read anything that could have mended it.
+        check_disks_have(cluster, &filled);
+    }
+}
+
+fn check_disks_have(cluster: Cluster, filled: &Filled) {
+    let sent: usize = filled.values().map(Vec::len).sum();
+    let found = check_disks(cluster);
+    assert!(found >= sent, "{found} items on disk, {sent} were confirmed");
+}
+
+#[test]
+fn a_transfer_goes_on_over_deaths_of_source_target_and_claimant() {
+    // Slowed down, so that deaths meet transfers.
+    let settings = ["handoff.bytes_per_second=256KiB"];
+    let mut cluster = Cluster::start(4, &settings);
+    let filled = fill(&addresses(&cluster), "first", scaled(12_000, 200_000));
+    let new = cluster.add(&settings);
+    commit(&cluster, 0);
+    let claimant: usize = cluster.members(0)["claimant"]
+        .as_str()
+        .map(|name| name.trim_start_matches('n').parse::<usize>().unwrap() - 1)
+        .unwrap();
+    let mut killed = BTreeSet::new();
+    let mut met = 0;
+    let deaths = scaled(4, 10);
+    for round in 0..deaths {
+        let victim = match round % 3 {
+            0 => (new + 1 + round) % 4, // a source
+            1 => new,
+            _ => claimant,
+        };
+        wait_until("a transfer runs, or all is done", || {
+            let running = cluster.ask(new, "GET", "/admin/handoff", "").json();
+            !running["running"].as_array().unwrap().is_empty() || cluster.members(0)["settled"] == true
+        });
+        met += usize::from(cluster.members(0)["settled"] != true);
+        // Some moment of it: the test's own clock is as good a die as any.
+        std::thread::sleep(Duration::from_millis(37 * (round as u64 % 5)));
+        cluster.kill(victim);
+        killed.insert(victim);
+        cluster.start_again(victim);
+    }
+    println!("{met} of {deaths} deaths met a transfer under way; nodes that died: {killed:?}");
+    assert!(met >= deaths / 2, "the transfers were over before anybody died");
+    for number in cluster.running() {
+        let unlimited = r#"{"bytes_per_second": null}"#;
+        let answer = cluster.ask(number, "PUT", "/admin/handoff/limit", unlimited);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    wait_home(&cluster);
+    check_whole(&addresses(&cluster), &filled);
+    check_disks_have(cluster, &filled);
+}
+
+#[test]
+fn a_lost_disk_is_rebuilt_from_the_other_replicas() {
+    for keeps_ring in [true, false] {
+        let mut cluster = Cluster::start(3, &[]);
+        let filled = fill(&addresses(&cluster), "first", scaled(3_000, 200_000));
+        let lost = 1;
+        cluster.kill(lost);
+        let directory = cluster.launches[lost].data().to_owned();
+        for file in std::fs::read_dir(&directory).unwrap().flatten() {
+            let name = file.file_name().into_string().unwrap();
+            if name == "identity" || (keeps_ring && name == "ring") {
+                continue;
+            }
+            match file.path().is_dir() {
+                true => std::fs::remove_dir_all(file.path()).unwrap(),
+                false => std::fs::remove_file(file.path()).unwrap(),
+            }
+        }
+        // Not by mistake: a node does not begin anew because its disk was not mounted.
+        let (code, said) = cluster.launches[lost].clone().attempt().err().expect("it must not start");
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("--rebuild"), "{said}");
+        cluster.launches[lost] = cluster.launches[lost].clone().rebuilding();
+        let begun = Instant::now();
+        cluster.start_again(lost);
+        wait_home(&cluster);
+        println!("ring kept: {keeps_ring}: rebuilt {:.1?} after its start", begun.elapsed());
+        check_disks_have(cluster, &filled);
+    }
+}
+
+#[test]
+fn an_operators_repair_fetches_what_other_replicas_have() {
+    let cluster = Cluster::start(3, &[]);
+    let filled = fill(&addresses(&cluster), "first", scaled(1_000, 50_000));
+    let answer = cluster.ask(1, "POST", "/admin/handoff/repair", r#"{"all": true}"#);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(!answer.json()["partitions"].as_array().unwrap().is_empty(), "{}", answer.body);
+    wait_until("the repair is over", || {
+        let handoff = cluster.ask(1, "GET", "/admin/handoff", "").json();
+        let repaired = |line: &serde_json::Value| line["direction"] == "in" && line["kind"] == "repair";
+        let totals = handoff["totals"].as_array().unwrap().iter().find(|line| repaired(line)).unwrap();
+        handoff["repairing"].as_array().unwrap().is_empty() && totals["completed"].as_u64() > Some(0)
+    });
+    check_disks_have(cluster, &filled);
+}
