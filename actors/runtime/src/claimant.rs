@@ -482,6 +482,7 @@ mod tests {
             location: None,
             ring_size: state.size(),
             member_of: None,
+            rebuilds: false,
         };
         state.admit(&joiner, id(1)).unwrap();
     }
