@@ -392,10 +392,9 @@ async fn commit(node: &NodeArguments, output: &mut dyn Write) -> Result<(), CliE
         return write_line(output, &json_line(&answer));
     }
     let plan: PlanStatus = understood(&answer, client.url())?;
-    let what = if plan.moved == 0 {
-        "no partition has to move".to_owned()
-    } else {
-        format!("{} now on the way", counted(plan.moved, "partition is", "partitions are"))
+    let what = match plan.passed_on() {
+        0 => "no partition has to move".to_owned(),
+        moving => format!("{} now on the way", counted(moving, "partition is", "partitions are")),
     };
     write_line(output, &format!("committed, epoch {}: {what}", plan.epoch))?;
     let wait = next_command("ringwork wait settled", node);

@@ -3,6 +3,7 @@
 //! carries a request out (the ring manager, or the claimant's) it does not know.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -223,9 +224,11 @@ pub struct PlanStatus {
     pub changes: Vec<StagedChange>,
     /// Every member that has or gets something.
     pub shares: Vec<PlannedShare>,
-    /// What would move.
+    /// What would have another owner, whether it is passed on or taken.
     pub moves: Vec<PlannedMove>,
-    /// Partitions that would move.
+    /// What is taken from members who are lost: at once, and without its data.
+    pub forced: Vec<PlannedMove>,
+    /// Partitions that would have another owner.
     pub moved: usize,
     /// Fewest that could, whatever the algorithm.
     pub moved_bound: usize,
@@ -235,6 +238,15 @@ pub struct PlanStatus {
     pub location_violations: Vec<usize>,
     /// What an operator should know before committing.
     pub warnings: Vec<String>,
+}
+
+impl PlanStatus {
+    /// Partitions that have to be passed on after a commit: what is taken is there at once.
+    pub fn passed_on(&self) -> usize {
+        let taken: BTreeSet<u16> = self.forced.iter().flat_map(|taken| &taken.partitions).copied().collect();
+        let moving = self.moves.iter().flat_map(|moved| &moved.partitions);
+        moving.filter(|partition| !taken.contains(partition)).count()
+    }
 }
 
 /// A transfer that runs into the asked node or out of it.

@@ -9,7 +9,7 @@ use crate::node_core::NodeCore;
 use crate::post::Postbox;
 use crate::ring_manager::{Change, Changed, RingManager, RingMessage};
 use ringwork_core::gossip::detector::Availability;
-use ringwork_core::ids::NodeId;
+use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::membership::{ChangeDetail, ChangeKind, ChangeRefusal, ClusterState, Plan, Status};
 use ringwork_core::wire::codec;
 use serde::{Deserialize, Serialize};
@@ -345,10 +345,6 @@ fn plan_status(state: &ClusterState, plan: &Plan, n_val: usize) -> PlanStatus {
             after: after.get(node).copied().unwrap_or(0),
         })
         .collect();
-    let mut moves: BTreeMap<(String, String), Vec<u16>> = BTreeMap::new();
-    for (partition, from, to) in &plan.moves {
-        moves.entry((state.name_of(*from), state.name_of(*to))).or_default().push(partition.0);
-    }
     let violations = &plan.claim.violations;
     PlanStatus {
         digest: plan.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -359,16 +355,29 @@ fn plan_status(state: &ClusterState, plan: &Plan, n_val: usize) -> PlanStatus {
             .map(|(node, kind, detail)| staged_change(state, *node, *kind, detail))
             .collect(),
         shares,
-        moves: moves
-            .into_iter()
-            .map(|((from, to), partitions)| PlannedMove { from, to, partitions })
-            .collect(),
+        moves: by_nodes(state, plan.moves.iter().copied()),
+        forced: by_nodes(
+            state,
+            plan.forced.iter().map(|forced| (forced.partition, forced.from, forced.possession.holder)),
+        ),
         moved: plan.moves.len(),
         moved_bound: plan.claim.moves_bound,
         node_violations: violations.nodes.clone(),
         location_violations: violations.locations.clone(),
         warnings: warnings(state, plan).into_iter().chain(losses(state, plan, n_val)).collect(),
     }
+}
+
+/// Partitions by whom they come from and whom they go to.
+fn by_nodes(
+    state: &ClusterState,
+    moves: impl Iterator<Item = (Partition, NodeId, NodeId)>,
+) -> Vec<PlannedMove> {
+    let mut by_nodes: BTreeMap<(String, String), Vec<u16>> = BTreeMap::new();
+    for (partition, from, to) in moves {
+        by_nodes.entry((state.name_of(from), state.name_of(to))).or_default().push(partition.0);
+    }
+    by_nodes.into_iter().map(|((from, to), partitions)| PlannedMove { from, to, partitions }).collect()
 }
 
 fn warnings(state: &ClusterState, plan: &Plan) -> Vec<String> {
@@ -425,16 +434,15 @@ fn losses(state: &ClusterState, plan: &Plan, n_val: usize) -> Vec<String> {
             lost.join(", ")
         ));
     }
-    if plan.forced.is_empty() {
-        return losses;
+    if !plan.forced.is_empty() {
+        losses.push(format!(
+            "{} partitions are taken from whoever does not come back: their new holders begin without data, and get \
+             it from the other replicas",
+            plan.forced.len()
+        ));
     }
-    losses.push(format!(
-        "partitions are taken from whoever does not come back: {}. The new holders begin without data and get it from \
-         the other replicas",
-        plan.forced.len()
-    ));
     let windows = state.windows_lost(&plan.forced, n_val);
-    if windows > 0 {
+    if windows > 0 && !plan.forced.is_empty() {
         let size = state.size();
         losses.push(format!(
             "of {windows} of {size} parts of the keys no replica is left (n = {n_val}): what was written there is \
@@ -442,4 +450,69 @@ fn losses(state: &ClusterState, plan: &Plan, n_val: usize) -> Vec<String> {
         ));
     }
     losses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringwork_core::ids::ClusterId;
+    use ringwork_core::membership::{Joiner, Member};
+    use ringwork_core::ring::RingSize;
+
+    fn id(n: u8) -> NodeId {
+        NodeId([n; 16])
+    }
+
+    fn committed(state: &mut ClusterState) {
+        let plan = state.plan().unwrap();
+        state.show_plan(&plan, id(1));
+        state.commit(&plan, id(1)).unwrap();
+        for n in [1, 2, 3] {
+            for partition in state.size().partitions() {
+                state.pass_on(id(n), partition);
+            }
+        }
+    }
+
+    fn joined(state: &mut ClusterState, n: u8) {
+        let joiner = Joiner {
+            node: id(n),
+            name: format!("n{n}"),
+            address: format!("127.0.0.1:{n}"),
+            location: None,
+            ring_size: state.size(),
+            member_of: None,
+            rebuilds: false,
+        };
+        state.admit(&joiner, id(1)).unwrap();
+    }
+
+    #[test]
+    fn a_plan_says_what_is_given_up_for_good() {
+        let member = Member::new("n1", "127.0.0.1:1", None, Status::Valid, id(1)).unwrap();
+        let mut state = ClusterState::born(ClusterId([7; 16]), RingSize::try_from(8).unwrap(), id(1), member);
+        joined(&mut state, 2);
+        committed(&mut state);
+        joined(&mut state, 3);
+        state.stage_force_replace(id(2), id(3), id(1)).unwrap();
+        let status = |n_val| plan_status(&state, &state.plan().unwrap(), n_val);
+        let (alone, twice) = (status(1), status(2));
+        let said = alone.warnings.join("\n");
+        assert!(
+            said.contains("n2 will be removed for good") && said.contains("4 partitions are taken"),
+            "{said}"
+        );
+        assert!(said.contains("of 4 of 8 parts of the keys no replica is left (n = 1)"), "{said}");
+        assert!(!twice.warnings.join("\n").contains("no replica"), "n1 has a replica of everything");
+        let forced = &alone.forced[..];
+        assert_eq!((forced.len(), forced[0].from.as_str(), forced[0].to.as_str()), (1, "n2", "n3"));
+        assert_eq!((alone.moved, alone.moves.len(), alone.passed_on()), (4, 1, 0));
+        let change = alone.changes.iter().find(|change| change.kind == "force-replace").unwrap();
+        assert_eq!((change.node.as_str(), change.with.as_deref()), ("n2", Some("n3")));
+        state.clear_staging();
+        state.stage_replace(id(2), id(3), id(1)).unwrap();
+        let peaceful = plan_status(&state, &state.plan().unwrap(), 1);
+        assert_eq!((peaceful.moved, peaceful.passed_on(), peaceful.forced.len()), (4, 4, 0));
+        assert!(!peaceful.warnings.join("\n").contains("removed for good"), "{:?}", peaceful.warnings);
+    }
 }

@@ -31,6 +31,11 @@ pub(super) fn write(plan: &PlanStatus, output: &mut dyn Write) -> Result<(), Cli
             plan.moved_bound
         ),
     })?;
+    for taken in &plan.forced {
+        let (from, to) = (explanation(&taken.from), explanation(&taken.to));
+        let count = counted(taken.partitions.len(), "partition", "partitions");
+        line(&format!("{to} has {count} of {from} at once, without the data"))?;
+    }
     let size = plan.shares.iter().map(|share| share.after).sum();
     let nodes = plan.shares.iter().filter(|share| share.after > 0).count();
     for sentence in [

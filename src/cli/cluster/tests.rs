@@ -179,6 +179,20 @@ async fn a_refusal_is_one_line_with_the_way_out() {
     }
 }
 
+#[actix_rt::test]
+async fn what_is_taken_is_not_said_to_be_on_the_way() {
+    let (cluster, url) = bed().await;
+    said(&url, &["force-replace", "n1", "n2"]).await.unwrap();
+    {
+        let plan = &mut cluster.state().plan;
+        plan.forced = vec![plan.moves[0].clone()];
+    }
+    let planned = said(&url, &["plan"]).await.unwrap();
+    assert!(planned.contains("\nn2 has 21 partitions of n1 at once, without the data\n"), "{planned}");
+    let committed = said(&url, &["commit"]).await.unwrap();
+    assert!(committed.starts_with("committed, epoch 2: 21 partitions are now on the way\n"), "{committed}");
+}
+
 #[test]
 fn a_forced_change_is_never_made_without_naming_the_node() {
     for words in [

@@ -106,6 +106,7 @@ impl Default for FakeCluster {
             changes: Vec::new(),
             shares: vec![share("n1", 64, 22), share("n2", 0, 21), share("n3", 0, 21)],
             moves: vec![moves("n2", 0), moves("n3", 21)],
+            forced: Vec::new(),
             moved: 42,
             moved_bound: 42,
             node_violations: vec![0, 2, 64],

@@ -84,6 +84,28 @@ fn a_replacement_gets_what_the_replaced_has_by_its_hand_and_nothing_else_moves()
     assert!(state.exit_when_empty(id(1), false) && state.remove_exited(id(0)));
 }
 
+/// Such as after two claimants: no claim would leave it so, and none is asked for.
+#[test]
+fn a_replacement_takes_a_share_over_as_it_is_however_uneven() {
+    let mut state = three_and_two();
+    state.staging.changes.remove(&(id(4), ChangeKind::Join));
+    let uneven = |large: usize| [0, large, large, large, large, large, 2, 0].map(id).to_vec();
+    state.target = Target::new(2, id(0), uneven(1));
+    state.possession = uneven(1).into_iter().map(Possession::first).collect();
+    for force in [false, true] {
+        let mut state = state.clone();
+        match force {
+            false => state.stage_replace(id(1), id(3), id(0)).unwrap(),
+            true => state.stage_force_replace(id(1), id(3), id(0)).unwrap(),
+        }
+        let plan = committed(&mut state, id(0));
+        assert_eq!(state.target().owners(), uneven(3));
+        assert_eq!((plan.moves.len(), plan.claim.moved, plan.claim.balance), (5, 5, (1, 5)));
+        state.stage_rebalance(id(0));
+        assert_ne!(state.plan().unwrap().claim.owners, uneven(3));
+    }
+}
+
 #[test]
 fn a_replacement_whose_join_was_cleared_is_a_member_all_the_same_and_a_valid_one_with_nothing_will_do() {
     let mut state = three_and_two();
