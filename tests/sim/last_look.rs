@@ -1,6 +1,6 @@
 //! The last look at a run: everybody is asked for everything, until all say the same and have the same.
 
-use crate::history::{Operation, Outcome, Seen};
+use crate::history::{MachineEvent, Operation, Outcome, Seen};
 use crate::invariants::Invariant;
 use crate::machine::Machine;
 use crate::service::Items;
@@ -46,6 +46,21 @@ impl World {
         let service = self.around.service.name();
         let list = view.preflist(service, &KeyHash::of(service, key.as_bytes()), core.quorum.n_val);
         list.iter().map(|entry| (entry.partition.0, core.name_of(entry.node).to_string())).collect()
+    }
+
+    /// Whether a disk may be lost now: everybody is there and has what it holds, and what is unsynced since a machine lost
+    /// power has had the time to become synced.
+    pub fn copies_are_sound(&self) -> bool {
+        let soon = |event: &MachineEvent| self.now() < event.at + Duration::from_secs(8);
+        let history = self.history.borrow();
+        let whole = |number: &u8| {
+            self.machine(*number)
+                .core()
+                .is_some_and(|core| core.generations.lacking(core.ring.load().state(), core.id).is_empty())
+        };
+        self.down() == 0
+            && !history.power_losses.iter().chain(&history.wipes).any(soon)
+            && self.invited.borrow().iter().all(whole)
     }
 
     /// Every node is asked for every key, with that r.

@@ -583,9 +583,13 @@ impl World {
         };
         let places = self.places(node, operation.key());
         self.note(&format!("#{number} at n{node} within {within:?}: {operation:?}; it would ask {places}"));
+        let key = operation.key().to_owned();
         let outcome = self.machine(node).ask(operation, within).await;
         self.note(&format!("#{number} ends: {outcome:?}"));
+        // Whom it was sent to is not known where that has changed meanwhile.
+        let places = self.asked_places(node, &key);
         let record = &mut self.history.borrow_mut().records[number];
+        record.places.retain(|place| places.contains(place));
         record.ended = Some(self.now());
         record.outcome = Some(outcome.clone());
         outcome

@@ -76,6 +76,13 @@ fn wished_repairs(
 }
 
 impl ClusterAdministration {
+    /// Nothing is to move, nobody has what is another's, and what this node knows of has its data.
+    fn is_settled(&self, state: &ClusterState) -> bool {
+        let whole = state.unrepaired().next().is_none()
+            && self.node.generations.lacking(state, self.node.id).is_empty();
+        state.is_settled() && whole && !self.node.is_outside()
+    }
+
     pub(crate) fn new(node: Arc<NodeCore>, ring_manager: Postbox<RingManager>) -> Self {
         Self { node, ring_manager }
     }
@@ -170,7 +177,7 @@ impl Administration for ClusterAdministration {
             claimant: state.claimant().map(|claimant| state.name_of(claimant)),
             ring_ready: waiting_for.is_empty(),
             waiting_for,
-            settled: state.is_settled() && !self.node.is_outside(),
+            settled: self.is_settled(state),
             epoch: state.target().key().epoch,
             ring_size: state.size().count(),
             members,
@@ -196,7 +203,7 @@ impl Administration for ClusterAdministration {
             claimant: state.claimant().map(|claimant| state.name_of(claimant)),
             ring_ready: waiting_for.is_empty(),
             waiting_for,
-            settled: state.is_settled() && !self.node.is_outside(),
+            settled: self.is_settled(state),
             pending: state.pending().filter_map(|p| Self::partition_status(state, p)).collect(),
             strays: state
                 .strays()

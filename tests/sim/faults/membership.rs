@@ -27,7 +27,8 @@ impl Fault for Membership {
             let Some(at) = draw.pick(&healthy).copied() else { return false };
             match spare.filter(|_| !draw.one_in(3)) {
                 Some(number) => {
-                    world.note(&format!("n{number} is to join"));
+                    let replaced = draw.pick(&invited).copied().filter(|_| draw.one_in(3) && invited.len() > 2);
+                    world.note(&format!("n{number} is to join, in the place of {replaced:?}"));
                     world.invited.borrow_mut().push(number);
                     world.start(number);
                     // The seeds take it in; somebody has to commit that.
@@ -36,7 +37,16 @@ impl Fault for Membership {
                         let staged = |kind: &str| {
                             world.status(at).is_some_and(|status| status.staged.iter().any(|s| s.kind == kind))
                         };
+                        let replaces = match replaced.filter(|_| staged("join") && !staged("replace")) {
+                            Some(old) => {
+                                let (old, new) = (format!("n{old}"), format!("n{number}"));
+                                let change = Change::Replace { old, new };
+                                world.administer(at, |administration| administration.stage(change)).await.is_ok()
+                            }
+                            None => true,
+                        };
                         if staged("join")
+                            && replaces
                             && world.administer(at, |administration| administration.plan()).await.is_ok()
                             && world.administer(at, |administration| administration.commit()).await.is_ok()
                         {

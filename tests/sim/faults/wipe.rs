@@ -7,7 +7,6 @@ use crate::history::MachineEvent;
 use crate::world::World;
 use ringwork_core::testing::Draw;
 use std::rc::Rc;
-use std::time::Duration;
 
 struct Wipe;
 
@@ -25,17 +24,8 @@ impl Fault for Wipe {
     fn happen<'a>(&'a self, world: &'a Rc<World>, draw: &'a mut Draw) -> Happening<'a> {
         Box::pin(async move {
             let healthy = world.healthy();
-            let lacks = |number: &u8| {
-                world.machine(*number).core().is_none_or(|core| {
-                    !core.generations.lacking(core.ring.load().state(), core.id).is_empty()
-                })
-            };
-            let invited = world.invited.borrow().clone();
-            let soon = world.history.borrow().power_losses.last().is_some_and(|loss| {
-                world.now() < loss.at + Duration::from_secs(8)
-            });
-            let unsound = world.down() > 0 || soon || invited.iter().any(lacks);
-            let Some(number) = draw.pick(&healthy).copied().filter(|_| !unsound) else { return false };
+            let sound = world.copies_are_sound();
+            let Some(number) = draw.pick(&healthy).copied().filter(|_| sound) else { return false };
             let at = world.now();
             world.history.borrow_mut().wipes.push(MachineEvent { node: number, at });
             world.count("disks lost");

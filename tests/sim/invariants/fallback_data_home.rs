@@ -25,6 +25,7 @@ impl Invariant for FallbackDataHome {
                 ("marks hints", core.strays.marked()),
                 ("has sealed generations", generations.with_sealed()),
                 ("collects for an inheritance", generations.with_inbound()),
+                ("lacks data", generations.lacking(core.ring.load().state(), core.id)),
                 ("records a transfer of possession", generations.outbound().into_keys().collect()),
             ] {
                 if !found.is_empty() {
