@@ -422,9 +422,9 @@ impl CommitMark {
                 let data = mark.parent().unwrap_or(mark).display();
                 Err(StoreError::Damaged(format!(
                     "the journal is damaged: the store ends at commit {number}, but commit {marked} was \
-                     acknowledged. Way out: restore {data} from a backup; or move it away and start the node \
-                     empty when other nodes hold replicas of its data; or go on without what was written after \
-                     the damage: remove {}",
+                     acknowledged. Way out: restore {data} from a backup; or, when other nodes hold replicas of \
+                     its data, move {data}/store away and start the node with --rebuild, which fetches its data \
+                     from them; or go on without what was written after the damage: remove {}",
                     mark.display()
                 )))
             }
