@@ -42,7 +42,12 @@ fn main() -> Outcome {
     })
 }
 
-async fn node(name: &str, listen: &str, seeds: Vec<String>, directory: &Path) -> Result<Node, Box<dyn Error>> {
+async fn node(
+    name: &str,
+    listen: &str,
+    seeds: Vec<String>,
+    directory: &Path,
+) -> Result<Node, Box<dyn Error>> {
     let listen: SocketAddr = listen.parse()?;
     let options = NodeOptions {
         name: name.to_owned(),
@@ -114,7 +119,10 @@ async fn send() -> Outcome {
     administration.commit().await?;
     let moved = || {
         let totals = node.core().handoff.snapshot().totals;
-        totals.iter().find(|((_, kind), totals)| *kind == "ownership" && totals.completed > 0).map(|(_, totals)| *totals)
+        totals
+            .iter()
+            .find(|((_, kind), totals)| *kind == "ownership" && totals.completed > 0)
+            .map(|(_, totals)| *totals)
     };
     let totals = loop {
         match moved() {

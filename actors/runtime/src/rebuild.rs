@@ -15,6 +15,7 @@ const MARKER: &str = "rebuilding";
 pub(crate) fn prepare(directory: &Path, asked: bool) -> Result<bool, StartError> {
     let marker = directory.join(MARKER);
     if marker.exists() {
+        forget_commits(directory)?;
         return Ok(true);
     }
     if !asked {
@@ -29,11 +30,16 @@ pub(crate) fn prepare(directory: &Path, asked: bool) -> Result<bool, StartError>
     }
     File::create(&marker).and_then(|file| file.sync_all()).map_err(io_error(&marker))?;
     sync(directory)?;
-    // It counts the commits of the store that is gone.
+    forget_commits(directory)?;
+    Ok(true)
+}
+
+/// The mark counts the commits of the store that is gone.
+fn forget_commits(directory: &Path) -> Result<(), StartError> {
     let commits = directory.join("commit-mark");
     match fs::remove_file(&commits) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error(&commits)(error).into()),
-        _ => Ok(true),
+        _ => Ok(()),
     }
 }
 
@@ -68,7 +74,9 @@ mod tests {
         fs::remove_file(path.join("store").join("version")).unwrap();
         assert!(prepare(path, true).unwrap());
         assert!(!path.join("commit-mark").exists());
+        fs::write(path.join("commit-mark"), "7").unwrap();
         assert!(prepare(path, false).unwrap(), "cut short, it goes on");
+        assert!(!path.join("commit-mark").exists(), "wherever it was cut");
         prepared(path).unwrap();
         assert!(!prepare(path, false).unwrap());
     }

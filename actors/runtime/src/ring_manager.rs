@@ -58,6 +58,8 @@ pub enum RingMessage {
     MergeState(Box<ClusterState>),
     /// A request carried a possession that this node did not know: the holder is asked for its state.
     Heard(Possession),
+    /// That node knows something of the state that this one waits for.
+    AskState(NodeId),
     /// A change by this node; the answer comes when it is durable.
     Change(Change, oneshot::Sender<Changed>),
     /// This node, until now alone, becomes a member of the cluster of this state.
@@ -215,6 +217,9 @@ impl RingManager {
         }
         self.keeping = true;
         let (file, state) = (self.file.clone(), self.state.clone());
+        let kept_state = state.clone();
+        // Who asks for a change while this one is written waits for the next.
+        let served = std::mem::take(&mut self.waiting);
         let come = self.to_take_over();
         let write = {
             let (node, services) = (self.node.clone(), self.services.clone());
@@ -241,10 +246,19 @@ impl RingManager {
             match result {
                 Ok(()) => {
                     manager.kept = stamp;
+                    let newest = std::mem::replace(&mut manager.state, kept_state);
+                    // Seen as soon as it is kept, however fast the next changes come.
+                    manager.publish();
+                    tell(served, Ok(manager.node.ring.load().state().clone()));
+                    // Both are of one cluster, or the newer one is of the cluster that was joined meanwhile.
+                    if newest.cluster() != manager.state.cluster() || manager.state.merge(&newest).is_err() {
+                        manager.state = newest;
+                    }
                     manager.settle(ctx);
                 }
                 Err(error) => {
                     tracing::error!(%error, "the cluster state cannot be kept; the node ends");
+                    tell(served, Err(&error));
                     manager.tell_waiting(Err(&error));
                     manager.node.end(Ending::Failed(format!("the cluster state cannot be kept: {error}")));
                 }
@@ -259,10 +273,8 @@ impl RingManager {
     }
 
     fn tell_waiting(&mut self, kept: Result<(), &FileError>) {
-        let view = self.node.ring.load().state().clone();
-        for waiting in std::mem::take(&mut self.waiting) {
-            waiting(kept.map(|()| view.clone()));
-        }
+        let state = self.node.ring.load().state().clone();
+        tell(std::mem::take(&mut self.waiting), kept.map(|()| state));
     }
 
     /// What the state asks of this node whenever it has changed.
@@ -273,7 +285,11 @@ impl RingManager {
             self.doubt();
         }
         let sealed = !self.node.generations.with_sealed().is_empty();
-        let strays = sealed || !self.node.strays.marked().is_empty();
+        // What was just passed on is here until the heir has said that it has taken it.
+        let strays = sealed
+            || !self.node.strays.marked().is_empty()
+            || self.node.generations.has_bequeathed(&self.state)
+            || !self.node.generations.with_inbound().is_empty();
         if self.state.exit_when_empty(me, strays) {
             tracing::info!("this node has given away all it held and leaves the cluster");
         }
@@ -476,6 +492,12 @@ impl RingManager {
     }
 }
 
+fn tell(waiting: Vec<Waiting>, kept: Result<Arc<ClusterState>, &FileError>) {
+    for waiting in waiting {
+        waiting(kept.clone());
+    }
+}
+
 impl Actor for RingManager {
     type Context = Context<Self>;
 
@@ -531,6 +553,11 @@ impl Handler<Posted<RingMessage>> for RingManager {
                 // Never taken over alone: without the target that wished it so, it would be passed back.
                 if let Some(agent) = &self.agent {
                     let _ = agent.post(AgentMessage::AskState(possession.holder));
+                }
+            }
+            RingMessage::AskState(node) => {
+                if let Some(agent) = &self.agent {
+                    let _ = agent.post(AgentMessage::AskState(node));
                 }
             }
             RingMessage::Change(change, done) => self.change(change, done, ctx),

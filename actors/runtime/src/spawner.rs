@@ -8,6 +8,10 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
+/// How often, and how many times, work that waits for its turn looks for room on the pool: half a minute in all.
+const TURN_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+const TURN_TRIES: usize = 3000;
+
 /// Where a node's actors live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Placement {
@@ -179,6 +183,29 @@ impl Spawner {
             let _ = sender.send(job());
         })?;
         receiver.await.map_err(|_| PoolFull)
+    }
+
+    /// As [`Self::on_pool_for`], and waits for room: for work that nobody waits for at a desk.
+    pub async fn on_pool_in_turn<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PoolFull> {
+        let job = Arc::new(Mutex::new(Some(job)));
+        for _ in 0..TURN_TRIES {
+            let (sender, receiver) = oneshot::channel();
+            let taken = job.clone();
+            let queued = self.on_pool(move || {
+                let job = locked(&taken).take();
+                if let Some(job) = job {
+                    let _ = sender.send(job());
+                }
+            });
+            match queued {
+                Ok(()) => return receiver.await.map_err(|_| PoolFull),
+                Err(PoolFull) => tokio::time::sleep(TURN_PAUSE).await,
+            }
+        }
+        Err(PoolFull)
     }
 
     /// Ends the threads that are the node's own. Work on the pool is finished first.

@@ -6,6 +6,7 @@
 
 mod handoff;
 
+use crate::handoff::sealed_read::with_sealed;
 use crate::messages::{Request, VnodeAnswer};
 use crate::node_core::NodeCore;
 use crate::post::{Permits, Postbox, Posted};
@@ -268,12 +269,14 @@ impl<V: Vnode> VnodeMaster<V> {
         self.tell_runners(partition, true);
         if let Some(Life::Starting { waiting }) = before {
             for request in waiting {
+                // What it waited for may have been a change of generation: what is sealed now was not when it came.
+                let request = with_sealed(&self.service, partition, request);
                 self.pass_on(partition, request);
             }
         }
     }
 
-    fn start_failed(&mut self, partition: Partition, reason: String) {
+    fn start_failed(&mut self, partition: Partition, reason: String, ctx: &mut Context<Self>) {
         self.service.node.telemetry.vnode_start_failures.increment();
         tracing::error!(
             service = V::SERVICE,
@@ -282,7 +285,7 @@ impl<V: Vnode> VnodeMaster<V> {
             "a vnode could not be started"
         );
         self.tell_runners(partition, false);
-        if let Some(Life::Starting { waiting }) = self.rest(partition, reason.clone()) {
+        if let Some(Life::Starting { waiting }) = self.rest(partition, reason.clone(), ctx) {
             for request in waiting {
                 request.reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(reason.clone())));
             }
@@ -290,7 +293,7 @@ impl<V: Vnode> VnodeMaster<V> {
     }
 
     /// Marks the vnode as dead, to be started again after a pause that grows with deaths in a row.
-    fn rest(&mut self, partition: Partition, reason: String) -> Option<Life<V>> {
+    fn rest(&mut self, partition: Partition, reason: String, ctx: &mut Context<Self>) -> Option<Life<V>> {
         let now = self.service.node.clock.moment();
         let deaths = self.deaths.entry(partition).or_default();
         if let Some(Life::Running { since }) = self.lives.get(&partition)
@@ -300,7 +303,22 @@ impl<V: Vnode> VnodeMaster<V> {
         }
         let pause = restart_pause(*deaths);
         *deaths = deaths.saturating_add(1);
+        // Not only when somebody asks for it: it may have work of its own.
+        ctx.run_later(pause, move |master, ctx| master.wake(partition, ctx));
         self.lives.insert(partition, Life::Resting { until: now + pause, reason })
+    }
+
+    /// Starts a vnode again whose rest is over, if it still has something to do here.
+    fn wake(&mut self, partition: Partition, ctx: &mut Context<Self>) {
+        let node = self.service.node.clone();
+        let now = node.clock.moment();
+        let rested = matches!(self.lives.get(&partition), Some(Life::Resting { until, .. }) if now >= *until);
+        let held = node.ring.load().state().holder(partition) == Some(node.id);
+        if rested && held && !self.stopping && !planted(Mutant::LeavePanickedVnode) {
+            node.telemetry.vnode_restarts.increment();
+            self.lives.insert(partition, Life::Starting { waiting: Vec::new() });
+            self.open(partition, ctx);
+        }
     }
 
     /// Finds out which of the partitions have nothing in them, and holds back what comes for these.
@@ -525,9 +543,9 @@ impl<V: Vnode> Handler<Posted<MasterMessage<V>>> for VnodeMaster<V> {
             MasterMessage::Wanted(partition, request) => self.wanted(partition, request, ctx),
             MasterMessage::Ensure(partition) => self.ensure(partition, ctx),
             MasterMessage::Started(partition) => self.started(partition),
-            MasterMessage::StartFailed(partition, reason) => self.start_failed(partition, reason),
+            MasterMessage::StartFailed(partition, reason) => self.start_failed(partition, reason, ctx),
             MasterMessage::Panicked(partition) => {
-                self.rest(partition, "the vnode panicked".to_owned());
+                self.rest(partition, "the vnode panicked".to_owned(), ctx);
             }
             MasterMessage::Freeze(partitions, done) => self.freeze(partitions, done, ctx),
             MasterMessage::Thaw(partitions) => self.thaw(partitions, ctx),

@@ -52,6 +52,9 @@ impl Fault for Gone {
                 if let Some(at) = at
                     && world.change(at, change.clone()).await.is_ok()
                 {
+                    // What it took in after all, if somebody had started it meanwhile, is lost with it.
+                    let at = world.now();
+                    world.history.borrow_mut().wipes.push(MachineEvent { node: victim, at });
                     world.count("machines removed");
                     return true;
                 }

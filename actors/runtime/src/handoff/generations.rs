@@ -288,6 +288,13 @@ impl Generations {
         places.filter(|((held, now), _)| lacks(held, now)).map(|(_, n)| Partition(n)).collect()
     }
 
+    /// Whether a partition was passed on, and nobody has said yet that it was taken.
+    pub(crate) fn has_bequeathed(&self, state: &ClusterState) -> bool {
+        let table = self.table();
+        let mut places = table.held.iter().zip(state.possession());
+        places.any(|(held, now)| held.intent.as_ref().is_some_and(|intent| intent.bequeathed(*now).is_some()))
+    }
+
     /// Whether the store was lost and not everything of it has been fetched again.
     pub(crate) fn has_lost(&self) -> bool {
         self.table().held.iter().any(|held| held.lost)

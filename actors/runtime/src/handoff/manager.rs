@@ -224,9 +224,10 @@ impl HandoffManager {
         self.repairs.retain(|repair| {
             state.holder(repair.partition) == Some(repair.to) && state.holder(repair.source) == Some(node.id)
         });
-        let incomplete = view.incomplete();
+        // What is still to be merged into it would be missing.
+        let unmerged = view.incomplete() | &self.generations().with_sealed();
         let repairs =
-            self.repairs.iter().filter(|repair| !incomplete.contains(&repair.source)).copied().collect();
+            self.repairs.iter().filter(|repair| !unmerged.contains(&repair.source)).copied().collect();
         let running: Vec<Running> = self
             .order
             .iter()
@@ -525,6 +526,7 @@ impl Handler<Posted<ManagerMessage>> for HandoffManager {
                     self.wanted.received(partition, source);
                 }
                 self.look(ctx);
+                self.judge_crossed();
             }
             ManagerMessage::RepairWanted(to, wanted, respond) => self.repair_wanted(to, wanted, respond, ctx),
             ManagerMessage::RepairAnswered(asked, answers) => {

@@ -29,8 +29,10 @@ use tokio::sync::mpsc;
 const IN_FLIGHT_MAX: usize = WINDOW_BATCHES_MAX as usize + 8;
 /// How long the state in which a partition was passed on may take to come here.
 const LEARN_WITHIN: Duration = Duration::from_secs(20);
+/// Longer than either end waits for the other before it gives the transfer up.
+const SILENT_AT_MOST: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has come.
-const LEARN_PAUSE: Duration = Duration::from_millis(20);
+const LEARN_PAUSE: Duration = Duration::from_millis(50);
 
 /// A transfer that was accepted.
 pub(crate) struct Accepted {
@@ -216,7 +218,8 @@ async fn write(
     receiver: Postbox<HandoffReceiver>,
 ) {
     while let Some(message) = outgoing.recv().await {
-        if writer.write(|out| codec::encode_into(&message, out)).await.is_err() {
+        let written = writer.write(|out| codec::encode_into(&message, out));
+        if !matches!(tokio::time::timeout(SILENT_AT_MOST, written).await, Ok(Ok(()))) {
             return receiver.post_control(Received(ReceivingEvent::CutOff));
         }
     }
@@ -224,7 +227,7 @@ async fn write(
 }
 
 async fn read(mut reader: TransferReader, session: SessionId, receiver: Postbox<HandoffReceiver>) {
-    while let Ok(Some(body)) = reader.read().await {
+    while let Ok(Ok(Some(body))) = tokio::time::timeout(SILENT_AT_MOST, reader.read()).await {
         let said = ForReceiver::decode(&body).ok().filter(|message| message.session == session);
         let Some(message) = said else { break };
         if receiver.post(Received(ReceivingEvent::Said(message.says))).is_err() {
@@ -301,7 +304,8 @@ async fn inherit(
     let deadline = node.clock.moment() + LEARN_WITHIN;
     let known = || node.ring.load().possession(partition).is_some_and(|ours| ours >= possession);
     while !known() && node.clock.moment() < deadline && !node.is_stopping() {
-        let _ = context.ring_manager.post(RingMessage::Heard(possession));
+        // Who passed it on knows the state that says so.
+        let _ = context.ring_manager.post(RingMessage::AskState(record.sender));
         tokio::time::sleep(LEARN_PAUSE).await;
     }
     if node.ring.load().state().holder(partition) == Some(node.id) {

@@ -9,6 +9,7 @@ use super::switch::{self, HeldPartition};
 use crate::net::{TransferReader, TransferWriter};
 use crate::post::{Permits, Postbox, Posted};
 use crate::ring_manager::RingMessage;
+use crate::vnode::Fetched;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use ringwork_core::keyspace::Snapshot;
 use ringwork_core::mutant::{Mutant, planted};
@@ -29,8 +30,10 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Messages on their way to one transfer: acknowledgements of a window, and a few words more.
 const IN_FLIGHT_MAX: usize = 256;
-/// How long the ring manager may take to pass possession on.
-const PASS_ON_WITHIN: Duration = Duration::from_secs(10);
+/// Longer than either end waits for the other before it gives the transfer up.
+const SILENT_AT_MOST: Duration = Duration::from_secs(120);
+/// Keys that a vnode reads in one turn, between requests.
+const FETCHED_AT_A_TIME: usize = 128;
 
 /// See the module's head.
 pub(crate) struct HandoffSender {
@@ -223,7 +226,11 @@ impl HandoffSender {
             SendingEffect::Fetch { stream, items_max, bytes_max } => self.beside(
                 async move {
                     let Some(service) = context.service(&plan, stream) else { return lost_service() };
-                    match service.fetch(partition, items_max.min(most), bytes_max).await {
+                    match service
+                        .fetch(partition, items_max.min(most).min(FETCHED_AT_A_TIME), bytes_max)
+                        .await
+                    {
+                        Some(Some(Fetched { failure: Some(why), .. })) => SendingEvent::Failed(why),
                         Some(Some(fetched)) => SendingEvent::Fetched {
                             stream,
                             items: fetched.items,
@@ -329,7 +336,8 @@ async fn write(
 ) {
     while let Some(message) = outgoing.recv().await {
         let encode = |out: &mut Vec<u8>| message.encode_into(out).map_err(|e| WireError::Body(e.to_string()));
-        if writer.write(encode).await.is_err() {
+        let written = tokio::time::timeout(SILENT_AT_MOST, writer.write(encode)).await;
+        if !matches!(written, Ok(Ok(()))) {
             return sender.post_control(Happened(SendingEvent::CutOff));
         }
     }
@@ -337,7 +345,7 @@ async fn write(
 }
 
 async fn read(mut reader: TransferReader, session: SessionId, sender: Postbox<HandoffSender>) {
-    while let Ok(Some(body)) = reader.read().await {
+    while let Ok(Ok(Some(body))) = tokio::time::timeout(SILENT_AT_MOST, reader.read()).await {
         let said = ForSender::decode(&body).ok().filter(|message| message.session == session);
         let Some(message) = said else { break };
         if sender.post(Happened(SendingEvent::Said(message.says))).is_err() {
@@ -395,7 +403,17 @@ async fn mark(
     if context.node.generations.live(partition) != Some(outbound.source) {
         return SendingEvent::Failed("the partition lives in another generation now".to_owned());
     }
-    context.node.generations.update(partition, |held| held.outbound = Some(outbound));
+    let kept = context.node.generations.update(partition, |held| {
+        // What an earlier session has marked may have been given up meanwhile, because it was too much.
+        let goes_on = anew || held.outbound.as_ref().is_some_and(|earlier| earlier.begun == outbound.begun);
+        if goes_on {
+            held.outbound = Some(outbound);
+        }
+        goes_on
+    });
+    if kept != Some(true) {
+        return SendingEvent::MarksLost;
+    }
     let mut waiting = BTreeMap::new();
     for (name, stream) in plan.services.iter().zip(0u8..) {
         let Some(service) = context.by_name(name) else { return lost_service() };
@@ -506,16 +524,21 @@ async fn flip(
     let (done, passed) = oneshot::channel();
     let message = RingMessage::PassOn(partition, outbound.possession, outbound.heir, done);
     context.ring_manager.post_control(message);
-    match tokio::time::timeout(PASS_ON_WITHIN, passed).await {
-        Ok(Ok(Some((possession, complete)))) => {
+    // However long it takes: what is merged after the state was kept would be lost, so nothing goes on before it is known.
+    match passed.await {
+        Ok(Some((possession, complete))) => {
             match switch::bequeath(&context.node, &context.services, partition, held).await {
                 Ok(()) => SendingEvent::Flipped(Some(Flip { possession, complete })),
                 Err(why) => SendingEvent::Failed(why),
             }
         }
-        Ok(Ok(None)) => SendingEvent::Flipped(None),
-        // Whether it was kept is not known: the node's end is near, or its disk stands still.
-        Ok(Err(_)) | Err(_) => SendingEvent::Failed("the ring manager does not answer".to_owned()),
+        Ok(None) => SendingEvent::Flipped(None),
+        // The ring manager has ended, and the node with it; whether the state was kept is not known. The partition stays
+        // held back for the rest of this life.
+        Err(_) => {
+            std::mem::forget(held);
+            SendingEvent::Failed("the ring manager has ended".to_owned())
+        }
     }
 }
 

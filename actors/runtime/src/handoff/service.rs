@@ -215,7 +215,7 @@ impl<V: Vnode> HandoffService for OfService<V> {
     fn scan(&self, snapshot: Arc<Snapshot>, range: ScanRange) -> Later<Result<Scanned, String>> {
         let spawner = self.0.node.spawner.clone();
         Box::pin(async move {
-            let scanned = spawner.on_pool_for(move || fold::<V>(&snapshot, &range)).await;
+            let scanned = spawner.on_pool_in_turn(move || fold::<V>(&snapshot, &range)).await;
             scanned.map_err(|_| "the worker pool is full".to_owned())?
         })
     }
@@ -267,7 +267,8 @@ impl<V: Vnode> HandoffService for OfService<V> {
             // What an earlier session has handed over must be in the store before it is read.
             node.storage.barrier(false).await.map_err(|error| error.to_string())?;
             let for_pool = service.clone();
-            let opened = node.spawner.on_pool_for(move || open::<V>(&for_pool, partition, generation)).await;
+            let opened =
+                node.spawner.on_pool_in_turn(move || open::<V>(&for_pool, partition, generation)).await;
             let opened = opened.map_err(|_| "the worker pool is full".to_owned())??;
             let open = Arc::new(Mutex::new(opened));
             let collecting: Box<dyn Collecting> = Box::new(Collected { service, open });
@@ -397,7 +398,7 @@ impl<V: Vnode> Collecting for Collected<V> {
         let spawner = service.node.spawner.clone();
         Box::pin(async move {
             let merged = spawner
-                .on_pool_for(move || {
+                .on_pool_in_turn(move || {
                     let (items, unreadable) = decode_items::<V>(items)?;
                     let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
                     let committed = open.committed.load(std::sync::atomic::Ordering::Acquire);

@@ -166,6 +166,7 @@ pub(crate) async fn drop_generation(
     generation: GenerationId,
 ) -> Result<(), String> {
     let generations = node.generations.clone();
-    let dropped = node.spawner.on_pool_for(move || generations.drop_generation(partition, generation)).await;
+    let dropped =
+        node.spawner.on_pool_in_turn(move || generations.drop_generation(partition, generation)).await;
     dropped.map_err(|_| "the worker pool is full".to_owned())?.map_err(|error| error.to_string())
 }

@@ -131,6 +131,8 @@ impl RingManager {
             if !empty.contains(partition) {
                 continue;
             }
+            // Nothing was sent in the end, whatever had begun.
+            self.node.generations.update(*partition, |held| held.intent = None);
             if let Some(possession) = self.state.pass_on(me, *partition)
                 && complete
                 && !incomplete.contains(partition)

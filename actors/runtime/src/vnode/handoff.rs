@@ -65,6 +65,8 @@ pub(crate) struct Fetched {
     pub(crate) keys: Vec<(Vec<u8>, Change)>,
     /// Keys that are dirty and still not read.
     pub(crate) waiting: usize,
+    /// The store could not be read: nothing of this counts.
+    pub(crate) failure: Option<String>,
 }
 
 /// What a transfer asks of a vnode. Where nothing is marked any more (there were too many) the answer is none.
@@ -181,7 +183,10 @@ impl<V: Vnode> VnodeActor<V> {
     }
 
     fn begin_marking(&mut self, anew: bool, done: oneshot::Sender<Marking>) {
-        if anew || self.marks.is_none() {
+        if !anew && self.marks.is_none() {
+            return; // given up since it was looked: the session hears nothing, and begins anew
+        }
+        if anew {
             self.remove_marks();
             let node = self.service.node.clone();
             self.marks = Some(Marks::found(&node, V::SERVICE, self.partition, Vec::new()));
@@ -209,12 +214,15 @@ impl<V: Vnode> VnodeActor<V> {
                     Flow::Break(())
                 })
             }));
-            if !matches!(read, Ok(Ok(()))) {
-                tracing::error!(
-                    service = V::SERVICE,
-                    partition = self.partition.0,
-                    "an item that has changed cannot be read; it is left out of the transfer"
-                );
+            let failure = match read {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("the module {} panicked while it was read", V::SERVICE)),
+            };
+            if let Some(why) = failure {
+                marks.dirty.put_back(&key, change);
+                fetched.failure.get_or_insert(why);
+                continue;
             }
             if let Some(item) = found {
                 if bytes + item.len() > bytes_max && !fetched.items.is_empty() {

@@ -54,8 +54,10 @@ impl<V: Vnode> VnodeMaster<V> {
         done: oneshot::Sender<Option<HeldBack>>,
         ctx: &mut Context<Self>,
     ) {
+        // One whose thread has ended without a word is as good as none.
+        let runs = self.service.routes.find(partition, |found| found.is_some());
         match self.lives.get(&partition) {
-            Some(Life::Running { .. }) => {
+            Some(Life::Running { .. }) if runs => {
                 let (sender, receiver) = oneshot::channel();
                 self.service.routes.find(partition, |postbox| {
                     if let Some(postbox) = postbox {
@@ -68,7 +70,7 @@ impl<V: Vnode> VnodeMaster<V> {
                 };
                 ctx.spawn(told.into_actor(self));
             }
-            None | Some(Life::Resting { .. }) if !self.stopping => {
+            None | Some(Life::Resting { .. } | Life::Running { .. }) if !self.stopping => {
                 self.lives.insert(partition, Life::Frozen { waiting: Vec::new() });
                 let _ = done.send(Some(HeldBack::Unmarked));
             }

@@ -156,6 +156,16 @@ impl HandoffManager {
                 }
                 self.crossed.push(*offered);
             }
+            Judgement::Accept { .. } if self.coming.values().any(same) => {
+                // One writer at a time into a generation: the old session ends first.
+                for coming in self.coming.values().filter(|coming| same(coming)) {
+                    coming.postbox.post_control(Received(ReceivingEvent::CutOff));
+                }
+                if self.now_ms() >= offered.until_ms {
+                    return refuse(*offered, Refusal::Crossed);
+                }
+                self.crossed.push(*offered);
+            }
             Judgement::Accept { record, into, ends_outgoing: false } => {
                 if into == Into::NewInbound {
                     let (possession, generation) = (record.possession, record.generation);
@@ -166,13 +176,6 @@ impl HandoffManager {
                         }
                         held.next.0 = held.next.0.max(generation.number.0 + 1);
                     });
-                }
-                let old: Vec<SessionId> =
-                    self.coming.iter().filter(|(_, coming)| same(coming)).map(|(id, _)| *id).collect();
-                for session in old {
-                    if let Some(coming) = self.coming.remove(&session) {
-                        coming.postbox.post_control(Received(ReceivingEvent::CutOff));
-                    }
                 }
                 let Offered { from, session, offer, connection, .. } = *offered;
                 let kind = offer.kind;

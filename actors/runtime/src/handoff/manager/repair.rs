@@ -80,7 +80,8 @@ impl HandoffManager {
                 self.wanted.received(partition, source);
                 continue;
             }
-            if view.incomplete().contains(&source) || !self.merging.insert((partition, source)) {
+            let unmerged = !node.generations.sealed(source).is_empty();
+            if unmerged || view.incomplete().contains(&source) || !self.merging.insert((partition, source)) {
                 continue;
             }
             let context = self.context.clone();
