@@ -256,7 +256,8 @@ impl NodeBuilder {
         let mut state = load_or_create(&ring_file, options.ring_size, identity.node, member.clone(), random)?;
         // All nodes may have the same seeds: the one that is named first founds the cluster, if nobody else has.
         let founds = options.cluster.as_ref().is_some_and(ClusterOptions::is_first_seed);
-        let outside = seeded && state.members().count() == 1;
+        // Who has had others beside it is a member, and the last one is a cluster.
+        let outside = seeded && state.everybody().len() == 1;
         let view = RingView::new(identity.node, Arc::new(state.clone()), &BTreeMap::new(), BTreeSet::new());
         let view = Arc::new(ArcSwap::from_pointee(view));
         let spawner =

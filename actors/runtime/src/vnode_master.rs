@@ -544,6 +544,12 @@ impl<V: Vnode> Handler<Posted<MasterMessage<V>>> for VnodeMaster<V> {
             MasterMessage::Ensure(partition) => self.ensure(partition, ctx),
             MasterMessage::Started(partition) => self.started(partition),
             MasterMessage::StartFailed(partition, reason) => self.start_failed(partition, reason, ctx),
+            // Held back meanwhile: whoever holds it lets it go on, or begins its next life.
+            MasterMessage::Panicked(partition)
+                if matches!(self.lives.get(&partition), Some(Life::Frozen { .. })) =>
+            {
+                *self.deaths.entry(partition).or_default() += 1;
+            }
             MasterMessage::Panicked(partition) => {
                 self.rest(partition, "the vnode panicked".to_owned(), ctx);
             }

@@ -457,6 +457,8 @@ async fn merge_generation(
     filter: Option<Filter>,
 ) -> Result<(), String> {
     let node = &context.node;
+    // The last turns of the vnode that lived in it may still be on their way to the store.
+    node.storage.barrier(false).await.map_err(|error| error.to_string())?;
     for service in context.services.iter() {
         let found = sealed_snapshot(&node.generations, service.name(), source, generation.number)?;
         let Some(snapshot) = found else { continue };

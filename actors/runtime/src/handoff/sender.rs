@@ -433,11 +433,15 @@ async fn scan(
     after: Position,
     mut range: ScanRange,
 ) -> SendingEvent {
-    if snapshots.borrow().is_empty()
-        && plan.kind != Kind::Ownership
-        && let Err(why) = take_snapshots(context, plan, plan.generation, snapshots)
-    {
-        return SendingEvent::Failed(why);
+    let missing = snapshots.borrow().is_empty() && plan.kind != Kind::Ownership;
+    if missing {
+        // The last turns of the vnode that lived in it may still be on their way to the store.
+        if let Err(error) = context.node.storage.barrier(false).await {
+            return SendingEvent::Failed(error.to_string());
+        }
+        if let Err(why) = take_snapshots(context, plan, plan.generation, snapshots) {
+            return SendingEvent::Failed(why);
+        }
     }
     let (mut stream, mut unreadable) = (0, 0);
     match after {
