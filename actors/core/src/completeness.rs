@@ -136,6 +136,15 @@ impl Completeness {
 
     /// Own partitions that are not complete.
     pub fn incomplete(&self, state: &ClusterState) -> BTreeSet<Partition> {
+        let unrepaired = state.unrepaired().filter(|partition| self.held.contains(partition));
+        let mut incomplete = self.in_doubt(state);
+        incomplete.extend(self.lost.intersection(&self.held).copied().chain(unrepaired));
+        incomplete
+    }
+
+    /// Own partitions of which others may hold something, whether or not what was here is lost: what a repair takes
+    /// from such a source, or for such a partition, may not be all that there is.
+    pub fn in_doubt(&self, state: &ClusterState) -> BTreeSet<Partition> {
         if state.status(self.me) == Some(Status::Joining) {
             return self.held.clone();
         }
@@ -144,13 +153,11 @@ impl Completeness {
         let said = said.unwrap_or(u64::MAX);
         let strayed: BTreeSet<Partition> =
             state.strays().filter(|(node, _)| *node != self.me).map(|(_, partition)| partition).collect();
-        let unrepaired: BTreeSet<Partition> = state.unrepaired().collect();
         self.held
             .iter()
             .filter(|partition| {
                 let need = self.needs.get(partition).copied().unwrap_or(self.base);
-                let lacks = self.lost.contains(partition) || unrepaired.contains(partition);
-                need > said || strayed.contains(partition) || lacks
+                need > said || strayed.contains(partition)
             })
             .copied()
             .collect()
@@ -257,6 +264,7 @@ mod tests {
         ours.lose([Partition(2), Partition(3)]);
         ours.inherit(&[Partition(2)]);
         assert_eq!(ours.incomplete(&state), BTreeSet::from([Partition(2), Partition(3)]));
+        assert!(ours.in_doubt(&state).is_empty(), "nobody has anything for them");
         ours.repaired(Partition(2));
         assert_eq!(ours.incomplete(&state), BTreeSet::from([Partition(3)]));
         let passed = crate::membership::Possession::first(id(1)).passed_to(id(2));

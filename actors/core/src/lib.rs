@@ -21,6 +21,8 @@ pub mod keyspace;
 pub mod latency;
 pub mod limits;
 pub mod membership;
+#[cfg(test)]
+mod model;
 pub mod mutant;
 pub mod preflist;
 pub mod quorum;
