@@ -30,6 +30,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// For how long a member that has not moved finds nobody before it asks its seeds where the others are.
 const ALONE_FOR: Duration = Duration::from_secs(3);
+/// How long a node that waits to be admitted may find nobody before it asks other members to know it.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// How often a member tries to say where it is.
 const ANNOUNCEMENTS_MAX: usize = 120;
 
@@ -256,6 +258,30 @@ pub(crate) async fn announce_address(
     tracing::warn!("no member could be told where this node is reached now; name one of them as a seed");
 }
 
+/// Sees that others know of this node, which waits to be admitted: the seed that took it in may have ended, or left the
+/// cluster, before it told anybody. Whoever is a member by what this node knows is asked like a seed.
+async fn be_known(node: &Arc<NodeCore>, ring_manager: &Postbox<RingManager>, seeds: Vec<String>) {
+    loop {
+        tokio::time::sleep(UNKNOWN_FOR).await;
+        let view = node.ring.load_full();
+        let state = view.state();
+        if node.is_stopping() || state.status(node.id) != Some(Status::Joining) {
+            return;
+        }
+        let others = || state.members().filter(|(other, _)| *other != node.id);
+        if others().any(|(other, _)| view.availability(other) != Availability::Down) {
+            continue;
+        }
+        let known = others().map(|(_, member)| member.address.value().clone());
+        for address in known.chain(seeds.iter().cloned()) {
+            match join(node, ring_manager, &address).await {
+                Ok(()) => break,
+                Err(refusal) => tracing::debug!(address, why = refusal.detail, "asked to be known, in vain"),
+            }
+        }
+    }
+}
+
 /// Keeps asking the seeds, one after the other, until one takes this node in. Ends the node when one says no for a
 /// reason that time does not mend. The node that is `first` of the seeds founds the cluster when no other is a member
 /// of one.
@@ -272,7 +298,7 @@ pub(crate) async fn join_through(
                 return;
             }
             match join(&node, &ring_manager, seed).await {
-                Ok(()) => return,
+                Ok(()) => return be_known(&node, &ring_manager, seeds).await,
                 Err(refusal) => match refusal.code.as_str() {
                     // An operator may have joined it by hand meanwhile.
                     "already-a-member" if node.ring.load().state().members().count() > 1 => {

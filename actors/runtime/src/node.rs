@@ -311,6 +311,8 @@ impl NodeBuilder {
             crate::rebuild::prepared(directory)?;
             tracing::info!("the store is new: what this node holds is fetched from the other replicas");
         }
+        // Until members have spoken.
+        let in_doubt = state.held_by(identity.node).collect();
         let core = Arc::new(NodeCore {
             id: identity.node,
             name: options.name,
@@ -328,6 +330,7 @@ impl NodeBuilder {
             quorum: options.quorum,
             latencies: Default::default(),
             doubts: AtomicU64::new(0),
+            in_doubt: ArcSwap::from_pointee(in_doubt),
             generation: AtomicU64::new(0),
             started: Default::default(),
             generations,

@@ -22,7 +22,7 @@ use ringwork_core::membership::Possession;
 use ringwork_core::preflist::RingView;
 use ringwork_core::quorum::QuorumDefaults;
 use ringwork_core::store::Store;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
@@ -119,6 +119,8 @@ pub struct NodeCore {
     pub(crate) latencies: PeerLatencies,
     /// How often all replicas of this node were put in doubt. Counted before anybody can see the node up again.
     pub(crate) doubts: AtomicU64,
+    /// Own partitions of which other members may hold something, as the ring manager published them last.
+    pub(crate) in_doubt: ArcSwap<BTreeSet<Partition>>,
     /// In which generation the failure detector presents this node.
     pub(crate) generation: AtomicU64,
     /// Empty before the start has come so far, and again after the stop: what is in it holds the node in turn.

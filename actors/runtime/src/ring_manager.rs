@@ -367,6 +367,7 @@ impl RingManager {
             self.report.sequence += 1;
             self.state.report(me, self.report.clone());
         }
+        self.node.in_doubt.store(Arc::new(self.completeness.in_doubt(&self.state)));
         let incomplete = self.completeness.incomplete(&self.state);
         let doubts = self.node.doubts.load(Ordering::SeqCst);
         let state = Arc::new(self.state.clone());

@@ -64,9 +64,10 @@ impl Fault for Membership {
                     let place = draw.below(4);
                     let location = (place > 0).then(|| format!("rack {place}"));
                     let node = draw.pick(&invited).map(|number| format!("n{number}"));
+                    let members = world.status(at).map_or(0, |status| status.members.len());
                     let change = match draw.below(3) {
                         0 => Change::Rebalance,
-                        1 if invited.len() > 4 => Change::Leave { node },
+                        1 if members > 3 => Change::Leave { node },
                         _ => Change::Location { node, location },
                     };
                     let changed = world.change(at, change).await.is_ok();

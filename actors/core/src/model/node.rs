@@ -14,6 +14,7 @@ use crate::preflist::RingView;
 use crate::ring::RingSize;
 use crate::transfer::receiving::{Fate, ReceivingEffect, fate_of};
 use crate::transfer::repair::Awaited;
+use crate::transfer::repair::may_be_asked;
 use crate::transfer::schedule::{Repair, Running};
 use crate::transfer::{
     Amount, Batch, DirtyKeys, GenerationId, Inbound, Into, Kind, Marked, Offer, Outbound, Place, Position,
@@ -150,10 +151,9 @@ impl Node {
         self.completeness.in_doubt(&self.state)
     }
 
-    /// Whether everybody has said what it holds, and nobody holds anything for the source.
+    /// See [`may_be_asked`].
     pub(super) fn may_repair(&self, repair: Repair) -> bool {
-        let strayed = self.state.strays().any(|(_, partition)| partition == repair.source);
-        !strayed && !self.in_doubt().contains(&repair.partition)
+        may_be_asked(&self.state, &self.in_doubt(), repair)
     }
 
     /// As if no replica but those in the two next partitions were a source.

@@ -12,6 +12,7 @@ use crate::membership::{Possession, Section, StatePart};
 use crate::preflist::{Judgement, Preflist, PreflistEntry, Role};
 use crate::quorum::{Answer, ReadAnswer, ReadQuorum, ReadStep, Refusal, Rules, Verdict, WriteQuorum};
 use crate::transfer::RepairAnswer;
+use crate::transfer::repair::may_be_asked;
 use crate::transfer::schedule::Repair;
 use std::collections::BTreeSet;
 
@@ -30,16 +31,52 @@ pub(super) struct Message {
 
 #[derive(Clone, Debug)]
 pub(super) enum Says {
-    Write { write: usize, replica: usize, partition: Partition, role: Role, possession: Possession },
-    Wrote { write: usize, replica: usize, moved: Option<Possession> },
-    Read { read: usize, replica: Option<usize>, partition: Partition, role: Role, possession: Possession },
-    Showed { read: usize, replica: Option<usize>, bits: u64, complete: bool },
-    ReadMoved { read: usize, replica: Option<usize>, possession: Possession },
-    AskStrays { round: u64, life: u64 },
-    Strays { round: u64, part: StatePart },
-    Bequest { life: u64, partition: Partition, possession: Possession },
+    Write {
+        write: usize,
+        replica: usize,
+        partition: Partition,
+        role: Role,
+        possession: Possession,
+    },
+    Wrote {
+        write: usize,
+        replica: usize,
+        moved: Option<Possession>,
+    },
+    Read {
+        read: usize,
+        replica: Option<usize>,
+        partition: Partition,
+        role: Role,
+        possession: Possession,
+    },
+    Showed {
+        read: usize,
+        replica: Option<usize>,
+        bits: u64,
+        complete: bool,
+    },
+    ReadMoved {
+        read: usize,
+        replica: Option<usize>,
+        possession: Possession,
+    },
+    AskStrays {
+        round: u64,
+        life: u64,
+    },
+    Strays {
+        round: u64,
+        part: StatePart,
+    },
+    Bequest {
+        life: u64,
+        partition: Partition,
+        possession: Possession,
+    },
     AskRepairs(Vec<Repair>),
-    RepairAnswers(Vec<(Repair, RepairAnswer)>),
+    /// None: the source is lost, and nothing comes of it (a rule that is left out).
+    RepairAnswers(Vec<(Repair, Option<RepairAnswer>)>),
 }
 
 /// A write, of one bit of a key's item.
@@ -262,7 +299,11 @@ impl World {
             }
             Says::RepairAnswers(answers) => {
                 for (repair, answer) in answers {
-                    self.nodes[to].repairs.answered(self.now_ms, repair.partition, repair.source, answer);
+                    let (now_ms, repairs) = (self.now_ms, &mut self.nodes[to].repairs);
+                    match answer {
+                        Some(answer) => repairs.answered(now_ms, repair.partition, repair.source, answer),
+                        None => repairs.received(repair.partition, repair.source),
+                    }
                 }
             }
         }
@@ -370,10 +411,9 @@ impl World {
         if self.course.without == Some(Omission::AllSources) {
             node.ask_neighbours_only();
         }
-        let mut wanted = node.repairs.to_ask(self.now_ms, &node.state, node.id, &up);
-        if self.course.without != Some(Omission::WordsFirst) {
-            wanted.values_mut().for_each(|repairs| repairs.retain(|repair| node.may_repair(*repair)));
-        }
+        let (in_doubt, at_once) = (node.in_doubt(), self.course.without == Some(Omission::WordsFirst));
+        let may = |repair| at_once || may_be_asked(&node.state, &in_doubt, repair);
+        let wanted = node.repairs.to_ask(self.now_ms, &node.state, node.id, &up, may);
         for member in asks {
             let says = Says::AskStrays { round, life };
             let asked = |message: &Message| {
@@ -399,15 +439,15 @@ impl World {
     }
 }
 
-fn answer_repair(node: &mut Node, repair: Repair, refuses_lost: bool) -> RepairAnswer {
+fn answer_repair(node: &mut Node, repair: Repair, refuses_lost: bool) -> Option<RepairAnswer> {
     if node.possession(repair.partition).holder != repair.to || !node.holds(repair.source) {
-        return RepairAnswer::NotHeld;
+        return Some(RepairAnswer::NotHeld);
     }
     if refuses_lost && node.lacking().contains(&repair.source) {
-        return RepairAnswer::Lost;
+        return None;
     }
     node.asked.insert(repair);
-    RepairAnswer::Taken
+    Some(RepairAnswer::Taken)
 }
 
 fn told(list: &[PreflistEntry]) -> String {

@@ -187,13 +187,13 @@ impl World {
                 node.repairs.comes(now_ms, incoming.partition, source);
             }
         }
-        for (partition, gone) in node.repairs.repaired() {
+        for partition in node.repairs.repaired() {
             let node = &mut self.nodes[n];
             node.disk.write(partition, |vault| vault.lost = false);
             node.sync();
             node.completeness.repaired(partition);
             self.counts.repaired += 1;
-            self.note(|| format!("n{n} has {partition:?} again, with nothing of {gone:?}"));
+            self.note(|| format!("n{n} has {partition:?} again"));
         }
     }
 

@@ -25,8 +25,6 @@ pub enum RepairAnswer {
     Taken,
     /// It does not hold the source, or knows another holder of what is to be repaired.
     NotHeld,
-    /// It has lost the source itself, and has not got it back: nothing can be had of it.
-    Lost,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,8 +33,6 @@ enum Source {
     Open { not_before_ms: u64 },
     /// Everything that it has has come.
     Done,
-    /// It has lost what it had.
-    Lost,
 }
 
 /// What is known of one partition's repair, for operators.
@@ -55,6 +51,14 @@ pub struct Awaited {
 pub struct Repairs {
     wanted: BTreeMap<Partition, BTreeMap<Partition, Source>>,
     lost: BTreeSet<Partition>,
+}
+
+/// Whether a repair may be asked for, or a source that lies here be merged: when every member has said what it holds for
+/// others, and nobody holds anything for the source. Before that the source may lack what only a hint has, which goes home
+/// to the source and not to whoever was repaired from it (found by model). `in_doubt`: the asker's own partitions of
+/// which others may hold something.
+pub fn may_be_asked(state: &ClusterState, in_doubt: &BTreeSet<Partition>, repair: Repair) -> bool {
+    !in_doubt.contains(&repair.partition) && !state.strays().any(|(_, partition)| partition == repair.source)
 }
 
 /// The partitions that have replicas of items which `partition` has, with n replicas of each.
@@ -95,23 +99,24 @@ impl Repairs {
         }
     }
 
-    /// Whom to ask for what now. What this node holds itself is not asked for: see [`Self::own`].
+    /// Whom to ask for what now, of what `may` be asked for. What this node holds itself is not: see [`Self::own`].
     pub fn to_ask(
         &mut self,
         now_ms: u64,
         state: &ClusterState,
         me: NodeId,
         up: &BTreeSet<NodeId>,
+        may: impl Fn(Repair) -> bool,
     ) -> BTreeMap<NodeId, Vec<Repair>> {
         let mut asks: BTreeMap<NodeId, Vec<Repair>> = BTreeMap::new();
         for (partition, sources) in &mut self.wanted {
             for (source, known) in sources {
                 let Source::Open { not_before_ms } = *known else { continue };
+                let repair = Repair { to: me, partition: *partition, source: *source };
                 match state.holder(*source) {
                     Some(holder) if holder == me => {}
-                    Some(holder) if not_before_ms <= now_ms && up.contains(&holder) => {
+                    Some(holder) if not_before_ms <= now_ms && up.contains(&holder) && may(repair) => {
                         *known = Source::Open { not_before_ms: now_ms.saturating_add(ASKED_AGAIN_MS) };
-                        let repair = Repair { to: me, partition: *partition, source: *source };
                         asks.entry(holder).or_default().push(repair);
                     }
                     _ => {}
@@ -137,13 +142,8 @@ impl Repairs {
         let Some(known) = self.wanted.get_mut(&partition).and_then(|sources| sources.get_mut(&source)) else {
             return;
         };
-        match (answer, *known) {
-            (_, Source::Done | Source::Lost) => {}
-            (RepairAnswer::Taken, Source::Open { .. }) => {}
-            (RepairAnswer::NotHeld, Source::Open { .. }) => {
-                *known = Source::Open { not_before_ms: now_ms.saturating_add(PAUSE_MS) };
-            }
-            (RepairAnswer::Lost, Source::Open { .. }) => *known = Source::Lost,
+        if let (RepairAnswer::NotHeld, Source::Open { .. }) = (answer, *known) {
+            *known = Source::Open { not_before_ms: now_ms.saturating_add(PAUSE_MS) };
         }
     }
 
@@ -163,23 +163,16 @@ impl Repairs {
         }
     }
 
-    /// Partitions of which everything has come that can come, with the sources of which nothing can. They are forgotten
-    /// here.
-    pub fn repaired(&mut self) -> Vec<(Partition, BTreeSet<Partition>)> {
-        let is_over = |known: &Source| !matches!(known, Source::Open { .. });
-        let over: Vec<Partition> = self
-            .wanted
-            .iter()
-            .filter(|(_, sources)| sources.values().all(is_over))
-            .map(|(partition, _)| *partition)
-            .collect();
-        over.into_iter()
-            .filter_map(|partition| {
-                let sources = self.wanted.remove(&partition)?;
-                let lost = sources.into_iter().filter(|(_, known)| *known == Source::Lost);
-                Some((partition, lost.map(|(source, _)| source).collect()))
-            })
-            .collect()
+    /// Partitions of which everything has come. They are forgotten here.
+    pub fn repaired(&mut self) -> Vec<Partition> {
+        let is_whole =
+            |sources: &BTreeMap<Partition, Source>| sources.values().all(|known| *known == Source::Done);
+        let whole = self.wanted.iter().filter(|(_, sources)| is_whole(sources));
+        let whole: Vec<Partition> = whole.map(|(partition, _)| *partition).collect();
+        for partition in &whole {
+            self.wanted.remove(partition);
+        }
+        whole
     }
 
     /// What is waited for.
@@ -249,10 +242,10 @@ mod tests {
         let mut repairs = Repairs::default();
         // Held by n1: 0, 3, 6. Replicas of what is in 3: in 1 (n2), 2 (n3), 4 (n2), 5 (n3).
         repairs.observe(&state, id(1), &BTreeSet::from([Partition(3)]), 3);
-        let asks = repairs.to_ask(0, &state, id(1), &all());
+        let asks = repairs.to_ask(0, &state, id(1), &all(), |_| true);
         assert_eq!(asks[&id(2)].iter().map(|r| r.source.0).collect::<Vec<_>>(), [1, 4]);
         assert_eq!(asks[&id(3)].iter().map(|r| r.source.0).collect::<Vec<_>>(), [2, 5]);
-        assert!(repairs.to_ask(1, &state, id(1), &all()).is_empty(), "they have been asked");
+        assert!(repairs.to_ask(1, &state, id(1), &all(), |_| true).is_empty(), "they have been asked");
         for source in [1, 2, 4] {
             repairs.answered(1, Partition(3), Partition(source), RepairAnswer::Taken);
             repairs.received(Partition(3), Partition(source));
@@ -260,26 +253,44 @@ mod tests {
         }
         assert_eq!(repairs.awaited().next().unwrap().sources, [Partition(5)].into());
         repairs.received(Partition(3), Partition(5));
-        assert_eq!(repairs.repaired(), [(Partition(3), BTreeSet::new())]);
+        assert_eq!(repairs.repaired(), [Partition(3)]);
         assert!(repairs.is_empty());
     }
 
     #[test]
-    fn who_is_silent_is_asked_again_and_who_has_lost_it_too_is_not() {
+    fn nothing_is_asked_for_before_all_have_spoken_and_nobody_has_hints_of_the_source() {
+        let mut state = state();
+        let repair = |source| Repair { to: id(1), partition: Partition(3), source: Partition(source) };
+        let none = BTreeSet::new();
+        assert!(may_be_asked(&state, &none, repair(4)));
+        assert!(!may_be_asked(&state, &BTreeSet::from([Partition(3)]), repair(4)));
+        let mut report = crate::membership::Report::first(crate::ids::Boot(1));
+        report.strays.insert(Partition(4));
+        state.report(id(3), report);
+        assert!(!may_be_asked(&state, &none, repair(4)));
+        assert!(may_be_asked(&state, &none, repair(2)));
+        let mut repairs = Repairs::default();
+        repairs.observe(&state, id(1), &BTreeSet::from([Partition(3)]), 2);
+        let asks = repairs.to_ask(0, &state, id(1), &all(), |repair| may_be_asked(&state, &none, repair));
+        assert_eq!(asks.values().flatten().map(|repair| repair.source.0).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn who_is_silent_is_asked_again_and_a_lost_source_sends_what_it_has() {
         let state = state();
         let mut repairs = Repairs::default();
         repairs.observe(&state, id(1), &BTreeSet::from([Partition(3)]), 2);
-        let first = repairs.to_ask(0, &state, id(1), &BTreeSet::from([id(2)]));
+        let first = repairs.to_ask(0, &state, id(1), &BTreeSet::from([id(2)]), |_| true);
         assert_eq!(first.len(), 1, "n3 is down");
-        let second = repairs.to_ask(1, &state, id(1), &all());
+        let second = repairs.to_ask(1, &state, id(1), &all(), |_| true);
         assert_eq!(second[&id(3)][0].source, Partition(2));
-        assert!(repairs.to_ask(ASKED_AGAIN_MS - 1, &state, id(1), &all()).is_empty());
-        assert_eq!(repairs.to_ask(ASKED_AGAIN_MS + 1, &state, id(1), &all()).len(), 2);
-        repairs.answered(0, Partition(3), Partition(2), RepairAnswer::Lost);
+        assert!(repairs.to_ask(ASKED_AGAIN_MS - 1, &state, id(1), &all(), |_| true).is_empty());
+        assert_eq!(repairs.to_ask(ASKED_AGAIN_MS + 1, &state, id(1), &all(), |_| true).len(), 2);
+        repairs.received(Partition(3), Partition(2));
         repairs.answered(0, Partition(3), Partition(4), RepairAnswer::NotHeld);
-        assert_eq!(repairs.to_ask(PAUSE_MS, &state, id(1), &all())[&id(2)].len(), 1);
+        assert_eq!(repairs.to_ask(PAUSE_MS, &state, id(1), &all(), |_| true)[&id(2)].len(), 1);
         repairs.received(Partition(3), Partition(4));
-        assert_eq!(repairs.repaired(), [(Partition(3), BTreeSet::from([Partition(2)]))]);
+        assert_eq!(repairs.repaired(), [Partition(3)]);
     }
 
     #[test]
@@ -288,7 +299,7 @@ mod tests {
         let mut repairs = Repairs::default();
         // Of what is in 0 there is a replica in 6 (n1, as 0 is), when n is 3.
         repairs.observe(&state, id(1), &BTreeSet::from([Partition(0), Partition(3)]), 3);
-        let asks = repairs.to_ask(0, &state, id(1), &all());
+        let asks = repairs.to_ask(0, &state, id(1), &all(), |_| true);
         assert!(!asks.contains_key(&id(1)));
         let own = Repair { to: id(1), partition: Partition(0), source: Partition(6) };
         assert_eq!(repairs.own(&state, id(1)), [own]);

@@ -224,8 +224,8 @@ impl HandoffManager {
         self.repairs.retain(|repair| {
             state.holder(repair.partition) == Some(repair.to) && state.holder(repair.source) == Some(node.id)
         });
-        // What is still to be merged into it would be missing.
-        let unmerged = view.incomplete() | &self.generations().with_sealed();
+        // What is still to come to it, or to be merged into it, would be missing. One that is lost sends what it has.
+        let unmerged = &**node.in_doubt.load() | &self.generations().with_sealed();
         let repairs =
             self.repairs.iter().filter(|repair| !unmerged.contains(&repair.source)).copied().collect();
         let running: Vec<Running> = self

@@ -12,6 +12,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::membership::ClusterState;
 use ringwork_core::transfer::RepairAnswer;
+use ringwork_core::transfer::repair::may_be_asked;
 use ringwork_core::transfer::schedule::Repair;
 use ringwork_core::wire::codec;
 use std::collections::BTreeSet;
@@ -45,13 +46,15 @@ impl HandoffManager {
             }
         }
         if !node.is_stopping() {
-            for (holder, repairs) in self.wanted.to_ask(now_ms, state, node.id, up) {
+            let in_doubt = node.in_doubt.load();
+            let may = |repair| may_be_asked(state, &in_doubt, repair);
+            for (holder, repairs) in self.wanted.to_ask(now_ms, state, node.id, up, may) {
                 self.ask(holder, repairs, ctx);
             }
         }
-        self.merge_own(state, &lacking, ctx);
-        for (partition, sources) in self.wanted.repaired() {
-            self.whole_again(partition, &sources, ctx);
+        self.merge_own(state, ctx);
+        for partition in self.wanted.repaired() {
+            self.whole_again(partition, ctx);
         }
         let lines = self.wanted.awaited().map(|awaited| RepairLine {
             partition: awaited.partition,
@@ -70,18 +73,16 @@ impl HandoffManager {
         node.generations.lacking(state, node.id)
     }
 
-    /// Sources that lie here, too: what is in them is merged without a transfer, once they are complete. What is
-    /// lacking itself has nothing to give.
-    fn merge_own(&mut self, state: &ClusterState, lacking: &BTreeSet<Partition>, ctx: &mut Context<Self>) {
+    /// Sources that lie here, too: what is in them is merged without a transfer.
+    fn merge_own(&mut self, state: &ClusterState, ctx: &mut Context<Self>) {
         let node = self.context.node.clone();
-        let view = node.ring.load_full();
-        for Repair { partition, source, .. } in self.wanted.own(state, node.id) {
-            if lacking.contains(&source) {
-                self.wanted.received(partition, source);
-                continue;
-            }
-            let unmerged = !node.generations.sealed(source).is_empty();
-            if unmerged || view.incomplete().contains(&source) || !self.merging.insert((partition, source)) {
+        let in_doubt = node.in_doubt.load_full();
+        for repair in self.wanted.own(state, node.id) {
+            let Repair { partition, source, .. } = repair;
+            let waits = in_doubt.contains(&source)
+                || !node.generations.sealed(source).is_empty()
+                || !may_be_asked(state, &in_doubt, repair);
+            if waits || !self.merging.insert((partition, source)) {
                 continue;
             }
             let context = self.context.clone();
@@ -120,14 +121,9 @@ impl HandoffManager {
     }
 
     /// Everything has come that can come.
-    fn whole_again(&mut self, partition: Partition, gone: &BTreeSet<Partition>, ctx: &mut Context<Self>) {
+    fn whole_again(&mut self, partition: Partition, ctx: &mut Context<Self>) {
         let node = self.context.node.clone();
-        let nothing_of: Vec<u16> = gone.iter().map(|source| source.0).collect();
-        tracing::info!(
-            partition = partition.0,
-            ?nothing_of,
-            "a partition was repaired from its other replicas"
-        );
+        tracing::info!(partition = partition.0, "a partition was repaired from its other replicas");
         let ring_manager = self.context.ring_manager.clone();
         self.whole.insert(partition);
         node.generations.repaired(partition);
@@ -150,15 +146,11 @@ impl HandoffManager {
         let node = self.context.node.clone();
         let view = node.ring.load_full();
         let state = view.state();
-        let lacking = node.generations.lacking(state, node.id);
         let answers: Vec<RepairAnswer> = wanted
             .into_iter()
             .map(|(partition, source)| {
                 if state.holder(partition) != Some(to) || state.holder(source) != Some(node.id) {
                     return RepairAnswer::NotHeld;
-                }
-                if lacking.contains(&source) {
-                    return RepairAnswer::Lost;
                 }
                 if self.repairs.len() < ASKED_MAX {
                     self.repairs.insert(Repair { to, partition, source });
