@@ -1,6 +1,6 @@
-//! What one transfer moves: a million items of 100 bytes in one partition, from one node to another, each a process of its
-//! own with its data on disk. The second takes the place of the first, so the one partition with data in it goes by an
-//! ownership transfer while nothing else happens.
+//! What one transfer moves: a million items of 100 bytes in one partition, from one node to another, each a process
+//! of its own with its data on disk. The second takes the place of the first, so the one partition with data in it
+//! goes by an ownership transfer while nothing else happens.
 //!
 //! Run: `cargo bench --bench transfer` (half a minute to fill the partition, 1 GB of temporary disk).
 

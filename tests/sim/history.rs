@@ -43,6 +43,18 @@ impl Operation {
             Self::Write { key, .. } | Self::Read { key, .. } | Self::Forget { key, .. } => key,
         }
     }
+
+    /// The same write again after that outcome, where that is possible without writing it twice.
+    pub fn retry_of(&self, outcome: &Outcome) -> Option<Self> {
+        let Self::Write { key, serial, name, w } = self else { return None };
+        let again = |name: Option<String>| Self::Write { key: key.clone(), serial: *serial, name, w: *w };
+        match outcome {
+            Outcome::Refused(_) => Some(again(name.clone())),
+            Outcome::Unknown { name: Some(told), .. } => Some(again(Some(told.clone()))),
+            Outcome::Unknown { name: None, .. } if name.is_some() => Some(again(name.clone())),
+            _ => None,
+        }
+    }
 }
 
 /// What a read showed.

@@ -230,7 +230,10 @@ impl World {
     }
 
     fn seeds(&self, number: u8) -> Vec<String> {
-        if number == 1 { Vec::new() } else { vec![address_of(1).to_string()] }
+        // Whoever is there: the first may have left.
+        let others = self.invited.borrow();
+        let others = others.iter().filter(|other| **other != number);
+        if number == 1 { Vec::new() } else { others.map(|other| address_of(*other).to_string()).collect() }
     }
 
     async fn run(self: Rc<Self>) -> Report {
@@ -559,7 +562,7 @@ impl World {
             let span = (longest - shortest).as_millis() as u64;
             let within = shortest + Duration::from_millis(draw.below(span + 1));
             let outcome = self.ask(node, operation.clone(), within).await;
-            again = retry_of(&operation, &outcome);
+            again = operation.retry_of(&outcome);
         }
     }
 
@@ -624,17 +627,5 @@ impl World {
         let hash = KeyHash::of(self.around.service.name(), key.as_bytes());
         let list = view.primary_preflist(&hash, core.quorum.n_val);
         list.iter().map(|place| core.name_of(place.node).to_string()).collect()
-    }
-}
-
-/// The same write again, where that is possible without writing it twice.
-fn retry_of(operation: &Operation, outcome: &Outcome) -> Option<Operation> {
-    let Operation::Write { key, serial, name, w } = operation else { return None };
-    let again = |name: Option<String>| Operation::Write { key: key.clone(), serial: *serial, name, w: *w };
-    match outcome {
-        Outcome::Refused(_) => Some(again(name.clone())),
-        Outcome::Unknown { name: Some(told), .. } => Some(again(Some(told.clone()))),
-        Outcome::Unknown { name: None, .. } if name.is_some() => Some(again(name.clone())),
-        _ => None,
     }
 }

@@ -14,7 +14,7 @@ use crate::gossip_agent::{AgentMessage, GossipAgent, send_part};
 use crate::handoff::generations::Claim;
 use crate::handoff::service::Services;
 use crate::handoff::switch;
-use crate::net::{Channel, PeerSpec, Responder};
+use crate::net::{PeerSpec, Responder};
 use crate::node_core::{Ending, NodeCore};
 use crate::post::{Permits, Postbox, Posted};
 use crate::time::Moment;
@@ -42,8 +42,6 @@ use tokio::sync::oneshot;
 const IN_FLIGHT_MAX: usize = 4096;
 /// How often it looks whether something is to be done that no message announces.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long members may take to say which strays they hold.
-const STRAYS_WITHIN: Duration = Duration::from_secs(3);
 
 /// A change, as a function of the state that does all of it or refuses.
 pub(crate) type Change = Box<dyn FnOnce(&mut ClusterState) -> Result<(), ChangeRefusal> + Send>;
@@ -407,32 +405,6 @@ impl RingManager {
         self.node.look_at_transfers();
         self.pass_on_what_is_empty();
         self.ask_for_strays();
-    }
-
-    /// Asks those members whose word this node's replicas wait for.
-    fn ask_for_strays(&mut self) {
-        let (Some(network), Some(me)) = (self.node.network(), self.me.clone()) else { return };
-        let now = self.node.clock.moment();
-        let (round, generation) = (self.completeness.round(), self.node.generation.load(Ordering::SeqCst));
-        self.asking_strays.retain(|_, since| now.saturating_sub(*since) < STRAYS_WITHIN);
-        for node in self.completeness.to_ask(&self.state) {
-            if !self.is_up(node) || self.asking_strays.contains_key(&node) {
-                continue;
-            }
-            self.asking_strays.insert(node, now);
-            let (network, me) = (network.clone(), me.clone());
-            actix_rt::spawn(async move {
-                let channel = Channel::Control;
-                let encode = |out: &mut Vec<u8>| codec::encode_into(&generation, out);
-                let answer = network
-                    .call(node, channel, families::STRAYS, families::VERSION, STRAYS_WITHIN, encode)
-                    .await;
-                // Silence is asked again after its deadline; "not yet" at the next look.
-                let Ok(answer) = answer else { return };
-                let part = codec::decode::<Option<StatePart>>(&answer.body).ok().flatten();
-                me.post_control(RingMessage::StraysTold(node, round, part));
-            });
-        }
     }
 
     fn change(&mut self, change: Change, done: oneshot::Sender<Changed>, ctx: &mut Context<Self>) {

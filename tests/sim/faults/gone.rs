@@ -1,5 +1,5 @@
-//! A machine is gone for good: it is removed by force, or another takes its place, and the holders that are forced fetch
-//! what it had from the other replicas. As with a lost disk, not while another one's copies are missing.
+//! A machine is gone for good: it is removed by force, or another takes its place, and the holders that are forced
+//! fetch what it had from the other replicas. As with a lost disk, not while another one's copies are missing.
 
 use super::{Evidence, Fault, Happening, Kind, between};
 use crate::history::MachineEvent;
@@ -12,7 +12,8 @@ struct Gone;
 
 inventory::submit!(Kind(&Gone));
 
-/// How often an operator tries before it is taken for back: it is not down for all yet, or a claimant cannot be reached.
+/// How often an operator tries before it is taken for back: it is not down for all yet, or a claimant cannot be
+/// reached.
 const ATTEMPTS: usize = 30;
 
 impl Fault for Gone {

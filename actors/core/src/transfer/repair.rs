@@ -53,10 +53,10 @@ pub struct Repairs {
     lost: BTreeSet<Partition>,
 }
 
-/// Whether a repair may be asked for, or a source that lies here be merged: when every member has said what it holds for
-/// others, and nobody holds anything for the source. Before that the source may lack what only a hint has, which goes home
-/// to the source and not to whoever was repaired from it (found by model). `in_doubt`: the asker's own partitions of
-/// which others may hold something.
+/// Whether a repair may be asked for, or a source that lies here be merged: when every member has said what it holds
+/// for others, and nobody holds anything for the source. Before that the source may lack what only a hint has, which
+/// goes home to the source and not to whoever was repaired from it (found by model). `in_doubt`: the asker's own
+/// partitions of which others may hold something.
 pub fn may_be_asked(state: &ClusterState, in_doubt: &BTreeSet<Partition>, repair: Repair) -> bool {
     !in_doubt.contains(&repair.partition) && !state.strays().any(|(_, partition)| partition == repair.source)
 }

@@ -528,7 +528,8 @@ async fn flip(
     let (done, passed) = oneshot::channel();
     let message = RingMessage::PassOn(partition, outbound.possession, outbound.heir, done);
     context.ring_manager.post_control(message);
-    // However long it takes: what is merged after the state was kept would be lost, so nothing goes on before it is known.
+    // However long it takes: what is merged after the state was kept would be lost, so nothing goes on before it is
+    // known.
     match passed.await {
         Ok(Some((possession, complete))) => {
             match switch::bequeath(&context.node, &context.services, partition, held).await {
@@ -537,8 +538,8 @@ async fn flip(
             }
         }
         Ok(None) => SendingEvent::Flipped(None),
-        // The ring manager has ended, and the node with it; whether the state was kept is not known. The partition stays
-        // held back for the rest of this life.
+        // The ring manager has ended, and the node with it; whether the state was kept is not known. The partition
+        // stays held back for the rest of this life.
         Err(_) => {
             std::mem::forget(held);
             SendingEvent::Failed("the ring manager has ended".to_owned())

@@ -9,11 +9,15 @@ use crate::net::Channel;
 use crate::node_core::NodeCore;
 use actix::Context;
 use ringwork_core::ids::{NodeId, Partition};
-use ringwork_core::membership::{ClusterState, Possession};
+use ringwork_core::membership::{ClusterState, Possession, StatePart};
 use ringwork_core::wire::codec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// How long members may take to say which strays they hold.
+const STRAYS_WITHIN: Duration = Duration::from_secs(3);
 
 impl RingManager {
     /// Partitions that are to go elsewhere and have nothing in them go at once; the others wait for handoff.
@@ -178,6 +182,32 @@ impl RingManager {
                 }
             }
             self.settle(ctx);
+        }
+    }
+
+    /// Asks those members whose word this node's replicas wait for.
+    pub(super) fn ask_for_strays(&mut self) {
+        let (Some(network), Some(me)) = (self.node.network(), self.me.clone()) else { return };
+        let now = self.node.clock.moment();
+        let (round, generation) = (self.completeness.round(), self.node.generation.load(Ordering::SeqCst));
+        self.asking_strays.retain(|_, since| now.saturating_sub(*since) < STRAYS_WITHIN);
+        for node in self.completeness.to_ask(&self.state) {
+            if !self.is_up(node) || self.asking_strays.contains_key(&node) {
+                continue;
+            }
+            self.asking_strays.insert(node, now);
+            let (network, me) = (network.clone(), me.clone());
+            actix_rt::spawn(async move {
+                let channel = Channel::Control;
+                let encode = |out: &mut Vec<u8>| codec::encode_into(&generation, out);
+                let answer = network
+                    .call(node, channel, families::STRAYS, families::VERSION, STRAYS_WITHIN, encode)
+                    .await;
+                // Silence is asked again after its deadline; "not yet" at the next look.
+                let Ok(answer) = answer else { return };
+                let part = codec::decode::<Option<StatePart>>(&answer.body).ok().flatten();
+                me.post_control(RingMessage::StraysTold(node, round, part));
+            });
         }
     }
 
