@@ -234,7 +234,8 @@ pub struct HandoffBoard {
 }
 
 impl HandoffBoard {
-    /// A board on which there is nothing yet. A setting out of its range is taken for the nearest end of it.
+    /// A board on which there is nothing yet. A setting out of its range is taken for the nearest end of it; a rate may
+    /// be lower than operators can set it, which simulations do.
     pub fn new(settings: HandoffSettings, clock: Clock) -> Self {
         let settings = HandoffSettings {
             limit: settings.limit.clamp(1, HANDOFF_LIMIT_MAX),
@@ -503,8 +504,8 @@ mod tests {
         let board = |limit, bytes_per_second| {
             HandoffBoard::new(HandoffSettings { limit, bytes_per_second }, Clock::system())
         };
-        let (low, high) = (board(0, Some(1)), board(1000, Some(u64::MAX)));
-        assert_eq!((low.limit(), low.bytes_per_second()), (1, Some(HANDOFF_BYTES_PER_SECOND_MIN)));
+        let (low, high) = (board(0, Some(0)), board(1000, Some(u64::MAX)));
+        assert_eq!((low.limit(), low.bytes_per_second()), (1, Some(1)));
         assert_eq!((high.limit(), high.bytes_per_second()), (64, Some(HANDOFF_BYTES_PER_SECOND_MAX)));
     }
 
