@@ -8,8 +8,8 @@ use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{
     Direction, KeyRange, KeyspaceId, OpenTree, Store, StoreError, Tree, Visit, Write,
 };
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -38,8 +38,6 @@ pub struct DiskFaults {
     pub failed: AtomicU64,
     /// Reads that panicked.
     pub panicked: AtomicU64,
-    /// In which keyspaces they did.
-    pub panicked_in: Mutex<Vec<KeyspaceId>>,
     /// Commits that were slow.
     pub delayed: AtomicU64,
 }
@@ -108,11 +106,7 @@ impl Store for DiskStore {
         if *keyspace == KeyspaceId::Node {
             return Ok(opened);
         }
-        let tree = Arc::new(Panicking {
-            tree: opened.tree,
-            faults: self.faults.clone(),
-            keyspace: keyspace.clone(),
-        });
+        let tree = Arc::new(Panicking { tree: opened.tree, faults: self.faults.clone() });
         Ok(OpenTree { slot: opened.slot, tree })
     }
 
@@ -149,7 +143,6 @@ impl Store for DiskStore {
 
 struct Panicking {
     tree: Arc<dyn Tree>,
-    keyspace: KeyspaceId,
     faults: Arc<DiskFaults>,
 }
 
@@ -157,7 +150,6 @@ impl Panicking {
     fn now_or_never(&self) {
         if self.faults.panics.swap(false, Ordering::Relaxed) {
             self.faults.panicked.fetch_add(1, Ordering::Relaxed);
-            self.faults.panicked_in.lock().unwrap().push(self.keyspace.clone());
             std::panic::panic_any(Planted);
         }
     }

@@ -127,6 +127,19 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whom it was sent to is not known where that has changed until its end, nor for which partition, where a node has
+    /// two: what one of them answers as moved goes to the other's holder.
+    pub fn keep_sure_places(&mut self, at_the_end: &[(u16, String)]) {
+        let has = |places: &[(u16, String)], name: &String| {
+            places.iter().filter(|(_, other)| other == name).count()
+        };
+        let before = std::mem::take(&mut self.places);
+        let sure = |place: &&(u16, String)| {
+            at_the_end.contains(place) && has(&before, &place.1) == 1 && has(at_the_end, &place.1) == 1
+        };
+        self.places = before.iter().filter(sure).cloned().collect();
+    }
+
     /// The id that a write was given.
     pub fn id(&self) -> Option<&String> {
         match &self.outcome {

@@ -589,10 +589,9 @@ impl World {
         let key = operation.key().to_owned();
         let outcome = self.machine(node).ask(operation, within).await;
         self.note(&format!("#{number} ends: {outcome:?}"));
-        // Whom it was sent to is not known where that has changed meanwhile.
         let places = self.asked_places(node, &key);
         let record = &mut self.history.borrow_mut().records[number];
-        record.places.retain(|place| places.contains(place));
+        record.keep_sure_places(&places);
         record.ended = Some(self.now());
         record.outcome = Some(outcome.clone());
         outcome

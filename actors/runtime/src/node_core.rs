@@ -175,13 +175,6 @@ impl NodeCore {
         self.started.load().as_ref().and_then(|started| started.network.clone())
     }
 
-    /// Whether the vnode of that service and partition runs here now. It may be started by the next request.
-    pub fn runs_vnode(&self, service: &str, partition: Partition) -> bool {
-        let started = self.started.load();
-        let hosted = started.as_ref().and_then(|started| started.services.get(service));
-        hosted.is_some_and(|hosted| hosted.runs(partition))
-    }
-
     /// The number of the generation that a partition's vnodes live in.
     pub(crate) fn generation_of(&self, partition: Partition) -> Generation {
         self.generations.live(partition).map(|live| live.number).unwrap_or_default()

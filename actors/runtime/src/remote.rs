@@ -151,8 +151,6 @@ impl<V: Vnode> Sink<V> for RemoteSink {
 pub(crate) trait HostedRemote: Send + Sync {
     /// Serves one request; bytes that are none of the module's are refused.
     fn serve(&self, head: RequestHead, payload: &[u8], deadline: Moment, respond: Responder);
-    /// Whether the vnode of that partition runs.
-    fn runs(&self, partition: Partition) -> bool;
 }
 
 /// Tells the asker that nothing was done.
@@ -162,10 +160,6 @@ pub(crate) fn refuse(respond: Responder, why: impl Into<String>) {
 }
 
 impl<V: Vnode> HostedRemote for Arc<ServiceCore<V>> {
-    fn runs(&self, partition: Partition) -> bool {
-        self.routes.find(partition, |postbox| postbox.is_some())
-    }
-
     fn serve(&self, head: RequestHead, payload: &[u8], deadline: Moment, respond: Responder) {
         let task = match read_task::<V>(&head, payload) {
             Ok(task) => task,

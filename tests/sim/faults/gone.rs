@@ -7,6 +7,7 @@ use crate::world::World;
 use ringwork_core::testing::Draw;
 use ringwork_runtime::administration::Change;
 use std::rc::Rc;
+use std::time::Duration;
 
 struct Gone;
 
@@ -63,7 +64,10 @@ impl Fault for Gone {
                     break;
                 }
             }
-            // Nobody could be told in time, or the word of it was lost: it comes back as it was.
+            // Nobody could be told in time, or the word of it was lost: it comes back as it was, and may be removed later
+            // than it was asked for, with what it takes in until then.
+            let at = world.now() + Duration::from_secs(60);
+            world.history.borrow_mut().wipes.push(MachineEvent { node: victim, at });
             world.invited.borrow_mut().push(victim);
             world.start(victim);
             true

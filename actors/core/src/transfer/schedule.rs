@@ -130,7 +130,12 @@ impl Schedule {
                 self.pauses.remove(&key);
                 self.busy.remove(&to);
             }
-            Outcome::Refused(Refusal::Busy { .. } | Refusal::Paused | Refusal::Stopping) => {
+            // Its places are taken, and free again when any of these transfers ends: to ask costs one connection, and a
+            // pause that grew would leave it idle in the end.
+            Outcome::Refused(Refusal::Busy { .. }) => {
+                self.busy.insert(to, longer(None, now_ms, 0, false));
+            }
+            Outcome::Refused(Refusal::Paused | Refusal::Stopping) => {
                 let pause = longer(self.busy.get(&to).copied(), now_ms, 0, false);
                 self.busy.insert(to, pause);
             }
