@@ -108,7 +108,13 @@ impl HandoffReceiver {
 
     fn happened(&mut self, event: ReceivingEvent, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
-        self.effects.extend(self.machine.on(now_ms, event));
+        let effects = self.machine.on(now_ms, event);
+        if effects.iter().any(|effect| matches!(effect, ReceivingEffect::Close(_))) {
+            // What waits to be merged is not merged any more: with one batch missing, the record of a later one would
+            // say that it is here.
+            self.effects.retain(|effect| !matches!(effect, ReceivingEffect::Store { .. }));
+        }
+        self.effects.extend(effects);
         self.go_on(ctx);
     }
 
