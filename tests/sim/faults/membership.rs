@@ -23,7 +23,9 @@ impl Fault for Membership {
         Box::pin(async move {
             let healthy = world.healthy();
             let invited = world.invited.borrow().clone();
-            let spare = (1..=world.plan().nodes()).find(|number| !invited.contains(number));
+            // One that was never there: who was removed and is started again serves what it has until it is told.
+            let is_new = |number: &u8| !invited.contains(number) && world.machine(*number).starts.get() == 0;
+            let spare = (1..=world.plan().nodes()).find(is_new);
             let Some(at) = draw.pick(&healthy).copied() else { return false };
             match spare.filter(|_| !draw.one_in(3)) {
                 Some(number) => {
