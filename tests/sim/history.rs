@@ -165,6 +165,8 @@ pub struct History {
     pub records: Vec<Record>,
     /// Losses of power.
     pub power_losses: Vec<MachineEvent>,
+    /// Whether partitions may change hands.
+    pub members_change: bool,
     /// Disks that were lost.
     pub wipes: Vec<MachineEvent>,
     /// Ends of processes, whatever ended them, and their starts.
@@ -350,9 +352,10 @@ impl History {
         let number = |name: &String| name.trim_start_matches('n').parse().unwrap_or(0);
         let lost = |name: &&String| self.may_be_lost_at(number(name), facts);
         let left = facts.nodes.iter().filter(|name| !lost(name)).count();
-        // Where a copy has moved a disk may have been lost, too.
+        // Where a copy has moved a disk may have been lost, too; to one that confirmed, too, where members change.
         let elsewhere = self.wipes.iter().filter(|wipe| {
-            wipe.at >= facts.begun && !facts.nodes.iter().any(|name| number(name) == wipe.node)
+            let confirmed = facts.nodes.iter().any(|name| number(name) == wipe.node);
+            wipe.at >= facts.begun && (self.members_change || !confirmed)
         });
         !facts.nodes.is_empty() && left <= elsewhere.count()
     }

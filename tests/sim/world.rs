@@ -114,7 +114,9 @@ impl World {
         for machine in &machines {
             machine.disk.faults.usual_ms.store(plan.commit_ms, std::sync::atomic::Ordering::Relaxed);
         }
-        let history = History { unsynced_at_most: plan.unsynced_at_most(), ..History::default() };
+        let members_change = plan.faults.iter().any(|name| ["membership", "gone"].contains(name));
+        let unsynced_at_most = plan.unsynced_at_most();
+        let history = History { members_change, unsynced_at_most, ..History::default() };
         let service = service_named(plan.service);
         Rc::new(Self {
             machines,
