@@ -1,7 +1,8 @@
 //! The actor round one vnode. It decides nothing about data: it runs the module's turns one after another,
 //! each guarded so that a panic costs this vnode and nobody else, hands what a turn wrote to the storage
 //! thread, and lets the reply leave when what it promises is true. It does not know how it was found, nor what
-//! becomes of the partition after its death (the vnode master does). What it does for transfers is in [`handoff`].
+//! becomes of the partition after its death (the vnode master does). What it does for transfers is in
+//! `vnode/handoff.rs`.
 
 mod handoff;
 

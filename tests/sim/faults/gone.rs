@@ -64,8 +64,8 @@ impl Fault for Gone {
                     break;
                 }
             }
-            // Nobody could be told in time, or the word of it was lost: it comes back as it was, and may be removed later
-            // than it was asked for, with what it takes in until then.
+            // Nobody could be told in time, or the word of it was lost: it comes back as it was, and may be removed
+            // later than it was asked for, with what it takes in until then.
             let at = world.now() + Duration::from_secs(60);
             world.history.borrow_mut().wipes.push(MachineEvent { node: victim, at });
             world.invited.borrow_mut().push(victim);

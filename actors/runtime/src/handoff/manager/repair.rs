@@ -1,5 +1,6 @@
 //! Repairs, on both sides: what this node lacks it asks the holders of the neighbouring partitions for, and what
-//! others ask for it schedules. Whom to ask when, and when a partition is whole again, core's [`Repairs`] says.
+//! others ask for it schedules. Whom to ask when, and when a partition is whole again, core's
+//! [`ringwork_core::transfer::Repairs`] says.
 
 use super::{HandoffContext, HandoffManager, ManagerMessage, merge_generation};
 use crate::families;
