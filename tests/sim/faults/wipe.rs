@@ -29,8 +29,10 @@ impl Fault for Wipe {
             let at = world.now();
             world.history.borrow_mut().wipes.push(MachineEvent { node: number, at });
             world.count("disks lost");
-            // The first of the seeds would found a cluster of its own if its ring were gone, or ask itself.
-            world.machine(number).wipe(&world.around, number == 1 || draw.one_in(2)).await;
+            // The first of the seeds would found a cluster of its own if its ring were gone, or ask itself; and who
+            // is alone has nobody to ask.
+            let alone = world.invited.borrow().len() < 2;
+            world.machine(number).wipe(&world.around, number == 1 || alone || draw.one_in(2)).await;
             world.while_faults(between(draw, 500, 8000)).await;
             world.start(number);
             true
