@@ -11,12 +11,16 @@ use std::time::Duration;
 
 /// Seeds that failed once, and at what. A change of the simulator may make another run of a seed; the bug's own test
 /// is then what is left, and docs/testing.md says which that is.
-const REGRESSIONS: [(u64, &str); 2] = [
+const REGRESSIONS: [(u64, &str); 3] = [
     (
         35,
         "after a loss of power and a kill: a journal taken for damaged, and a vnode counting on as an actor of before",
     ),
     (53, "a connection that was to end while its socket took nothing spun for ever"),
+    (
+        200_410,
+        "a batch of hints failed, those behind it were merged, and the transfer was resumed behind the gap",
+    ),
 ];
 
 /// Seeds that are run twice.

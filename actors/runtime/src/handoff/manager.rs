@@ -32,6 +32,9 @@ mod repair;
 use offers::Coming;
 pub(crate) use offers::Offered;
 
+/// How long a read or a write of a transfer's connection may take: longer than either end waits for the other before it
+/// gives the transfer up.
+pub(super) const SILENT_AT_MOST: Duration = Duration::from_secs(120);
 /// Messages that may be on their way to the manager.
 const IN_FLIGHT_MAX: usize = 4096;
 /// The pause after hints could not be taken in.
@@ -268,6 +271,9 @@ impl HandoffManager {
             self.begin(start, &state);
         }
         self.clear_strays(&state, ctx);
+        if self.crossed.iter().any(|offered| offered.is_late(now_ms)) {
+            self.judge_crossed();
+        }
         let in_ms = decisions.wake_at_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms).max(1));
         let pause = Duration::from_millis(in_ms).min(LOOK_INTERVAL);
         self.alarm = Some(ctx.run_later(pause, |manager, ctx| {

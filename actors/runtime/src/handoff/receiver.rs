@@ -3,7 +3,7 @@
 //! core's rule.
 
 use super::board::{Direction, End, TransferLine};
-use super::manager::{HandoffContext, HandoffManager, ManagerMessage};
+use super::manager::{HandoffContext, HandoffManager, ManagerMessage, SILENT_AT_MOST};
 use super::service::Collecting;
 use super::switch;
 use crate::net::{TransferReader, TransferWriter};
@@ -29,8 +29,6 @@ use tokio::sync::mpsc;
 const IN_FLIGHT_MAX: usize = WINDOW_BATCHES_MAX as usize + 8;
 /// How long the state in which a partition was passed on may take to come here.
 const LEARN_WITHIN: Duration = Duration::from_secs(20);
-/// Longer than either end waits for the other before it gives the transfer up.
-const SILENT_AT_MOST: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has come.
 const LEARN_PAUSE: Duration = Duration::from_millis(50);
 

@@ -3,7 +3,7 @@
 //! manager decides.
 
 use super::board::{Direction, End, TransferLine};
-use super::manager::{HandoffContext, HandoffManager, ManagerMessage};
+use super::manager::{HandoffContext, HandoffManager, ManagerMessage, SILENT_AT_MOST};
 use super::service::{Filter, ScanRange, sealed_snapshot};
 use super::switch::{self, HeldPartition};
 use crate::net::{TransferReader, TransferWriter};
@@ -16,8 +16,8 @@ use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::transfer::message::ForReceiver;
 use ringwork_core::transfer::sending::Flip;
 use ringwork_core::transfer::{
-    CancelReason, ForSender, GenerationId, Kind, Outbound, Outcome, Place, Position, Sending, SendingEffect,
-    SendingEvent, SendingPlan, SessionId,
+    CancelReason, ForSender, GenerationId, Kind, Outbound, Outcome, Place, Position, Progress, Sending,
+    SendingEffect, SendingEvent, SendingPlan, SessionId,
 };
 use ringwork_core::wire::WireError;
 use std::cell::RefCell;
@@ -30,8 +30,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Messages on their way to one transfer: acknowledgements of a window, and a few words more.
 const IN_FLIGHT_MAX: usize = 256;
-/// Longer than either end waits for the other before it gives the transfer up.
-const SILENT_AT_MOST: Duration = Duration::from_secs(120);
 /// Keys that a vnode reads in one turn, between requests.
 const FETCHED_AT_A_TIME: usize = 128;
 
@@ -54,6 +52,8 @@ pub(crate) struct HandoffSender {
     alarm: Option<SpawnHandle>,
     filter: Option<Filter>,
     outcome: Option<Outcome>,
+    /// Why there was no connection.
+    unreachable: Option<String>,
 }
 
 /// Something has happened to a transfer.
@@ -92,6 +92,7 @@ impl HandoffSender {
                 alarm: None,
                 filter,
                 outcome: None,
+                unreachable: None,
             }
         });
         #[allow(clippy::expect_used)] // `create` has run the closure before it returns
@@ -108,6 +109,7 @@ impl HandoffSender {
             Ok(connection) => connection,
             Err(why) => {
                 tracing::debug!(partition = plan.partition.0, why, "a transfer found no connection");
+                self.unreachable = Some(format!("no connection: {why}"));
                 return self.close(Outcome::CutOff, ctx);
             }
         };
@@ -294,7 +296,7 @@ impl HandoffSender {
             completed,
             amount: progress.as_ref().map(|progress| progress.done).unwrap_or_default(),
             unreadable: progress.map_or(0, |progress| progress.unreadable),
-            text: text_of(&outcome),
+            text: self.unreachable.take().unwrap_or_else(|| text_of(&outcome)),
         };
         self.context.node.handoff.ended(self.session, Direction::Out, end);
         self.manager.post_control(ManagerMessage::Sent(self.session, outcome.clone()));
@@ -551,7 +553,17 @@ impl Actor for HandoffSender {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(to) = self.plan.as_ref().map(|plan| plan.to) else { return };
+        let Some(plan) = &self.plan else { return };
+        let to = plan.to;
+        // From now on, so that one that finds no connection is seen, too.
+        self.context.node.handoff.show(TransferLine {
+            session: self.session,
+            direction: Direction::Out,
+            kind: plan.kind,
+            partition: plan.partition,
+            peer: to,
+            progress: Progress::new(self.now_ms(), plan.estimate),
+        });
         let context = self.context.clone();
         let dial = async move {
             let stream = context.network.dial_transfer(to).await.map_err(|error| error.to_string())?;

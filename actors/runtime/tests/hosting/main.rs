@@ -171,6 +171,10 @@ fn a_panic_costs_one_vnode_and_the_next_request_is_served_from_the_store() {
                 written.verdict
             );
             assert_eq!(node.core().telemetry.vnode_panics.value(), round as u64 + 1);
+            eventually("it is started again without being asked", async || {
+                node.census()()[0].vnodes_running == before
+            })
+            .await;
             let read = async || summit.key(b"k2").quorum(one).read(Ask::Get("k2".into())).await;
             if round == 0 {
                 assert_eq!(

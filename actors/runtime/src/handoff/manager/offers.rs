@@ -35,6 +35,13 @@ pub(crate) struct Offered {
     until_ms: u64,
 }
 
+impl Offered {
+    /// Whether it has waited for as long as it may.
+    pub(super) fn is_late(&self, now_ms: u64) -> bool {
+        now_ms >= self.until_ms
+    }
+}
+
 /// A transfer that comes in.
 pub(super) struct Coming {
     pub(super) postbox: Postbox<HandoffReceiver>,
@@ -151,7 +158,7 @@ impl HandoffManager {
                     let event = SendingEvent::OfferFromReceiver(offered.offer.generation);
                     out.postbox.post_control(Happened(event));
                 }
-                if self.now_ms() >= offered.until_ms {
+                if offered.is_late(self.now_ms()) {
                     return refuse(*offered, Refusal::Crossed);
                 }
                 self.crossed.push(*offered);
@@ -161,7 +168,7 @@ impl HandoffManager {
                 for coming in self.coming.values().filter(|coming| same(coming)) {
                     coming.postbox.post_control(Received(ReceivingEvent::CutOff));
                 }
-                if self.now_ms() >= offered.until_ms {
+                if offered.is_late(self.now_ms()) {
                     return refuse(*offered, Refusal::Crossed);
                 }
                 self.crossed.push(*offered);
