@@ -36,7 +36,8 @@ impl Invariant for CompleteReadsSeeAll {
         if reads.is_empty() {
             return Ok(());
         }
-        let (writes, forgets) = (history.writes(), history.forgets());
+        let keys: BTreeSet<&str> = reads.iter().map(|read| read.operation.key()).collect();
+        let (writes, forgets) = (history.writes_where(|key| keys.contains(key)), history.forgets());
         for read in reads {
             let (Operation::Read { key, r, .. }, Some(Outcome::Read { seen, .. })) = (&read.operation, &read.outcome)
             else {
