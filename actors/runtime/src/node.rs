@@ -321,6 +321,7 @@ impl NodeBuilder {
             clock: options.clock.clone(),
             randomness: options.randomness,
             strays: StrayTable::new(state.size().count()),
+            resting: Default::default(),
             ring: view,
             storage,
             store,
