@@ -127,15 +127,16 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whom it was sent to is not known where that has changed until its end, nor for which partition, where a node has
-    /// two: what one of them answers as moved goes to the other's holder.
-    pub fn keep_sure_places(&mut self, at_the_end: &[(u16, String)]) {
+    /// Whom it was sent to is not known where that has changed until its end in anybody's view, nor for which partition,
+    /// where a node has two: what one of them answers as moved goes to the other's holder.
+    pub fn keep_sure_places(&mut self, views: &[Vec<(u16, String)>]) {
         let has = |places: &[(u16, String)], name: &String| {
             places.iter().filter(|(_, other)| other == name).count()
         };
         let before = std::mem::take(&mut self.places);
         let sure = |place: &&(u16, String)| {
-            at_the_end.contains(place) && has(&before, &place.1) == 1 && has(at_the_end, &place.1) == 1
+            let in_view = |view: &Vec<(u16, String)>| view.contains(place) && has(view, &place.1) == 1;
+            has(&before, &place.1) == 1 && views.iter().all(in_view)
         };
         self.places = before.iter().filter(sure).cloned().collect();
     }

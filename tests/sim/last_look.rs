@@ -8,7 +8,7 @@ use crate::world::{WITHIN, World};
 use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::preflist::{PreflistEntry, Role};
 use ringwork_core::ring::KeyHash;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -48,8 +48,8 @@ impl World {
         list.iter().map(|entry| (entry.partition.0, core.name_of(entry.node).to_string())).collect()
     }
 
-    /// Whether a disk may be lost now: everybody is there and has what it holds, and what is unsynced since a machine
-    /// lost power has had the time to become synced.
+    /// Whether a disk may be lost now: everybody is there and has what it holds, no disk has two copies of anything, and
+    /// what is unsynced since a machine lost power has had the time to become synced.
     pub fn copies_are_sound(&self) -> bool {
         let soon = |event: &MachineEvent| self.now() < event.at + Duration::from_secs(8);
         let history = self.history.borrow();
@@ -58,7 +58,15 @@ impl World {
                 .core()
                 .is_some_and(|core| core.generations.lacking(core.ring.load().state(), core.id).is_empty())
         };
+        let distinct = |number: &u8| {
+            (0..self.plan().keys).all(|key| {
+                let places = self.asked_places(*number, &format!("key{key}"));
+                let nodes: BTreeSet<&String> = places.iter().map(|(_, node)| node).collect();
+                nodes.len() == places.len()
+            })
+        };
         self.down() == 0
+            && self.serving().iter().all(distinct)
             && !history.power_losses.iter().chain(&history.wipes).any(soon)
             && self.invited.borrow().iter().all(whole)
     }

@@ -591,9 +591,11 @@ impl World {
         let key = operation.key().to_owned();
         let outcome = self.machine(node).ask(operation, within).await;
         self.note(&format!("#{number} ends: {outcome:?}"));
-        let places = self.asked_places(node, &key);
+        // As all see it: a holder learns last of all that it holds a partition, and has confirmed for it already.
+        let views: Vec<Vec<(u16, String)>> =
+            self.serving().into_iter().map(|other| self.asked_places(other, &key)).collect();
         let record = &mut self.history.borrow_mut().records[number];
-        record.keep_sure_places(&places);
+        record.keep_sure_places(&views);
         record.ended = Some(self.now());
         record.outcome = Some(outcome.clone());
         outcome
