@@ -277,6 +277,7 @@ fn node_options(settings: &Settings, keep: Keep, placement: Placement) -> Result
             limit: settings.handoff.limit,
             bytes_per_second: settings.handoff.bytes_per_second.bytes_per_second(),
         },
+        features: ringwork_core::metadata::features::own(),
         clock: Clock::system(),
         randomness: Randomness::system(),
         transport: Transport::tcp(),

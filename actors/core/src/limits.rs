@@ -80,6 +80,8 @@ pub const METADATA_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const METADATA_JOINED_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Bytes of namespaces in one message, unless it is a single one: what waits behind it on a connection waits not long.
 pub const METADATA_PART_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of the value of a setting that is changed at run time: a filter of logs may be long.
+pub const SETTING_VALUE_BYTES_MAX: usize = 1024;
 /// Bytes of the name of a feature.
 pub const FEATURE_NAME_BYTES_MAX: usize = 32;
 /// Features that a release may have.

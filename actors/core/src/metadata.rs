@@ -4,13 +4,15 @@
 //!
 //! Reading order: [`causal`] (what a replica has seen), [`namespace`] (entries with one such history),
 //! [`lifecycle`] (what must be known everywhere before it is used), [`statement`] (what a node says of itself),
-//! [`store`] (the whole), [`section`] (how it travels), [`features`] (what every member can do).
+//! [`store`] (the whole), [`section`] (how it travels), [`features`] (what every member can do),
+//! [`setting`] (the first user).
 
 pub mod causal;
 pub mod features;
 pub mod lifecycle;
 pub mod namespace;
 pub mod section;
+pub mod setting;
 pub mod statement;
 pub mod store;
 
@@ -18,6 +20,7 @@ pub use causal::{Life, LifeDot, Seen};
 pub use lifecycle::Stage;
 pub use namespace::{EntryRefusal, Namespace, NamespaceName, Version};
 pub use section::{MetadataDigest, MetadataPart, MetadataSection, SharedMetadata};
+pub use setting::{Family, SetFor};
 pub use statement::{Said, Statement};
 pub use store::{At, Metadata, MetadataError};
 

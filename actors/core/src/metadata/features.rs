@@ -21,7 +21,18 @@ const _: () = {
     assert!(SHARED_SETTINGS.len() <= FEATURE_NAME_BYTES_MAX);
 };
 
+/// This release's features, as nodes publish them.
+pub fn own() -> BTreeSet<String> {
+    FEATURES.iter().map(|name| (*name).to_owned()).collect()
+}
+
 impl Metadata {
+    /// Of `members`, those that have not said that they have a feature.
+    pub fn lacking(&self, feature: &str, members: &[NodeId]) -> Vec<NodeId> {
+        let has = |member: NodeId| self.said(member).is_some_and(|said| said.features.contains(feature));
+        members.iter().copied().filter(|member| !has(*member)).collect()
+    }
+
     /// What all of `members` have said that they have. Who has said nothing, or speaks of it in a way that this
     /// release does not know, has nothing; of no members at all, nothing is active.
     pub fn features_of_all(&self, members: &[NodeId]) -> BTreeSet<String> {

@@ -12,6 +12,7 @@ use crate::clock::hybrid::HybridTime;
 use crate::ids::NodeId;
 use crate::limits::{
     METADATA_KEY_BYTES_MAX, METADATA_NAME_BYTES_MAX, METADATA_NAMESPACE_BYTES_MAX, METADATA_VALUE_BYTES_MAX,
+    SETTING_VALUE_BYTES_MAX,
 };
 use crate::mutant::{Mutant, planted};
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,9 @@ pub enum EntryRefusal {
     /// Too much waits for everybody.
     #[error("too many entries wait until every member has them; activate or remove some first")]
     Waiting,
+    /// The text is too long for a setting.
+    #[error("the value has {0} bytes, a setting takes at most {SETTING_VALUE_BYTES_MAX}")]
+    Setting(usize),
     /// This life must not write any more.
     #[error("this node counts as another life of itself by now; ask again")]
     LifeOver,

@@ -44,6 +44,7 @@ fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
         placement,
         quorum: QuorumDefaults { n_val: 3, r: Count::Quorum, w: Count::Quorum },
         handoff: HandoffSettings::default(),
+        features: ringwork_core::metadata::features::own(),
         clock: Clock::system(),
         randomness: Randomness::seeded(1),
         transport: Transport::tcp(),

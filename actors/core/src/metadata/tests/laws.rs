@@ -183,8 +183,8 @@ impl World {
             }
         }
         for at in 0..REPLICAS {
-            for key in 0..KEYS.len() {
-                assert_eq!(self.replicas[at].stands(key), self.expected(at, key), "n{at} {}", KEYS[key]);
+            for (key, text) in KEYS.iter().enumerate() {
+                assert_eq!(self.replicas[at].stands(key), self.expected(at, key), "n{at} {text}");
             }
         }
         self.states.extend(self.replicas.iter().map(|replica| replica.metadata.clone()));
