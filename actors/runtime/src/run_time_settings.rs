@@ -116,13 +116,22 @@ fn limit(text: &str) -> Result<u32, String> {
     limit.ok_or_else(|| format!("it takes a whole number from 1 to {HANDOFF_LIMIT_MAX}"))
 }
 
+/// A number of bytes, as in the configuration: alone or with one of the usual units.
+fn bytes(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    let exponent = ["", "KiB", "MiB", "GiB", "TiB"].iter().position(|known| *known == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(1 << (10 * exponent))
+}
+
 fn rate(text: &str) -> Result<Option<u64>, String> {
     if text == NONE {
         return Ok(None);
     }
     let range = HANDOFF_BYTES_PER_SECOND_MIN..=HANDOFF_BYTES_PER_SECOND_MAX;
-    let rate = text.parse::<u64>().ok().filter(|rate| range.contains(rate));
-    let wrong = || format!("it takes none, or bytes a second from {} to {}", range.start(), range.end());
+    let rate = bytes(text).filter(|rate| range.contains(rate));
+    let (low, high) = (range.start(), range.end());
+    let wrong = || format!("it takes none, or bytes a second from {low} to {high}, such as 64MiB");
     rate.map(Some).ok_or_else(wrong)
 }
 
@@ -163,7 +172,7 @@ pub(crate) fn of_node(node: &Arc<NodeCore>) -> Vec<RunTimeSetting> {
             node,
             (
                 "handoff.bytes_per_second",
-                "bytes a second for each transfer, or none".to_owned(),
+                "bytes a second for each transfer, such as 64MiB, or none".to_owned(),
                 configured_rate,
             ),
             rate,
@@ -231,6 +240,8 @@ mod tests {
             assert!(limit(text).unwrap_err().contains("1 to 64"), "{text}");
         }
         assert_eq!((rate("none"), rate("1000000")), (Ok(None), Ok(Some(1_000_000))));
+        assert_eq!((rate("64MiB"), rate("1 GiB")), (Ok(Some(64 << 20)), Ok(Some(1 << 30))));
+        assert!(rate("MiB").is_err() && rate("99999999999TiB").is_err() && rate("64MB").is_err());
         assert!(rate("1").is_err() && rate("fast").is_err());
     }
 }
