@@ -263,19 +263,20 @@ fn start_logs(settings: &LogSettings) -> Result<RunTimeSetting, CliError> {
     let filter = EnvFilter::try_new(&settings.level).map_err(|e| failed(format!("log.level: {e}")))?;
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let (filter_handle, builder) = {
-        let builder = builder.with_filter_reloading();
-        (builder.reload_handle(), builder)
-    };
     let json = match settings.format {
         LogFormat::Auto => !terminal,
         LogFormat::Pretty => false,
         LogFormat::Json => true,
     };
-    let set = if json {
-        builder.json().flatten_event(true).with_target(true).try_init()
+    type Reload = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+    let (set, reload): (_, Reload) = if json {
+        let builder = builder.json().flatten_event(true).with_target(true).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (builder.try_init(), Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())))
     } else {
-        builder.with_ansi(terminal).with_target(false).try_init()
+        let builder = builder.with_ansi(terminal).with_target(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (builder.try_init(), Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())))
     };
     set.map_err(|e| failed(format!("logs cannot be started: {e}")))?;
     let read = |text: &str| EnvFilter::try_new(text).map_err(|error| format!("{error}"));
@@ -285,7 +286,7 @@ fn start_logs(settings: &LogSettings) -> Result<RunTimeSetting, CliError> {
         takes: "error, warn, info, debug or trace, or such words for parts".to_owned(),
         configured: settings.level.clone(),
         check: Box::new(move |text| read(text).map(|_| ())),
-        apply: Box::new(move |text| filter_handle.reload(read(text)?).map_err(|error| error.to_string())),
+        apply: Box::new(move |text| reload(read(text)?)),
     })
 }
 

@@ -177,5 +177,5 @@ fn lines(setting: &ClusterSetting) -> Vec<String> {
         lines.push(format!("the cluster: {cluster}"));
     }
     lines.extend(setting.nodes.iter().map(|(node, value)| format!("{node}: {value}")));
-    lines.iter().map(|line| printable(line)).collect()
+    lines.iter().map(|line| printable(line).into_owned()).collect()
 }

@@ -15,7 +15,8 @@ enum Line {
 
 /// What a command line writes.
 async fn said(url: &str, words: &[&str]) -> Result<String, CliError> {
-    let words = ["ringwork"].iter().chain(words).chain(&["--node", url]).copied();
+    let node = ["--node", url];
+    let words = ["ringwork"].iter().chain(words).chain(&node).copied();
     let mut output = Vec::new();
     match Line::try_parse_from(words).unwrap() {
         Line::Set(arguments) => set(arguments, &mut output).await?,
