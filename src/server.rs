@@ -82,8 +82,8 @@ fn keep_of(settings: &Settings) -> Keep {
     }
 }
 
-/// As [`serve`], for a program that has settings of its own which operators may change while it runs. `rebuild`: with an
-/// empty store in place of one that is lost; what the node holds is fetched from other replicas.
+/// As [`serve`], for a program that has settings of its own which operators may change while it runs. `rebuild`: with
+/// an empty store in place of one that is lost; what the node holds is fetched from other replicas.
 pub async fn serve_program(
     settings: &Settings,
     rebuild: bool,

@@ -1,5 +1,5 @@
-//! `ringwork set`, `get` and `unset`: settings that can be changed while nodes run. It decides how they are shown; which
-//! there are, what they take and whom they reach, the node that is asked knows.
+//! `ringwork set`, `get` and `unset`: settings that can be changed while nodes run. It decides how they are shown;
+//! which there are, what they take and whom they reach, the node that is asked knows.
 
 use crate::cli::client::{
     CliError, NodeArguments, json_line, percent_encode, printable, query_string, write_line,

@@ -1,6 +1,6 @@
-//! Settings that operators change while nodes run. It decides which there are, what each takes, and what counts: a value
-//! for this node before one for the whole cluster before the node's configuration. What a value does, whoever registers
-//! the setting knows. Where values are kept, and how they reach other nodes, is the metadata's matter.
+//! Settings that operators change while nodes run. It decides which there are, what each takes, and what counts: a
+//! value for this node before one for the whole cluster before the node's configuration. What a value does, whoever
+//! registers the setting knows. Where values are kept, and how they reach other nodes, is the metadata's matter.
 //!
 //! A further setting of the node is one entry in [`of_node`].
 

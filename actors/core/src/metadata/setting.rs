@@ -1,6 +1,6 @@
 //! Settings that operators change at run time, as entries: one for the whole cluster, and one for each node that is to
-//! have another. It decides under which key and in which namespace they lie, and which of them counts for a node. What a
-//! setting means, and what it takes, those know who register it.
+//! have another. It decides under which key and in which namespace they lie, and which of them counts for a node. What
+//! a setting means, and what it takes, those know who register it.
 
 use super::namespace::{EntryRefusal, NamespaceName};
 use super::store::{At, Metadata};
