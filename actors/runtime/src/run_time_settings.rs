@@ -2,7 +2,7 @@
 //! value for this node before one for the whole cluster before the node's configuration. What a value does, whoever
 //! registers the setting knows. Where values are kept, and how they reach other nodes, is the metadata's matter.
 //!
-//! A further setting of the node is one entry in [`of_node`].
+//! A further setting of the node is one entry in `of_node`.
 
 use crate::handoff::board::HandoffBoard;
 use crate::node_core::NodeCore;
@@ -46,12 +46,14 @@ pub(crate) struct InForce {
 pub(crate) struct RunTimeSettings {
     known: Vec<RunTimeSetting>,
     in_force: Mutex<BTreeMap<String, InForce>>,
+    /// What was set and cannot be used, by key: said once.
+    unusable: Mutex<BTreeMap<String, String>>,
 }
 
 impl RunTimeSettings {
     pub(crate) fn new(mut known: Vec<RunTimeSetting>) -> Self {
         known.sort_by(|one, other| one.key.cmp(&other.key));
-        Self { known, in_force: Mutex::default() }
+        Self { known, in_force: Mutex::default(), unusable: Mutex::default() }
     }
 
     pub(crate) fn known(&self) -> &[RunTimeSetting] {
@@ -69,6 +71,19 @@ impl RunTimeSettings {
         in_force.get(&setting.key).cloned().unwrap_or_else(configured)
     }
 
+    fn is_usable(&self, setting: &RunTimeSetting, text: &str) -> bool {
+        let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        let Err(error) = (setting.check)(text) else {
+            unusable.remove(&setting.key);
+            return true;
+        };
+        if unusable.insert(setting.key.clone(), text.to_owned()).as_deref() != Some(text) {
+            let key = &setting.key;
+            tracing::warn!(key, value = text, error, "a setting cannot be used; the configuration's is");
+        }
+        false
+    }
+
     /// Puts in force what `metadata` says for `node`, as far as it differs from what is. A value that this release
     /// cannot use leaves the configuration's in force, with a word in the log.
     pub(crate) fn apply(&self, metadata: &Metadata, node: NodeId) {
@@ -76,19 +91,7 @@ impl RunTimeSettings {
             let (key, configured) = (&setting.key, &setting.configured);
             let set = metadata.setting_for(setting.family, key, node);
             let before = self.in_force(setting);
-            let usable = set.filter(|(text, _)| match (setting.check)(text) {
-                Ok(()) => true,
-                Err(error) if before.value != *configured || before.set_for.is_some() => {
-                    tracing::warn!(
-                        key,
-                        value = text,
-                        error,
-                        "a setting cannot be used; the configuration's is"
-                    );
-                    false
-                }
-                Err(_) => false,
-            });
+            let usable = set.filter(|(text, _)| self.is_usable(setting, text));
             let after = match usable {
                 Some((text, set_for)) => InForce { value: text.to_owned(), set_for: Some(set_for) },
                 None => InForce { value: configured.clone(), set_for: None },
