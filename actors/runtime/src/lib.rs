@@ -32,6 +32,7 @@ pub mod post;
 pub mod randomness;
 mod rebuild;
 mod remote;
+pub mod resting;
 pub mod ring_manager;
 pub mod run_time_settings;
 pub mod service_core;
