@@ -9,5 +9,6 @@ pub mod config;
 pub mod dev;
 pub mod handoff;
 pub mod ring;
+pub mod setting;
 pub mod status;
 pub(crate) mod table;

@@ -9,15 +9,19 @@ use ringwork::cli::config::{self, ConfigCommand, ConfigCommandError};
 use ringwork::cli::dev::{self, DevArguments, Lifeline};
 use ringwork::cli::handoff::{self, HandoffArguments};
 use ringwork::cli::ring::{self, RingArguments};
+use ringwork::cli::setting::{self, GetArguments, SetArguments, UnsetArguments};
 use ringwork::cli::status::{self, StatusArguments, WaitArguments};
 use ringwork::server::{self, Served};
 use ringwork::settings::{LogFormat, LogSettings, Override, Settings, Sources, environment};
+use ringwork_core::metadata::Family;
 use ringwork_runtime::node::Ending;
+use ringwork_runtime::run_time_settings::RunTimeSetting;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -62,6 +66,12 @@ enum Command {
     Ring(RingArguments),
     /// Shows what moves between nodes, and sets how much of it may at a time.
     Handoff(HandoffArguments),
+    /// Changes a setting while nodes run.
+    Set(SetArguments),
+    /// Shows the settings that can be changed while nodes run.
+    Get(GetArguments),
+    /// Takes back what was set.
+    Unset(UnsetArguments),
     /// Shows the cluster and the node that is asked, on one screen.
     Status(StatusArguments),
     /// Waits until a node serves, or until nothing is pending.
@@ -159,6 +169,9 @@ async fn run(command: Command) -> Result<(), CliError> {
             let terminal = out.is_terminal();
             handoff::run(arguments, terminal, &mut out, &mut std::io::stderr()).await
         }
+        Command::Set(arguments) => setting::set(arguments, &mut out).await,
+        Command::Get(arguments) => setting::get(arguments, &mut out).await,
+        Command::Unset(arguments) => setting::unset(arguments, &mut out).await,
         Command::Status(arguments) => status::status(arguments, &mut out).await,
         Command::Wait(arguments) => status::wait(arguments, &mut out).await,
         Command::Bench(arguments) => {
@@ -183,7 +196,7 @@ fn failed(text: impl Into<String>) -> CliError {
 async fn start(arguments: &StartArguments) -> Result<(), CliError> {
     let sources = arguments.settings.sources()?;
     let settings = Settings::load(&sources).map_err(|e| failed(e.to_string()))?.settings;
-    start_logs(&settings.log)?;
+    let log_level = start_logs(&settings.log)?;
     log_panics();
     raise_open_files(&settings);
     let signals = |kind| signal(kind).map_err(|e| failed(format!("signals cannot be heard: {e}")));
@@ -193,10 +206,7 @@ async fn start(arguments: &StartArguments) -> Result<(), CliError> {
     let mut lifeline = lifeline.map_err(|e| {
         CliError::Usage(format!("--{} needs a pipe as standard input: {e}", dev::LIFELINE_FLAG))
     })?;
-    let served = match arguments.rebuild {
-        true => server::serve_rebuilding(&settings).await,
-        false => server::serve(&settings).await,
-    };
+    let served = server::serve_program(&settings, arguments.rebuild, vec![log_level]).await;
     let served = served.map_err(|e| failed(e.to_string()))?;
     let core = served.node().core();
     tracing::info!(
@@ -248,9 +258,9 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
     }
 }
 
-fn start_logs(settings: &LogSettings) -> Result<(), CliError> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
-        .map_err(|e| failed(format!("log.level: {e}")))?;
+/// Starts the logs. What comes back changes what is logged while the node runs.
+fn start_logs(settings: &LogSettings) -> Result<RunTimeSetting, CliError> {
+    let filter = EnvFilter::try_new(&settings.level).map_err(|e| failed(format!("log.level: {e}")))?;
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let json = match settings.format {
@@ -258,12 +268,26 @@ fn start_logs(settings: &LogSettings) -> Result<(), CliError> {
         LogFormat::Pretty => false,
         LogFormat::Json => true,
     };
-    let set = if json {
-        builder.json().flatten_event(true).with_target(true).try_init()
+    type Reload = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+    let (set, reload): (_, Reload) = if json {
+        let builder = builder.json().flatten_event(true).with_target(true).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (builder.try_init(), Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())))
     } else {
-        builder.with_ansi(terminal).with_target(false).try_init()
+        let builder = builder.with_ansi(terminal).with_target(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (builder.try_init(), Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())))
     };
-    set.map_err(|e| failed(format!("logs cannot be started: {e}")))
+    set.map_err(|e| failed(format!("logs cannot be started: {e}")))?;
+    let read = |text: &str| EnvFilter::try_new(text).map_err(|error| format!("{error}"));
+    Ok(RunTimeSetting {
+        key: "log.level".to_owned(),
+        family: Family::Settings,
+        takes: "error, warn, info, debug or trace, or such words for parts".to_owned(),
+        configured: settings.level.clone(),
+        check: Box::new(move |text| read(text).map(|_| ())),
+        apply: Box::new(move |text| reload(read(text)?)),
+    })
 }
 
 /// A panic is a line in the log like any other, with its place.

@@ -14,6 +14,7 @@ use ringwork_runtime::handoff::board::HandoffSettings;
 use ringwork_runtime::net::Transport;
 use ringwork_runtime::node::{ClusterOptions, Ending, Keep, Node, NodeLimits, NodeOptions, StartError};
 use ringwork_runtime::randomness::Randomness;
+use ringwork_runtime::run_time_settings::RunTimeSetting;
 use ringwork_runtime::spawner::Placement;
 use ringwork_runtime::storage::{Durability, QueueLimits};
 use ringwork_runtime::time::Clock;
@@ -68,7 +69,7 @@ pub struct Served {
 
 /// Starts the node that `settings` describe and serves HTTP. Must run in an actix system.
 pub async fn serve(settings: &Settings) -> Result<Served, ServeError> {
-    serve_over(settings, keep_of(settings), false).await
+    serve_over(settings, keep_of(settings), false, Vec::new()).await
 }
 
 fn keep_of(settings: &Settings) -> Keep {
@@ -81,17 +82,28 @@ fn keep_of(settings: &Settings) -> Keep {
     }
 }
 
-/// As [`serve`], with an empty store in place of one that is lost: what the node holds is fetched from other replicas.
-pub async fn serve_rebuilding(settings: &Settings) -> Result<Served, ServeError> {
-    serve_over(settings, keep_of(settings), true).await
+/// As [`serve`], for a program that has settings of its own which operators may change while it runs. `rebuild`: with
+/// an empty store in place of one that is lost; what the node holds is fetched from other replicas.
+pub async fn serve_program(
+    settings: &Settings,
+    rebuild: bool,
+    run_time: Vec<RunTimeSetting>,
+) -> Result<Served, ServeError> {
+    serve_over(settings, keep_of(settings), rebuild, run_time).await
 }
 
 /// As [`serve`], over a store of the caller's.
 pub async fn serve_given(settings: &Settings, store: Arc<dyn Store>) -> Result<Served, ServeError> {
-    serve_over(settings, Keep::Given { store, directory: None, machine_boot: None }, false).await
+    let keep = Keep::Given { store, directory: None, machine_boot: None };
+    serve_over(settings, keep, false, Vec::new()).await
 }
 
-async fn serve_over(settings: &Settings, keep: Keep, rebuild: bool) -> Result<Served, ServeError> {
+async fn serve_over(
+    settings: &Settings,
+    keep: Keep,
+    rebuild: bool,
+    run_time: Vec<RunTimeSetting>,
+) -> Result<Served, ServeError> {
     let wanted = settings.http.address;
     let refused = |source| ServeError::Listen { address: wanted, source };
     // Before anything else: a second node on this address must not touch the first one's data.
@@ -101,7 +113,9 @@ async fn serve_over(settings: &Settings, keep: Keep, rebuild: bool) -> Result<Se
     let mut options = node_options(settings, keep, Placement::Adopted(workers))?;
     options.cluster = Some(cluster_options(settings));
     options.rebuild = rebuild;
-    let node = Node::builder(options).service::<Chat>(chat_config(settings)).start().await?;
+    let builder = Node::builder(options).service::<Chat>(chat_config(settings));
+    let node =
+        run_time.into_iter().fold(builder, |builder, setting| builder.setting(setting)).start().await?;
     let (closing, closes) = watch::channel(false);
     let state = web::Data::new(app_state(settings, &node, address, closes)?);
     let (spawner, shared) = (node.core().spawner.clone(), state.clone());
@@ -277,6 +291,7 @@ fn node_options(settings: &Settings, keep: Keep, placement: Placement) -> Result
             limit: settings.handoff.limit,
             bytes_per_second: settings.handoff.bytes_per_second.bytes_per_second(),
         },
+        features: ringwork_core::metadata::features::own(),
         clock: Clock::system(),
         randomness: Randomness::system(),
         transport: Transport::tcp(),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 mod handoff;
+mod setting;
 
 /// Bytes of a name, an id or a `host:port` that a client sends; the longest host has 253.
 const NAME_BYTES_MAX: usize = 320;
@@ -94,7 +95,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(only_post("/admin/cluster/plan", web::post().to(plan)))
         .service(only_post("/admin/cluster/commit", web::post().to(commit)))
         .service(only_post("/admin/cluster/clear", web::post().to(clear)))
-        .configure(handoff::routes);
+        .configure(handoff::routes)
+        .configure(setting::routes);
 }
 
 fn only_post(path: &str, route: actix_web::Route) -> actix_web::Resource {

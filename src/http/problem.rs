@@ -69,10 +69,9 @@ impl Problem {
     pub fn administration(refusal: AdministrationRefusal) -> Self {
         let AdministrationRefusal { code, detail } = refusal;
         let (status, title, retry) = match code.as_str() {
-            "bad-location" | "bad-limit" | "bad-request" | "seed-is-self" | "not-a-cluster-port" => {
-                (StatusCode::BAD_REQUEST, "The request is wrong", false)
-            }
-            "unknown-node" | "unknown-service" | "unknown-partition" => {
+            "bad-location" | "bad-limit" | "bad-setting" | "bad-request" | "seed-is-self"
+            | "not-a-cluster-port" => (StatusCode::BAD_REQUEST, "The request is wrong", false),
+            "unknown-node" | "unknown-service" | "unknown-setting" | "unknown-partition" => {
                 (StatusCode::NOT_FOUND, "Not found", false)
             }
             "claimant-unreachable" | "seed-unreachable" | "stopping" | "store-failed" | "overloaded" => {

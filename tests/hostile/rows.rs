@@ -6,6 +6,7 @@ mod bodies;
 mod framing;
 mod names;
 mod queries;
+mod settings;
 
 use crate::client::{JSON, message, request};
 
@@ -66,6 +67,7 @@ pub(crate) fn all(given: &Given) -> Vec<Row> {
         admin::reading(),
         admin::changing(),
         admin::transfers(),
+        settings::settings(),
         admin::origins(),
         framing::routes(),
         framing::heads(),

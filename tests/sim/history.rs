@@ -176,6 +176,25 @@ pub struct History {
     pub starts: Vec<MachineEvent>,
     /// How long what was acknowledged may stay unsynced; none: until somebody asks.
     pub unsynced_at_most: Option<Duration>,
+    /// What was changed in the metadata, or was to be.
+    pub metadata: Vec<MetadataChange>,
+}
+
+/// Where metadata is written.
+pub const METADATA_NAMESPACE: &str = "sim";
+
+/// One change of metadata.
+pub struct MetadataChange {
+    /// Which machine was asked.
+    pub node: u8,
+    /// When.
+    pub at: Duration,
+    /// What was written; none where an entry was removed.
+    pub value: Option<String>,
+    /// What stood there as far as the node knew, and went.
+    pub gone: Vec<String>,
+    /// Whether the node said that it is kept.
+    pub kept: bool,
 }
 
 /// All that is known about one write.

@@ -3,8 +3,8 @@
 //! out as values, and so a whole cluster can be run from one seed.
 //!
 //! Reading order: [`ids`] and [`limits`], then [`ring`] (a key's first partition), [`membership`] (the state
-//! that all nodes share), [`claim`] (who should own what), [`preflist`] (who answers for a key), [`gossip`] (who
-//! is up, and how the state spreads), [`vnode`] (the contract a
+//! that all nodes share), [`claim`] (who should own what), [`metadata`] (what else all nodes share),
+//! [`preflist`] (who answers for a key), [`gossip`] (who is up, and how the state spreads), [`vnode`] (the contract a
 //! module fulfils), [`store`] and [`keyspace`] (what a vnode keeps), [`quorum`] (when a request has
 //! ended), [`transfer`] (how data goes where it belongs), [`clock`] (what happened before what), [`wire`]
 //! (bytes), [`testing`] (the laws, for module
@@ -21,6 +21,7 @@ pub mod keyspace;
 pub mod latency;
 pub mod limits;
 pub mod membership;
+pub mod metadata;
 #[cfg(test)]
 mod model;
 pub mod mutant;

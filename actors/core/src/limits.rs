@@ -63,8 +63,34 @@ pub const HANDOFF_LIMIT_MAX: u32 = 64;
 pub const HANDOFF_BYTES_PER_SECOND_MIN: u64 = 256 * 1024;
 /// Most bytes a second that may be set: beyond any disk.
 pub const HANDOFF_BYTES_PER_SECOND_MAX: u64 = 1024 * 1024 * 1024 * 1024;
+/// Bytes of the name of a namespace of metadata.
+pub const METADATA_NAME_BYTES_MAX: usize = 32;
+/// Bytes of a key of metadata: two names of nodes or services, and words between them.
+pub const METADATA_KEY_BYTES_MAX: usize = 512;
+/// Bytes of a value of metadata. Every node keeps all of them in memory: what is larger belongs in a module's store.
+pub const METADATA_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a namespace, which travels whole after every change in it.
+pub const METADATA_NAMESPACE_BYTES_MAX: usize = 1024 * 1024;
+/// Namespaces.
+pub const METADATA_NAMESPACES_MAX: usize = 64;
+/// Bytes of all metadata, as far as somebody writes.
+pub const METADATA_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of all metadata after a join: parts of a cluster that did not see each other may have written within their
+/// bounds, and what they wrote must meet. It has to fit into a file and a message.
+pub const METADATA_JOINED_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// Bytes of namespaces in one message, unless it is a single one: what waits behind it on a connection waits not long.
+pub const METADATA_PART_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of the value of a setting that is changed at run time: a filter of logs may be long.
+pub const SETTING_VALUE_BYTES_MAX: usize = 1024;
+/// Bytes of the name of a feature.
+pub const FEATURE_NAME_BYTES_MAX: usize = 32;
+/// Features that a release may have.
+pub const FEATURES_MAX: usize = 64;
 
 const _: () = {
+    assert!(METADATA_VALUE_BYTES_MAX < METADATA_NAMESPACE_BYTES_MAX);
+    assert!(METADATA_NAMESPACE_BYTES_MAX < METADATA_PART_BYTES_MAX);
+    assert!(METADATA_BYTES_MAX < METADATA_JOINED_BYTES_MAX && METADATA_JOINED_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX + STORE_KEY_BYTES_MAX + BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(RING_SIZE_MIN.is_power_of_two() && RING_SIZE_MAX.is_power_of_two());

@@ -48,11 +48,13 @@ pub enum Mutant {
     ForgetDirty,
     /// A node that has lost its store counts as complete.
     CompleteAfterWipe,
+    /// What was removed from the metadata counts as never seen.
+    ForgetRemoved,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::LastWriteWins,
         Self::SkipSync,
         Self::AcknowledgeOneLess,
@@ -74,6 +76,7 @@ impl Mutant {
         Self::IgnoreHeirsOffer,
         Self::ForgetDirty,
         Self::CompleteAfterWipe,
+        Self::ForgetRemoved,
     ];
 }
 

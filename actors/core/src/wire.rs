@@ -29,6 +29,8 @@ pub enum Kind {
     Ring = 2,
     /// The record of what the store's files were like.
     Audit = 3,
+    /// The metadata file.
+    Metadata = 4,
 }
 
 /// Bytes that are not what they should be. Nothing was built from them.

@@ -3,7 +3,7 @@
 //! carries a request out (the ring manager, or the claimant's) it does not know.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -15,7 +15,8 @@ pub struct AdministrationRefusal {
     /// `seed-unreachable`, `seed-is-self`, `not-a-cluster-port`, `different-ring-size`, `name-taken`,
     /// `already-a-member`, `node-holds-data`, `only-member`, `already-leaving`, `still-joining`, `not-a-replacement`,
     /// `contradicts-staged`, `node-is-up`, `unknown-node`, `bad-location`, `stopping`, `store-failed`, `deadline`,
-    /// `bad-limit`, `unknown-partition`, `not-the-holder`.
+    /// `bad-limit`, `unknown-setting`, `bad-setting`, `feature-missing`, `overloaded`,
+    /// `unknown-partition`, `not-the-holder`.
     pub code: String,
     /// Why, and what to do.
     pub detail: String,
@@ -65,6 +66,12 @@ pub struct MemberStatus {
     pub location: Option<String>,
     /// The services that are up on it.
     pub services: Vec<String>,
+    /// The oldest and the newest protocol that it speaks; none while it has said nothing.
+    #[serde(default)]
+    pub protocols: Option<(u16, u16)>,
+    /// What it can do that older releases cannot.
+    #[serde(default)]
+    pub features: Vec<String>,
 }
 
 /// One change that waits for a plan and a commit.
@@ -103,6 +110,9 @@ pub struct ClusterStatus {
     pub members: Vec<MemberStatus>,
     /// What waits for plan and commit.
     pub staged: Vec<StagedChange>,
+    /// What every member that is waited for can do, so that it is used.
+    #[serde(default)]
+    pub features: Vec<String>,
 }
 
 /// One partition.
@@ -393,6 +403,25 @@ pub struct HandoffStatus {
     pub totals: Vec<TransferTotals>,
 }
 
+/// A setting that can be changed while nodes run.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ClusterSetting {
+    /// Its name.
+    pub key: String,
+    /// What is in force on the asked node.
+    pub value: String,
+    /// Why: `node` (set for it), `cluster` (set for all) or `configuration`.
+    pub source: String,
+    /// What it takes.
+    pub takes: String,
+    /// What the asked node's configuration says.
+    pub configured: String,
+    /// What is set for the whole cluster.
+    pub cluster: Option<String>,
+    /// What is set for single nodes, by name.
+    pub nodes: BTreeMap<String, String>,
+}
+
 /// What an operator changes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Change {
@@ -467,6 +496,13 @@ pub trait Administration: Send + Sync {
     fn commit(&self) -> Answering<PlanStatus>;
     /// Forgets what is staged.
     fn clear(&self) -> Answering<()>;
+    /// The settings that can be changed at run time, as they are on the asked node.
+    fn settings(&self) -> Vec<ClusterSetting>;
+    /// One of them.
+    fn setting(&self, key: &str) -> Result<ClusterSetting, AdministrationRefusal>;
+    /// Sets a value, or takes it back where there is none: for the whole cluster, or for the member named `of`. What
+    /// the setting then is on the asked node; other nodes follow within seconds, or when they are back.
+    fn change_setting(&self, key: &str, value: Option<&str>, of: Option<&str>) -> Answering<ClusterSetting>;
     /// The asked node's transfers.
     fn handoff_status(&self) -> HandoffStatus;
     /// Sets how many of the asked node's transfers run at a time, and the bytes that each of them may send in a second

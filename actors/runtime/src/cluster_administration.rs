@@ -2,9 +2,9 @@
 //! how the cluster is shown; the rules are core's.
 
 use crate::administration::{
-    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterStatus, HandoffStatus,
-    MemberStatus, PartitionStatus, PlanStatus, PreflistPlace, PreflistStatus, RingStatus, StagedChange,
-    StrayStatus,
+    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterSetting, ClusterStatus,
+    HandoffStatus, MemberStatus, PartitionStatus, PlanStatus, PreflistPlace, PreflistStatus, RingStatus,
+    StagedChange, StrayStatus,
 };
 use crate::claimant::{Command, Outcome, administer, change, refuse_if_up, staged_changes};
 use crate::handoff::status::handoff_status;
@@ -12,6 +12,7 @@ use crate::joining::join;
 use crate::node_core::NodeCore;
 use crate::post::Postbox;
 use crate::ring_manager::RingManager;
+use crate::setting_administration;
 use ringwork_core::claim::{ClaimNode, check};
 use ringwork_core::gossip::detector;
 use ringwork_core::ids::{NodeId, Partition};
@@ -145,6 +146,8 @@ impl Administration for ClusterAdministration {
         let state = view.state();
         let waiting_for = Self::waiting_for(state);
         let total = state.size().count() as f64;
+        let metadata = self.node.metadata.current();
+        let said = |node| metadata.said(node);
         let members = state
             .members()
             .map(|(node, member)| {
@@ -166,6 +169,8 @@ impl Administration for ClusterAdministration {
                         .get(&node)
                         .map(|report| report.services.iter().cloned().collect())
                         .unwrap_or_default(),
+                    protocols: said(node).map(|said| (said.protocol_min, said.protocol_max)),
+                    features: said(node).map(|said| said.features.into_iter().collect()).unwrap_or_default(),
                 }
             })
             .collect::<Vec<_>>();
@@ -174,6 +179,7 @@ impl Administration for ClusterAdministration {
         ClusterStatus {
             cluster: state.cluster().to_string(),
             node: self.node.name.clone(),
+            features: self.node.metadata.active().iter().cloned().collect(),
             claimant: state.claimant().map(|claimant| state.name_of(claimant)),
             ring_ready: waiting_for.is_empty(),
             waiting_for,
@@ -347,6 +353,20 @@ impl Administration for ClusterAdministration {
 
     fn handoff_status(&self) -> HandoffStatus {
         handoff_status(&self.node.name, &self.node.handoff.snapshot(), &self.view())
+    }
+
+    fn settings(&self) -> Vec<ClusterSetting> {
+        setting_administration::settings(&self.node)
+    }
+
+    fn setting(&self, key: &str) -> Result<ClusterSetting, AdministrationRefusal> {
+        setting_administration::setting(&self.node, key)
+    }
+
+    fn change_setting(&self, key: &str, value: Option<&str>, of: Option<&str>) -> Answering<ClusterSetting> {
+        let of = of.map(|text| self.member(Some(text))).transpose();
+        let (node, key, value) = (self.node.clone(), key.to_owned(), value.map(str::to_owned));
+        Box::pin(async move { setting_administration::change_setting(node, key, value, of?).await })
     }
 
     fn set_handoff_limit(

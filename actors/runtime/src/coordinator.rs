@@ -330,7 +330,7 @@ impl<V: Vnode> Keyed<'_, V> {
 
     fn begin(&self) -> Result<(Rules, Moment), ImpossibleQuorum> {
         let node = &self.service.0.node;
-        Ok((self.options.resolve(&node.quorum)?, node.clock.moment() + self.within))
+        Ok((self.options.resolve(&self.service.0.quorum.load())?, node.clock.moment() + self.within))
     }
 
     fn preflist(&self, rules: &Rules) -> Preflist {

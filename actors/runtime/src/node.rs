@@ -12,6 +12,8 @@ use crate::handoff::manager::{HandoffContext, HandoffManager};
 use crate::handoff::service::{HandoffService, OfService, Services};
 use crate::identity::{Identity, Life, count_boot, identify, lock};
 use crate::joining::{announce_address, join_through};
+use crate::metadata::MetadataBoard;
+use crate::metadata_manager::{self, MetadataManager};
 use crate::net::{Network, NetworkLimits, NetworkOptions};
 use crate::node_core::Started;
 pub use crate::node_core::{Ending, NodeCore, NodeLimits};
@@ -20,6 +22,7 @@ use crate::post::Postbox;
 use crate::remote::HostedRemote;
 use crate::ring_manager::file::load_or_create;
 use crate::ring_manager::{Later, Movable, RingManager, SetAgent};
+use crate::run_time_settings::{self, RunTimeSetting, RunTimeSettings};
 pub use crate::service_core::ServiceCore;
 use crate::spawner::Spawner;
 pub use crate::start_error::StartError;
@@ -29,10 +32,11 @@ use crate::store::rescue::{JournalRescue, with_rescue};
 use crate::strays::StrayTable;
 use crate::telemetry::Telemetry;
 use crate::time::HybridClock;
-use crate::vnode_master::{MasterMessage, Routes, VnodeMaster, forget_incarnations, has_no_rows};
+use crate::vnode_master::{MasterMessage, Routes, VnodeMaster, forget_incarnations};
 use crate::watch::Watchers;
 use crate::wiring::Wiring;
 use arc_swap::ArcSwap;
+use keyspaces::{create_keyspaces, mark_strays};
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{Boot, ClusterId, Partition};
@@ -40,8 +44,8 @@ use ringwork_core::limits::SERVICE_NAME_BYTES_MAX;
 use ringwork_core::membership::{Member, Status};
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::RingView;
+use ringwork_core::store::Store;
 use ringwork_core::store::memory::MemoryStore;
-use ringwork_core::store::{KeyspaceId, Store, StoreError};
 use ringwork_core::vnode::Vnode;
 use serde::Serialize;
 use std::any::{Any, TypeId};
@@ -55,12 +59,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-/// How long a start may take for keyspaces that are not there yet. Enough for the 64 of a default ring on any
-/// disk; a first start of a large ring is not held up for longer.
-const CREATE_KEYSPACES_WITHIN: Duration = Duration::from_secs(2);
-
 /// How long the first write of the ring file may take at a start.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(30);
+
+mod keyspaces;
 
 type Ended = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -133,6 +135,7 @@ struct StartedService {
     movable: Arc<dyn Movable>,
     remote: Arc<dyn HostedRemote>,
     transferable: Arc<dyn HandoffService>,
+    properties: Vec<RunTimeSetting>,
     start_master: Box<dyn FnOnce() + Send>,
 }
 
@@ -141,6 +144,7 @@ pub struct NodeBuilder {
     options: NodeOptions,
     services: Vec<(&'static str, TypeId, Starter)>,
     checks: Vec<HealthCheck>,
+    settings: Vec<RunTimeSetting>,
 }
 
 impl NodeBuilder {
@@ -152,6 +156,7 @@ impl NodeBuilder {
                 routes: Arc::new(Routes::new(partitions)),
                 watchers: Watchers::new(node.limits.watchers_max),
                 config,
+                quorum: ArcSwap::from_pointee(node.quorum),
                 master: std::sync::OnceLock::new(),
                 node,
             });
@@ -161,6 +166,7 @@ impl NodeBuilder {
                 hosted: Arc::new(HostedService(core.clone())),
                 movable: Arc::new(HostedService(core.clone())),
                 transferable: Arc::new(OfService(core.clone())),
+                properties: core.properties(),
                 remote: Arc::new(core),
                 start_master: Box::new(move || {
                     let postbox = VnodeMaster::start(for_master.clone());
@@ -183,9 +189,15 @@ impl NodeBuilder {
         self.service::<V>(config)
     }
 
+    /// Lets operators change a setting of whoever starts the node while it runs.
+    pub fn setting(mut self, setting: RunTimeSetting) -> Self {
+        self.settings.push(setting);
+        self
+    }
+
     /// Starts the node: identity, store, ring, committer, actors. Vnodes start when they are first asked.
     pub async fn start(self) -> Result<Node, StartError> {
-        let Self { options, services, checks } = self;
+        let Self { options, services, checks, settings: mut run_time } = self;
         let mut names = std::collections::BTreeSet::new();
         for (name, _, _) in &services {
             let lawful = (1..=SERVICE_NAME_BYTES_MAX).contains(&name.len())
@@ -252,8 +264,9 @@ impl NodeBuilder {
         }
         let random = || options.randomness.bytes().map(ClusterId::from_random);
         let member = own_member(&options, &identity)?;
-        let ring_file = file("ring");
+        let (ring_file, metadata_file) = (file("ring"), file("metadata"));
         let mut state = load_or_create(&ring_file, options.ring_size, identity.node, member.clone(), random)?;
+        let metadata = metadata_manager::file::load(&metadata_file, state.cluster())?;
         // All nodes may have the same seeds: the one that is named first founds the cluster, if nobody else has.
         let founds = options.cluster.as_ref().is_some_and(ClusterOptions::is_first_seed);
         // Who has had others beside it is a member, and the last one is a cluster.
@@ -337,6 +350,7 @@ impl NodeBuilder {
             generations,
             handoff: Arc::new(HandoffBoard::new(options.handoff, options.clock)),
             handoff_manager: Default::default(),
+            metadata: MetadataBoard::new(metadata, options.features),
             requests: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             outside: AtomicBool::new(outside),
@@ -357,7 +371,10 @@ impl NodeBuilder {
             transferable.push(service.transferable);
             remote.insert(name, service.remote);
             handles.insert(type_id, service.handle);
+            run_time.extend(service.properties);
         }
+        run_time.extend(run_time_settings::of_node(&core));
+        core.metadata.register(RunTimeSettings::new(run_time));
         let wiring = Arc::new(Wiring::new(core.clone()));
         let network = match &options.cluster {
             Some(cluster) => Some(Network::start(
@@ -395,15 +412,24 @@ impl NodeBuilder {
         let start_manager = move || {
             let manager =
                 RingManager::start(manager_core.clone(), ring_file, (state, kept), movable, services);
-            let started =
-                Started { network: manager_network, ring_manager: manager.clone(), services: remote };
-            manager_core.started.store(Some(Arc::new(started)));
-            drop(sender.send(manager));
+            let metadata = MetadataManager::start(manager_core.clone(), metadata_file);
+            let started = metadata.map(|metadata| {
+                let (network, ring_manager) = (manager_network, manager.clone());
+                manager_core.started.store(Some(Arc::new(Started {
+                    network,
+                    ring_manager,
+                    metadata,
+                    services: remote,
+                })));
+                manager
+            });
+            drop(sender.send(started));
         };
         start_there(&spawner, Box::new(start_manager)).await;
         let ring_manager = receiver
             .await
-            .map_err(|_| StartError::Thread(std::io::Error::other("the control thread has ended")))?;
+            .unwrap_or_else(|_| Err(std::io::Error::other("the control thread has ended")))
+            .map_err(StartError::Thread)?;
         // Until the ring manager has kept and published what this life begins with, nobody could be asked for anything.
         let published = async {
             let said =
@@ -470,24 +496,6 @@ fn own_member(options: &NodeOptions, identity: &Identity) -> Result<Member, Star
         .map_err(|error| StartError::Member(error.to_string()))
 }
 
-/// Finds out of which partitions there is data here that others hold: what was taken in for them in an earlier life.
-fn mark_strays(core: &NodeCore) -> Result<(), StoreError> {
-    if planted(Mutant::ForgetStrays) {
-        return Ok(());
-    }
-    let view = core.ring.load();
-    for keyspace in core.store.keyspaces()? {
-        if let KeyspaceId::Vnode { partition, generation, .. } = &keyspace
-            && !core.generations.is_inbound(*partition, *generation)
-            && view.state().holder(*partition) != Some(core.id)
-            && !has_no_rows(core, &keyspace)
-        {
-            core.strays.mark(*partition);
-        }
-    }
-    Ok(())
-}
-
 /// Starts the handoff manager, with everything that it may be told about.
 async fn start_handoff(
     core: &Arc<NodeCore>,
@@ -522,22 +530,6 @@ async fn start_there(spawner: &Spawner, start: Box<dyn FnOnce() + Send>) {
     let _ = receiver.await;
 }
 
-/// Creates the keyspaces of a service that a node is going to need, before it serves: creating one takes several
-/// syncs, during which an engine may let nobody write. What does not fit into the time is created when its vnode
-/// is first asked.
-fn create_keyspaces(core: &NodeCore, service: &str) -> Result<(), StoreError> {
-    let begun = core.clock.moment();
-    for partition in core.ring.load().state().held_by(core.id) {
-        if core.clock.moment() - begun > CREATE_KEYSPACES_WITHIN {
-            tracing::info!(service, "the other keyspaces are created when they are needed");
-            break;
-        }
-        let generation = core.generation_of(partition);
-        core.store.open(&KeyspaceId::Vnode { service: service.to_owned(), partition, generation })?;
-    }
-    Ok(())
-}
-
 /// A node that runs.
 pub struct Node {
     core: Arc<NodeCore>,
@@ -553,7 +545,7 @@ pub struct Node {
 impl Node {
     /// A node to be, under these options.
     pub fn builder(options: NodeOptions) -> NodeBuilder {
-        NodeBuilder { options, services: Vec::new(), checks: Vec::new() }
+        NodeBuilder { options, services: Vec::new(), checks: Vec::new(), settings: Vec::new() }
     }
 
     /// What its parts share.

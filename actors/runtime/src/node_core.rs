@@ -5,6 +5,8 @@ use crate::handoff::board::HandoffBoard;
 use crate::handoff::generations::Generations;
 use crate::handoff::manager::{HandoffManager, ManagerMessage};
 use crate::latencies::PeerLatencies;
+use crate::metadata::MetadataBoard;
+use crate::metadata_manager::MetadataManager;
 use crate::net::Network;
 use crate::post::Postbox;
 use crate::randomness::Randomness;
@@ -82,6 +84,7 @@ impl Ending {
 pub(crate) struct Started {
     pub(crate) network: Option<Network>,
     pub(crate) ring_manager: Postbox<RingManager>,
+    pub(crate) metadata: Postbox<MetadataManager>,
     pub(crate) services: BTreeMap<&'static str, Arc<dyn HostedRemote>>,
 }
 
@@ -114,6 +117,8 @@ pub struct NodeCore {
     pub quorum: QuorumDefaults,
     /// Transfers, as operators see and set them.
     pub handoff: Arc<HandoffBoard>,
+    /// What all members share beside the ring: settings, properties, features.
+    pub metadata: MetadataBoard,
     /// Partitions of which there is data here that this node does not hold.
     pub strays: StrayTable,
     /// Vnodes that do not run after a panic or a failed start.

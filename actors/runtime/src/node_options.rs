@@ -10,6 +10,7 @@ use crate::time::Clock;
 use ringwork_core::quorum::QuorumDefaults;
 use ringwork_core::ring::RingSize;
 use ringwork_core::store::Store;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,6 +86,9 @@ pub struct NodeOptions {
     pub quorum: QuorumDefaults,
     /// How many transfers run at a time, and how fast, until an operator says otherwise.
     pub handoff: HandoffSettings,
+    /// What it can do that older releases cannot: [`ringwork_core::metadata::features::own`], or less, to be taken for
+    /// an older one.
+    pub features: BTreeSet<String>,
     /// Where time comes from.
     pub clock: Clock,
     /// Where random bytes come from.

@@ -8,12 +8,15 @@ use crate::net::Channel;
 use crate::node_core::NodeCore;
 use crate::post::{Full, Postbox};
 use crate::remote::{Ask, decode_answer, encode_request};
+use crate::run_time_settings::RunTimeSetting;
 use crate::time::Moment;
 use crate::vnode_master::{MasterMessage, Routes, VnodeMaster};
 use crate::watch::Watchers;
+use arc_swap::ArcSwap;
 use ringwork_core::ids::Partition;
+use ringwork_core::metadata::Family;
 use ringwork_core::preflist::{Judgement, PreflistEntry};
-use ringwork_core::quorum::Refusal;
+use ringwork_core::quorum::{Count, QuorumDefaults, Refusal};
 use ringwork_core::vnode::Vnode;
 use std::sync::{Arc, OnceLock};
 
@@ -27,10 +30,73 @@ pub struct ServiceCore<V: Vnode> {
     pub watchers: Arc<Watchers<V>>,
     /// The module's settings.
     pub config: V::Config,
+    /// Quorums where a request does not say; how many replicas there are never changes.
+    pub(crate) quorum: ArcSwap<QuorumDefaults>,
     pub(crate) master: OnceLock<Postbox<VnodeMaster<V>>>,
 }
 
+/// Reads a default quorum: a count that `n` replicas can fulfil.
+fn count(text: &str, n: usize) -> Result<Count, String> {
+    let count = text.parse::<Count>().ok().filter(|count| (1..=n).contains(&count.of(n)));
+    count.ok_or_else(|| format!("it takes one, quorum, all, or a whole number from 1 to {n}"))
+}
+
+fn word(count: Count) -> String {
+    match count {
+        Count::Exactly(count) => count.to_string(),
+        Count::One => "one".to_owned(),
+        Count::Quorum => "quorum".to_owned(),
+        Count::All => "all".to_owned(),
+    }
+}
+
 impl<V: Vnode> ServiceCore<V> {
+    /// The service's properties that operators may ask to change.
+    pub(crate) fn properties(self: &Arc<Self>) -> Vec<RunTimeSetting> {
+        type Set = fn(&mut QuorumDefaults, Count);
+        let defaults = self.node.quorum;
+        let n = defaults.n_val;
+        let quorum = |property: &str, configured: Count, what: &str, set: Set| {
+            let service = Arc::downgrade(self);
+            RunTimeSetting {
+                key: format!("{}.{property}", V::SERVICE),
+                family: Family::Services,
+                takes: format!("{what}: one, quorum, all, or 1 to {n}"),
+                configured: word(configured),
+                check: Box::new(move |text| count(text, n).map(|_| ())),
+                apply: Box::new(move |text| {
+                    let count = count(text, n)?;
+                    if let Some(service) = service.upgrade() {
+                        service.quorum.rcu(|before| {
+                            let mut after = **before;
+                            set(&mut after, count);
+                            after
+                        });
+                    }
+                    Ok(())
+                }),
+            }
+        };
+        let never = move |_: &str| {
+            Err(format!(
+                "the number of replicas of a service does not change while there is data: its keys would lie in other \
+                 places than they are looked for; it is {n} by quorum.n_val, for a cluster's whole life"
+            ))
+        };
+        vec![
+            quorum("r", defaults.r, "answers that a read waits for", |all, count| all.r = count),
+            quorum("w", defaults.w, "acknowledgements that a write waits for", |all, count| all.w = count),
+            RunTimeSetting {
+                key: format!("{}.n_val", V::SERVICE),
+                family: Family::Services,
+                takes: "nothing: it is shown, and does not change".to_owned(),
+                configured: n.to_string(),
+                check: Box::new(never),
+                apply: Box::new(|_| Ok(())),
+            },
+        ]
+    }
+
     pub(crate) fn master(&self) -> Option<&Postbox<VnodeMaster<V>>> {
         self.master.get()
     }

@@ -6,6 +6,7 @@ use crate::families;
 use crate::gossip_agent::{AgentMessage, GossipAgent};
 use crate::handoff::manager::ManagerMessage;
 use crate::joining;
+use crate::metadata_manager::MetadataMessage;
 use crate::net::{
     Channel, Incoming, LocalHello, MemberCheck, NetworkHandler, Responder, Sender, TransferStream,
 };
@@ -96,6 +97,13 @@ impl NetworkHandler for Wiring {
                 self.tell_agent(AgentMessage::Datagram(from.node, incoming.body));
             }
             (families::GOSSIP, None) => self.tell_agent(AgentMessage::Gossip(from.node, incoming.body)),
+            (families::METADATA, None) => {
+                let started = self.node.started.load();
+                let message = MetadataMessage::Gossip(from.node, incoming.body);
+                if started.as_ref().is_some_and(|started| started.metadata.post(message).is_err()) {
+                    self.node.telemetry.datagrams_dropped.increment();
+                }
+            }
             (families::BEQUEST, None) => {
                 if let (Some(started), Ok(bequest)) =
                     (self.node.started.load_full(), codec::decode::<Bequest>(&incoming.body))

@@ -5,9 +5,9 @@ use super::super::{AppState, Door, routes};
 use actix_web::{App, HttpServer, web};
 use ringwork_chat::{Chat, ChatConfig};
 use ringwork_runtime::administration::{
-    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterStatus, HandoffStatus,
-    MemberStatus, PartitionStatus, PlanStatus, PlannedMove, PlannedShare, PreflistPlace, PreflistStatus,
-    RingStatus, StagedChange, StrayStatus, TransferStatus,
+    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterSetting, ClusterStatus,
+    HandoffStatus, MemberStatus, PartitionStatus, PlanStatus, PlannedMove, PlannedShare, PreflistPlace,
+    PreflistStatus, RingStatus, StagedChange, StrayStatus, TransferStatus,
 };
 use ringwork_runtime::node::Node;
 use ringwork_runtime::spawner::Placement;
@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) plan: PlanStatus,
     pub(crate) is_planned: bool,
     pub(crate) handoff: HandoffStatus,
+    /// The one setting there is.
+    pub(crate) setting: ClusterSetting,
     /// What was asked for, in order.
     pub(crate) asked: Vec<String>,
     /// Answers every further request for a change.
@@ -45,6 +47,8 @@ pub(crate) fn member(name: &str, status: &str, partitions: usize, pending_partit
         pending_partitions,
         location: None,
         services: vec!["chat".to_owned()],
+        protocols: Some((1, 1)),
+        features: vec!["shared-settings".to_owned()],
     }
 }
 
@@ -86,6 +90,7 @@ impl Default for FakeCluster {
                 member("n3", "joining", 0, 0),
             ],
             staged: Vec::new(),
+            features: vec!["shared-settings".to_owned()],
         };
         let ring = RingStatus {
             ring_size: 64,
@@ -125,7 +130,15 @@ impl Default for FakeCluster {
             totals: Vec::new(),
         };
         let (is_planned, asked, refusal) = (false, Vec::new(), None);
-        Self(Mutex::new(State { cluster, ring, plan, is_planned, handoff, asked, refusal }))
+        let setting = ClusterSetting {
+            key: "handoff.limit".to_owned(),
+            value: "4".to_owned(),
+            source: "configuration".to_owned(),
+            takes: "1 to 64".to_owned(),
+            configured: "4".to_owned(),
+            ..ClusterSetting::default()
+        };
+        Self(Mutex::new(State { cluster, ring, plan, is_planned, handoff, setting, asked, refusal }))
     }
 }
 
@@ -305,6 +318,29 @@ impl Administration for FakeCluster {
         self.answer("clear".to_owned(), |state| {
             state.cluster.staged.clear();
             Ok(())
+        })
+    }
+
+    fn settings(&self) -> Vec<ClusterSetting> {
+        vec![self.state().setting.clone()]
+    }
+
+    fn setting(&self, key: &str) -> Result<ClusterSetting, AdministrationRefusal> {
+        let unknown = || AdministrationRefusal::new("unknown-setting", format!("there is no setting {key}"));
+        self.settings().into_iter().find(|setting| setting.key == key).ok_or_else(unknown)
+    }
+
+    fn change_setting(&self, key: &str, value: Option<&str>, of: Option<&str>) -> Answering<ClusterSetting> {
+        self.answer(format!("set {key} {value:?} {of:?}"), |state| {
+            let setting = &mut state.setting;
+            match (of, value) {
+                (Some(node), Some(value)) => _ = setting.nodes.insert(node.to_owned(), value.to_owned()),
+                (Some(node), None) => _ = setting.nodes.remove(node),
+                (None, value) => setting.cluster = value.map(str::to_owned),
+            }
+            setting.value = setting.cluster.clone().unwrap_or_else(|| setting.configured.clone());
+            setting.source = if setting.cluster.is_some() { "cluster" } else { "configuration" }.to_owned();
+            Ok(setting.clone())
         })
     }
 

@@ -64,9 +64,12 @@ fn status(node: &RunningNode) -> Value {
 fn decided(node: &RunningNode) -> Value {
     let mut status = status(node);
     let whole = status.as_object_mut().unwrap();
-    whole.retain(|name, _| !["ring_ready", "waiting_for", "settled"].contains(&name.as_str()));
+    whole.retain(|name, _| !["ring_ready", "waiting_for", "settled", "features"].contains(&name.as_str()));
     for member in whole["members"].as_array_mut().unwrap() {
-        member.as_object_mut().unwrap().retain(|name, _| !["available", "services"].contains(&name.as_str()));
+        member
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| !["available", "services", "protocols", "features"].contains(&name.as_str()));
     }
     status
 }

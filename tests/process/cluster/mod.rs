@@ -14,5 +14,6 @@ mod namespaces;
 mod quorums;
 mod replacement;
 mod restart;
+mod settings;
 
 pub(crate) use self::harness::take_turn;

@@ -58,7 +58,8 @@ impl Section {
     }
 }
 
-fn piece_of(node: NodeId) -> usize {
+/// Into which of the pieces a node falls.
+pub(crate) fn piece_of(node: NodeId) -> usize {
     // The last byte of a random id is random; the first bytes of a sorted few need not be.
     usize::from(node.0[15]) % PIECES
 }

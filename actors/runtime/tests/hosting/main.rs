@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)] // a slow store sleeps, and the tests' own threads are not the node's
 
 mod log;
+mod sharing;
 mod stores;
 mod summit;
 
@@ -44,6 +45,7 @@ fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
         placement,
         quorum: QuorumDefaults { n_val: 3, r: Count::Quorum, w: Count::Quorum },
         handoff: HandoffSettings::default(),
+        features: ringwork_core::metadata::features::own(),
         clock: Clock::system(),
         randomness: Randomness::seeded(1),
         transport: Transport::tcp(),
