@@ -375,9 +375,8 @@ impl<R: Row> Course<R> {
             let stretch = self.stretches.get(id)?;
             let part = stretch.place?;
             let busy = self.busy.get(&part.node).copied().unwrap_or_default();
-            let ready = stretch.asked.is_none()
-                && stretch.rests_until <= now
-                && busy < LISTING_PAGES_PER_NODE_MAX;
+            let ready =
+                stretch.asked.is_none() && stretch.rests_until <= now && busy < LISTING_PAGES_PER_NODE_MAX;
             ready.then_some((*id, part))
         };
         let mut candidates = self.dry.iter().map(|(_, id)| id).chain(&self.low);

@@ -73,7 +73,8 @@ impl PageBounds {
             return Err(PageError::After(after));
         }
         let (rows, bytes) = (self.rows_max, self.bytes_max);
-        let lawful = (1..=LISTING_PAGE_ROWS_MAX).contains(&rows) && (1..=LISTING_PAGE_BYTES_MAX).contains(&bytes);
+        let lawful =
+            (1..=LISTING_PAGE_ROWS_MAX).contains(&rows) && (1..=LISTING_PAGE_BYTES_MAX).contains(&bytes);
         if lawful { Ok(()) } else { Err(PageError::Size { rows, bytes }) }
     }
 }
@@ -89,7 +90,8 @@ impl<R: Row> Page<R> {
             before = Some(row.key());
         }
         if let Some(through) = &self.through {
-            if before.is_some_and(|before| through.as_slice() < before) || through.len() > STORE_KEY_BYTES_MAX {
+            if before.is_some_and(|before| through.as_slice() < before) || through.len() > STORE_KEY_BYTES_MAX
+            {
                 return Err(PageError::Order);
             }
             if self.rows.is_empty() && before.is_some_and(|before| through.as_slice() <= before) {

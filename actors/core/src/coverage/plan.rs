@@ -2,9 +2,9 @@
 //! how that is known, and what becomes of a vnode that does not answer, it does not know.
 //!
 //! The vnode of partition p has the keys of the n partitions p, p − 1, … p − (n − 1). So a plan covers a circle with
-//! arcs. Cut open at the rotation it is a shortest path, found exactly in Q · n steps; of several next steps of the same
-//! length one is drawn by the rotation, which spreads the load where some nodes are down: there the steps that reach
-//! farthest meet in the same few vnodes wherever they begin.
+//! arcs. Cut open at the rotation it is a shortest path, found exactly in Q · n steps. Each vnode has a weight that the
+//! rotation draws, and of the paths with the fewest vnodes the lightest is taken. That spreads the load where some nodes
+//! are down: there the steps that reach farthest meet in the same few vnodes wherever they begin.
 
 use crate::ids::{NodeId, Partition};
 use crate::limits::N_VAL_MAX;
@@ -55,6 +55,12 @@ impl KeyPartitions {
     /// All that a vnode has of n replicas.
     pub fn all(n: usize) -> Self {
         (0..n.min(N_VAL_MAX)).fold(Self::default(), Self::with)
+    }
+
+    /// The keys of the partition so many steps counterclockwise of the vnode's.
+    #[must_use]
+    pub fn one(steps: usize) -> Self {
+        Self::default().with(steps)
     }
 
     fn with(self, steps: usize) -> Self {
@@ -127,15 +133,17 @@ pub fn plan(
     let nodes: Vec<Option<NodeId>> = (0..count).map(|place| eligible(at(place))).collect();
     let node = |place: usize| nodes.get(place % count).copied().flatten();
     let mut uncovered = Vec::new();
-    // How many vnodes it takes from a place to the end.
-    let mut cost = vec![0u32; count + 1];
+    // What it takes from a place to the end: vnodes in the upper half, their weights in the lower.
+    let mut cost = vec![0u64; count + 1];
+    let costs = |place: usize| VNODE + draw(rotation, at(place % count)) % WEIGHTS;
     for place in (0..count).rev() {
-        let behind = cost.get(place + 1).copied().unwrap_or_default();
-        let mut least = behind;
+        let mut least = cost.get(place + 1).copied().unwrap_or_default();
         if wants.get(place) == Some(&true) {
             let steps = (0..n).filter(|step| node(place + step).is_some());
-            match steps.filter_map(|step| cost.get((place + step + 1).min(count))).min() {
-                Some(rest) => least = rest + 1,
+            let ways =
+                steps.filter_map(|step| Some(costs(place + step) + cost.get((place + step + 1).min(count))?));
+            match ways.min() {
+                Some(way) => least = way,
                 None => {
                     uncovered.push(at(place));
                     wants.iter_mut().skip(place).take(1).for_each(|wants| *wants = false);
@@ -152,13 +160,12 @@ pub fn plan(
             place += 1;
             continue;
         }
-        let rest = cost.get(place).map_or(0, |cost| cost.saturating_sub(1));
-        let good = |step: &usize| {
-            node(place + step).is_some() && cost.get((place + step + 1).min(count)) == Some(&rest)
+        let least = cost.get(place).copied().unwrap_or_default();
+        let leads_on = |step: &usize| {
+            let rest = cost.get((place + step + 1).min(count)).copied().unwrap_or_default();
+            node(place + step).is_some() && costs(place + step) + rest == least
         };
-        let choices = (0..n).filter(good).count();
-        let choice = draw(rotation, place as u64) % choices.max(1) as u64;
-        let step = (0..n).filter(good).nth(choice as usize).unwrap_or_default();
+        let step = (0..n).find(leads_on).unwrap_or_default();
         if let Some(node) = node(place + step) {
             let (_, keys) = taken.entry(at(place + step)).or_insert((node, KeyPartitions::default()));
             let covered = (0..=step).filter(|back| {
@@ -173,9 +180,15 @@ pub fn plan(
     Plan { parts, uncovered }
 }
 
-/// A number that looks like chance and is the same for the same rotation and place (SplitMix64's finalizer).
-fn draw(rotation: u64, place: u64) -> u64 {
-    let mut z = rotation.wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+/// What a vnode adds to a path: more than all weights together.
+const VNODE: u64 = 1 << 36;
+/// Weights lie below this; at most 65 536 of them are added up.
+const WEIGHTS: u64 = 1 << 20;
+
+/// A number that looks like chance and is the same for the same rotation and partition (SplitMix64's finalizer).
+fn draw(rotation: u64, partition: Partition) -> u64 {
+    let mut z = rotation.wrapping_add(1).wrapping_mul(0xd129_0d3b_3f29_a1c5);
+    z = z.wrapping_add(u64::from(partition.0).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

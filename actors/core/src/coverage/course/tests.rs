@@ -90,9 +90,10 @@ fn a_reader_that_takes_no_rows_is_not_read_ahead_for() {
             Step::Wait(_) => {
                 let Some((ask, request)) = asked.pop_first() else { break };
                 pages += 1;
-                let from = request.bounds.after.map_or(0, |key| {
-                    String::from_utf8(key).unwrap().split_off(4).parse::<usize>().unwrap()
-                });
+                let from = request
+                    .bounds
+                    .after
+                    .map_or(0, |key| String::from_utf8(key).unwrap().split_off(4).parse::<usize>().unwrap());
                 let rows: Vec<Name> = (from + 1..=from + 1000).map(|n| Name(format!("user{n:08}"))).collect();
                 let through = Some(rows.last().unwrap().key().to_vec());
                 let rows = rows.into_iter().take(request.bounds.rows_max as usize).collect();

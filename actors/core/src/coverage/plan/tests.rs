@@ -88,25 +88,31 @@ proptest! {
         prop_assert!(plans.iter().all(|plan| plan.uncovered == plans[0].uncovered), "V5");
     }
 
-    /// With one node of at least n + 1 down no vnode has to be taken always.
+    /// Where the ring closes evenly. Where it does not, a plan that is to be smallest may leave no choice there, and
+    /// a vnode that alone has some keys has none anywhere.
     #[test]
     fn over_all_rotations_no_vnode_bears_far_more_than_the_mean(
-        exponent in 5u32..=8, n in 2usize..=5, more in 1usize..=4, down in 0usize..9, anybody_down: bool,
+        exponent in 5u32..=8, n in 1usize..=5, nodes in prop_oneof![Just(4usize), Just(8)], down in 0usize..9,
     ) {
         let size = RingSize::try_from(1 << exponent).unwrap();
-        let nodes = n + more;
-        let down = (0..nodes).map(|node| anybody_down && node == down % nodes).collect();
-        let cluster = Cluster { size, n, nodes, down };
+        let cluster = Cluster { size, n, nodes, down: (0..nodes).map(|node| node == down).collect() };
         let mut load = vec![0u32; size.count()];
-        // Each offset a few times, as requests that follow each other have them.
         let rotations = 8 * size.count() as u64;
         for rotation in 0..rotations {
             cluster.plan(rotation).parts.iter().for_each(|part| load[usize::from(part.partition.0)] += 1);
         }
-        let eligible = size.partitions().filter(|partition| cluster.node(*partition).is_some()).count();
-        let mean = f64::from(load.iter().sum::<u32>()) / eligible as f64;
-        let most = f64::from(*load.iter().max().unwrap());
-        prop_assert!(most <= 1.9 * mean, "V6: {most} at most, {mean} on average: {load:?}");
+        let eligible = |first: Partition| {
+            let places = (0..n).map(move |step| size.clockwise(first, step));
+            places.filter(|partition| cluster.node(*partition).is_some()).collect::<Vec<_>>()
+        };
+        let forced: BTreeSet<Partition> =
+            size.partitions().map(eligible).filter(|places| places.len() == 1).flatten().collect();
+        let up = size.partitions().filter(|partition| cluster.node(*partition).is_some()).count();
+        let mean = f64::from(load.iter().sum::<u32>()) / up as f64;
+        for partition in size.partitions().filter(|partition| !forced.contains(partition)) {
+            let load = f64::from(load[usize::from(partition.0)]);
+            prop_assert!(load <= 1.9 * mean, "V6: {load} at {partition}, {mean} on average");
+        }
     }
 
     #[test]
