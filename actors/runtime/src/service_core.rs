@@ -6,7 +6,7 @@ use crate::handoff::sealed_read::with_sealed;
 use crate::messages::{Asked, ReplyTo, Request, VnodeAnswer};
 use crate::net::Channel;
 use crate::node_core::NodeCore;
-use crate::post::{Full, Postbox};
+use crate::post::{Full, Permits, Postbox};
 use crate::remote::{Ask, decode_answer, encode_request};
 use crate::time::Moment;
 use crate::vnode_master::{MasterMessage, Routes, VnodeMaster};
@@ -15,6 +15,7 @@ use ringwork_core::ids::Partition;
 use ringwork_core::preflist::{Judgement, PreflistEntry};
 use ringwork_core::quorum::Refusal;
 use ringwork_core::vnode::Vnode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// See the module's head.
@@ -27,10 +28,22 @@ pub struct ServiceCore<V: Vnode> {
     pub watchers: Arc<Watchers<V>>,
     /// The module's settings.
     pub config: V::Config,
+    /// Listings that this node runs.
+    pub(crate) listings: Arc<Permits>,
+    pub(crate) listings_begun: AtomicU64,
     pub(crate) master: OnceLock<Postbox<VnodeMaster<V>>>,
 }
 
+/// Listings of one service that a node runs at a time: each may keep some megabytes of rows waiting.
+pub(crate) const LISTINGS_MAX: usize = 32;
+
 impl<V: Vnode> ServiceCore<V> {
+    /// Another place to begin a listing at for each, and for each node.
+    pub(crate) fn next_rotation(&self) -> u64 {
+        let begun = self.listings_begun.fetch_add(1, Ordering::Relaxed);
+        u64::from_be_bytes(self.node.id.tag()).wrapping_add(begun)
+    }
+
     pub(crate) fn master(&self) -> Option<&Postbox<VnodeMaster<V>>> {
         self.master.get()
     }
