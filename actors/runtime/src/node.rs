@@ -152,6 +152,7 @@ impl NodeBuilder {
                 routes: Arc::new(Routes::new(partitions)),
                 watchers: Watchers::new(node.limits.watchers_max),
                 config,
+                listings: Default::default(),
                 master: std::sync::OnceLock::new(),
                 node,
             });

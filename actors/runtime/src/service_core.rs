@@ -6,7 +6,7 @@ use crate::handoff::sealed_read::with_sealed;
 use crate::messages::{Asked, ReplyTo, Request, VnodeAnswer};
 use crate::net::Channel;
 use crate::node_core::NodeCore;
-use crate::post::{Full, Permits, Postbox};
+use crate::post::{Full, Permit, Permits, Postbox};
 use crate::remote::{Ask, decode_answer, encode_request};
 use crate::time::Moment;
 use crate::vnode_master::{MasterMessage, Routes, VnodeMaster};
@@ -28,22 +28,34 @@ pub struct ServiceCore<V: Vnode> {
     pub watchers: Arc<Watchers<V>>,
     /// The module's settings.
     pub config: V::Config,
-    /// Listings that this node runs.
-    pub(crate) listings: Arc<Permits>,
-    pub(crate) listings_begun: AtomicU64,
+    pub(crate) listings: Listings,
     pub(crate) master: OnceLock<Postbox<VnodeMaster<V>>>,
 }
 
 /// Listings of one service that a node runs at a time: each may keep some megabytes of rows waiting.
-pub(crate) const LISTINGS_MAX: usize = 32;
+const LISTINGS_MAX: usize = 32;
+
+/// The listings of one service that this node runs.
+pub(crate) struct Listings {
+    permits: Arc<Permits>,
+    begun: AtomicU64,
+}
+
+impl Default for Listings {
+    fn default() -> Self {
+        Self { permits: Permits::new(LISTINGS_MAX), begun: AtomicU64::new(0) }
+    }
+}
+
+impl Listings {
+    /// Room for one more, and how many were begun before; none when too many run.
+    pub(crate) fn begin(&self) -> Option<(Permit, u64)> {
+        let permit = self.permits.take()?;
+        Some((permit, self.begun.fetch_add(1, Ordering::Relaxed)))
+    }
+}
 
 impl<V: Vnode> ServiceCore<V> {
-    /// Another place to begin a listing at for each, and for each node.
-    pub(crate) fn next_rotation(&self) -> u64 {
-        let begun = self.listings_begun.fetch_add(1, Ordering::Relaxed);
-        u64::from_be_bytes(self.node.id.tag()).wrapping_add(begun)
-    }
-
     pub(crate) fn master(&self) -> Option<&Postbox<VnodeMaster<V>>> {
         self.master.get()
     }

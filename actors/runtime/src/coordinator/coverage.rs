@@ -69,12 +69,13 @@ impl<'a, V: Vnode> Covering<'a, V> {
         if let Some(refusal) = self.service.not_serving() {
             return Err(refusal);
         }
-        let Some(permit) = core.listings.take() else { return Err(Refusal::Overloaded) };
+        let Some((permit, begun)) = core.listings.begin() else { return Err(Refusal::Overloaded) };
         node.telemetry.listings.increment();
         let now = node.clock.moment();
         let options = CourseOptions {
             n: node.quorum.n_val,
-            rotation: core.next_rotation(),
+            // Elsewhere for each listing, and for each node.
+            rotation: u64::from_be_bytes(node.id.tag()).wrapping_add(begun),
             after: self.after,
             rows_max: self.rows_max,
             deadline: now + self.within,
