@@ -221,6 +221,7 @@ impl Face for CounterFace {
                     }
                 }
                 Operation::Forget { .. } => Outcome::Refused("a counter forgets nothing".into()),
+                Operation::List => Outcome::Refused("counters are not listed".into()),
             }
         })
     }
