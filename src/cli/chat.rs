@@ -1,6 +1,6 @@
-//! `ringwork chat`: sends a message, reads a user's messages, follows them, lists who has some. It decides what a person sees of
-//! an answer, and shows no message in a way that could command a terminal. It does not know where messages
-//! live, nor what a cursor means: what the node hands out is handed back.
+//! `ringwork chat`: sends a message, reads a user's messages, follows them, lists who has some. It decides what a
+//! person sees of an answer, and shows no message in a way that could command a terminal. It does not know where
+//! messages live, nor what a cursor means: what the node hands out is handed back.
 
 use crate::cli::client::{
     CliError, NodeArguments, json_line, percent_encode, printable, query_string, write_line,

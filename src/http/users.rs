@@ -1,6 +1,6 @@
 //! `users`: who has messages, over the whole cluster, by page or all in one stream. It decides how a list is shown so
-//! that a part is never taken for the whole: a page says where the next begins, a stream ends with a line that says that
-//! it is complete, or why it is not. Which vnodes are asked, the runtime decides.
+//! that a part is never taken for the whole: a page says where the next begins, a stream ends with a line that says
+//! that it is complete, or why it is not. Which vnodes are asked, the runtime decides.
 
 use super::AppState;
 use super::input::{self, Query};

@@ -1,5 +1,5 @@
-//! A client that asks, now and then and wherever, under which keys there is something, while faults go on. It draws from
-//! a source of its own, so that what the other clients ask in a run is the same with and without it.
+//! A client that asks, now and then and wherever, under which keys there is something, while faults go on. It draws
+//! from a source of its own, so that what the other clients ask in a run is the same with and without it.
 
 use crate::history::Operation;
 use crate::world::World;

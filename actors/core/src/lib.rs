@@ -2,12 +2,11 @@
 //! number drawn, no socket, file or thread touched. Time and randomness come in as values, decisions go
 //! out as values, and so a whole cluster can be run from one seed.
 //!
-//! Reading order: [`ids`] and [`limits`], then [`ring`] (a key's first partition), [`membership`] (the state
-//! that all nodes share), [`claim`] (who should own what), [`preflist`] (who answers for a key), [`gossip`] (who
-//! is up, and how the state spreads), [`vnode`] (the contract a
-//! module fulfils), [`store`] and [`keyspace`] (what a vnode keeps), [`quorum`] (when a request has
-//! ended), [`coverage`] (listing what all vnodes keep), [`transfer`] (how data goes where it belongs), [`clock`] (what happened before what), [`wire`]
-//! (bytes), [`testing`] (the laws, for module
+//! Reading order: [`ids`] and [`limits`], then [`ring`] (a key's first partition), [`membership`] (the state that all
+//! nodes share), [`claim`] (who should own what), [`preflist`] (who answers for a key), [`gossip`] (who is up, and
+//! how the state spreads), [`vnode`] (the contract a module fulfils), [`store`] and [`keyspace`] (what a vnode
+//! keeps), [`quorum`] (when a request has ended), [`coverage`] (listing what all vnodes keep), [`transfer`] (how data
+//! goes where it belongs), [`clock`] (what happened before what), [`wire`] (bytes), [`testing`] (the laws, for module
 //! authors).
 //!
 //! **Invariant:** core does not know actix, tokio, HTTP or any storage engine.

@@ -183,8 +183,8 @@ impl RingView {
         place.and_then(|place| self.able(service).get(place)) == Some(&true)
     }
 
-    /// Who could be asked to list what a service keeps, as far as this node knows: of the others it does not know which of
-    /// their partitions are complete.
+    /// Who could be asked to list what a service keeps, as far as this node knows: of the others it does not know
+    /// which of their partitions are complete.
     pub fn listing_holders(&self, service: &str) -> Holders {
         let able = self.able(service);
         let holder = |place: &u16| {

@@ -1,5 +1,5 @@
-//! Who has messages, over the whole cluster: by page, as a stream, and while nodes die under it. A list is whole or says
-//! that it is not.
+//! Who has messages, over the whole cluster: by page, as a stream, and while nodes die under it. A list is whole or
+//! says that it is not.
 
 use super::fill::{Connection, scaled};
 use super::harness::Cluster;
@@ -67,7 +67,8 @@ impl Stream {
     fn open(node: SocketAddr) -> Self {
         let mut stream = TcpStream::connect_timeout(&node, ANSWER_WITHIN).unwrap();
         stream.set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
-        let request = "GET /chat/users HTTP/1.1\r\nhost: node\r\nconnection: close\r\naccept: application/x-ndjson\r\n\r\n";
+        let request = "GET /chat/users HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\
+                       accept: application/x-ndjson\r\n\r\n";
         stream.write_all(request.as_bytes()).unwrap();
         let mut reader = BufReader::new(stream);
         let mut line = String::new();

@@ -1,13 +1,13 @@
-//! One listing from its first page to its end. It decides which vnode is asked for which page and when, in which order
-//! rows leave, who takes the place of a vnode that fails, and how the whole ends: with every row, or with the reason why
-//! not. How a vnode is reached, and who takes the rows, it does not know.
+//! One listing from its first page to its end. It decides which vnode is asked for which page and when, in which
+//! order rows leave, who takes the place of a vnode that fails, and how the whole ends: with every row, or with the
+//! reason why not. How a vnode is reached, and who takes the rows, it does not know.
 //!
 //! Each part of the plan is a stream of rows in the order of their keys; rows leave merged, the smallest first, as soon
 //! as no part can have a smaller one. Rows leave only when they are asked for, and pages are asked for only as rows
 //! leave: so a reader that is slow slows everybody down, and what waits in between is bounded.
 //!
-//! A part that fails keeps the rows that it gave. Its keys become a part without a vnode, which is planned anew and goes
-//! on behind the last key up to which it was answered: nothing is left out and nothing is shown twice.
+//! A part that fails keeps the rows that it gave. Its keys become a part without a vnode, which is planned anew and
+//! goes on behind the last key up to which it was answered: nothing is left out and nothing is shown twice.
 
 use super::page::{Page, PageBounds};
 use super::plan::{Holders, Part, plan};

@@ -2,9 +2,9 @@
 //! how that is known, and what becomes of a vnode that does not answer, it does not know.
 //!
 //! The vnode of partition p has the keys of the n partitions p, p − 1, … p − (n − 1). So a plan covers a circle with
-//! arcs. Cut open at the rotation it is a shortest path, found exactly in Q · n steps. Each vnode has a weight that the
-//! rotation draws, and of the paths with the fewest vnodes the lightest is taken. That spreads the load where some nodes
-//! are down: there the steps that reach farthest meet in the same few vnodes wherever they begin.
+//! arcs. Cut open at the rotation it is a shortest path, found exactly in Q · n steps. Each vnode has a weight that
+//! the rotation draws, and of the paths with the fewest vnodes the lightest is taken. That spreads the load where
+//! some nodes are down: there the steps that reach farthest meet in the same few vnodes wherever they begin.
 
 use crate::ids::{NodeId, Partition};
 use crate::limits::N_VAL_MAX;

@@ -1,5 +1,5 @@
-//! A page of a listing that is asked of another node's vnode, as bytes. It decides the layout, and refuses what asks for
-//! more than a page.
+//! A page of a listing that is asked of another node's vnode, as bytes. It decides the layout, and refuses what asks
+//! for more than a page.
 
 use crate::families::{self, VERSION};
 use crate::messages::{Asked, PageAsk, ReplyTo, Request, Sink, Task, VnodeAnswer};
