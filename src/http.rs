@@ -13,6 +13,7 @@ mod operate;
 mod problem;
 mod stream;
 mod unread;
+mod users;
 
 pub use admission::{Door, admit};
 pub use budget::AnswerBudget;
@@ -78,6 +79,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                     Problem::method(request.method().as_str(), "GET, POST, DELETE").response()
                 })),
         )
+        .service(only_get("/chat/users", web::get().to(users::users)))
         .service(only_get("/chat/users/{user:[^/]*}/stream", web::get().to(stream::stream)))
         .service(only_get("/ping", web::get().to(operate::ping)))
         .service(only_get("/health/live", web::get().to(operate::live)))

@@ -1,6 +1,6 @@
-//! `ringwork chat`: sends a message, reads a user's messages, follows them. It decides what a person sees of
-//! an answer, and shows no message in a way that could command a terminal. It does not know where messages
-//! live, nor what a cursor means: what the node hands out is handed back.
+//! `ringwork chat`: sends a message, reads a user's messages, follows them, lists who has some. It decides what a
+//! person sees of an answer, and shows no message in a way that could command a terminal. It does not know where
+//! messages live, nor what a cursor means: what the node hands out is handed back.
 
 use crate::cli::client::{
     CliError, NodeArguments, json_line, percent_encode, printable, query_string, write_line,
@@ -15,6 +15,7 @@ mod events;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod users;
 
 /// What the client waits for beyond the deadline that the node was given, so that the node's own answer wins.
 const GRACE: Duration = Duration::from_secs(5);
@@ -43,6 +44,14 @@ error. Ends when it is interrupted, when the node refuses for good, or after --r
 Example:
   ringwork chat tail ann --json | jq -r .text";
 
+const USERS_HELP: &str = "\
+One user a line, in the order of their names. The command fails when the list is not whole, whatever it
+has shown until then.
+
+Examples:
+  ringwork chat users --prefix team-
+  ringwork chat users --json | jq -r 'select(.user) | .user'";
+
 /// Arguments of `ringwork chat`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  ringwork chat send ann 'hello' --from bob && ringwork chat get ann")]
@@ -61,6 +70,8 @@ pub enum ChatCommand {
     Get(GetArguments),
     /// Follow a user's messages as they come, over reconnects.
     Tail(TailArguments),
+    /// List the users that have messages.
+    Users(UsersArguments),
 }
 
 /// Arguments of `ringwork chat send`.
@@ -146,6 +157,21 @@ pub struct TailArguments {
     pub node: NodeArguments,
 }
 
+/// Arguments of `ringwork chat users`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = USERS_HELP)]
+pub struct UsersArguments {
+    /// Only users whose names begin like this.
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
+    /// Stop after so many users.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub node: NodeArguments,
+}
+
 /// Quorum flags that sending and reading share.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct QuorumArguments {
@@ -179,6 +205,7 @@ pub async fn run(
         ChatCommand::Send(arguments) => send(arguments, output).await,
         ChatCommand::Get(arguments) => get(arguments, output, errors).await,
         ChatCommand::Tail(arguments) => tail::run(arguments, output, errors).await,
+        ChatCommand::Users(arguments) => users::run(arguments, output).await,
     }
 }
 

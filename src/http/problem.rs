@@ -141,6 +141,14 @@ impl Problem {
         problem
     }
 
+    /// 503: of some partitions nobody who could be asked has everything, so there is no whole list.
+    pub fn uncovered(detail: impl Into<String>) -> Self {
+        let mut problem =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "uncovered", "The list would not be whole", detail);
+        problem.retry = true;
+        problem
+    }
+
     /// 504: nobody knows. `detail` says how to make sure.
     pub fn unknown(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "unknown", "The outcome is unknown", detail)
@@ -150,6 +158,16 @@ impl Problem {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Its code.
+    pub(super) fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// What it says.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// Its status.

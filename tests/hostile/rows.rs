@@ -64,6 +64,7 @@ pub(crate) fn all(given: &Given) -> Vec<Row> {
         queries::places(given),
         queries::deletes(given),
         queries::streams(),
+        queries::lists(),
         admin::reading(),
         admin::changing(),
         admin::transfers(),

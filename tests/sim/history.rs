@@ -34,12 +34,15 @@ pub enum Operation {
         /// The id of the last that goes.
         through: String,
     },
+    /// Under which keys there is something.
+    List,
 }
 
 impl Operation {
-    /// The key it is about.
+    /// The key it is about; nothing for all of them.
     pub fn key(&self) -> &str {
         match self {
+            Self::List => "",
             Self::Write { key, .. } | Self::Read { key, .. } | Self::Forget { key, .. } => key,
         }
     }
@@ -90,6 +93,8 @@ pub enum Outcome {
         /// Whether the service said that something may be missing.
         degraded: bool,
     },
+    /// These keys, as a list that says that it is whole.
+    Listed(Vec<String>),
     /// Nothing was done, nothing will be.
     Refused(String),
     /// The write came too late: what it says has been deleted.
@@ -408,6 +413,7 @@ impl History {
                 Some(
                     Outcome::Acknowledged { .. }
                         | Outcome::Read { .. }
+                        | Outcome::Listed(_)
                         | Outcome::Forgotten
                         | Outcome::Deleted
                 )

@@ -23,6 +23,8 @@ pub struct End {
     pub shown: BTreeMap<String, Vec<(u8, Outcome)>>,
     /// What the holders of each key's replicas have in their stores: by key, then node.
     pub replicas: BTreeMap<String, Vec<(u8, Replica)>>,
+    /// Which keys each member lists; nothing of a service that lists none.
+    pub listed: Vec<(u8, Outcome)>,
 }
 
 impl World {
@@ -101,6 +103,10 @@ impl World {
                 }
                 let replicas = self.replicas(&key);
                 end.replicas.insert(key, replicas);
+            }
+            for node in self.serving().into_iter().filter(|_| self.around.service.lists()) {
+                let outcome = self.ask(node, Operation::List, Duration::from_secs(10)).await;
+                end.listed.push((node, outcome));
             }
             violations.extend(self.look(invariants));
             let equal = invariants.iter_mut().all(|invariant| invariant.held(self, &end).is_ok());

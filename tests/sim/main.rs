@@ -23,6 +23,7 @@ mod history;
 mod host;
 mod invariants;
 mod last_look;
+mod lister;
 mod machine;
 mod network;
 mod plan;

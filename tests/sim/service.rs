@@ -26,6 +26,10 @@ pub trait Service {
     fn face(&self, node: &Node) -> Later<Rc<dyn Face>>;
     /// Whether it can forget what was written.
     fn forgets(&self) -> bool;
+    /// Whether it can be asked under which keys there is something.
+    fn lists(&self) -> bool {
+        false
+    }
     /// What a store holds of a partition.
     fn items(&self, store: &MemoryStore, partition: Partition, generation: Generation) -> Items;
     /// The serial of the write that made an item, given as text; none where items are not single writes.

@@ -377,6 +377,7 @@ impl World {
             let (world, draw) = (self.clone(), self.draw());
             clients.push(tokio::task::spawn_local(world.client(draw, stopped.clone())));
         }
+        clients.push(tokio::task::spawn_local(self.clone().lister(stopped.clone())));
         let supervisor = tokio::task::spawn_local(self.clone().supervise());
         let availability = tokio::task::spawn_local(self.clone().watch_availability());
         let faults = tokio::task::spawn_local(self.clone().faults());

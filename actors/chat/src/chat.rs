@@ -10,6 +10,7 @@ use crate::layout::{self, LoadedKey};
 use crate::limits::{ChatInputError, HEADS_MAX, KEY_BYTES_MAX, PAGE_MESSAGES_INLINE, REMOVED_ROWS_MAX};
 use crate::page::{self, PageBounds, PageQuery, PageReply};
 use crate::sweep::ScanPosition;
+use crate::users::UserList;
 use crate::{fold, limits};
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::ids::Partition;
@@ -263,6 +264,7 @@ impl Vnode for Chat {
     type Command = ChatCommand;
     type Reply = ChatReply;
     type Item = ChatItem;
+    type Question = UserList;
     type Error = ChatError;
 
     fn init(_: Partition, config: &ChatConfig, store: Keyspace) -> Result<Self, ChatError> {

@@ -90,18 +90,29 @@ impl Wire for StoredMark {
     const VERSION: u16 = 1;
 }
 
-/// What all rows of a user begin with.
-pub(crate) fn user_prefix(user: &str) -> Vec<u8> {
+/// What a user's name, or the beginning of one, is in a key.
+pub(crate) fn escaped(user: &[u8]) -> Vec<u8> {
     // Room for what most rows add.
-    let mut prefix = Vec::with_capacity(user.len() + 3 + ID_BYTES);
-    for byte in user.bytes() {
-        prefix.push(byte);
-        if byte == 0 {
-            prefix.push(0xff);
+    let mut escaped = Vec::with_capacity(user.len() + 3 + ID_BYTES);
+    for byte in user {
+        escaped.push(*byte);
+        if *byte == 0 {
+            escaped.push(0xff);
         }
     }
+    escaped
+}
+
+/// As [`user_prefix`], of bytes that need not be a name.
+pub(crate) fn user_prefix_of(user: &[u8]) -> Vec<u8> {
+    let mut prefix = escaped(user);
     prefix.extend([0, 0]);
     prefix
+}
+
+/// What all rows of a user begin with.
+pub(crate) fn user_prefix(user: &str) -> Vec<u8> {
+    user_prefix_of(user.as_bytes())
 }
 
 /// The first key after all rows whose keys begin with a user's prefix.

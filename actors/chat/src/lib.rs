@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`id`] and [`key`] (what names a message), [`item`] (what is replicated and how it joins),
 //! `layout` (rows), [`chat`] with `merge`, `fold` and [`sweep`] (the vnode), [`page`] (reading a log, and
-//! making one page of several replicas' pages), [`cursor`] (where a reader is).
+//! making one page of several replicas' pages), [`cursor`] (where a reader is), [`users`] (who has messages).
 
 pub mod chat;
 pub mod cursor;
@@ -17,6 +17,7 @@ pub mod limits;
 mod merge;
 pub mod page;
 pub mod sweep;
+pub mod users;
 
 #[cfg(test)]
 mod bed;
@@ -31,3 +32,4 @@ pub use key::{IdempotencyKey, KeyError};
 pub use layout::unreadable_rows;
 pub use limits::{ChatInputError, validate_from, validate_text, validate_user};
 pub use page::{PageBounds, PageQuery, PageReply};
+pub use users::{UserList, UserRow};

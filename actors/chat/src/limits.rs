@@ -107,6 +107,11 @@ pub fn validate_user(user: &str) -> Result<(), ChatInputError> {
     }
 }
 
+/// Checks the beginning of a user's name; nothing is the beginning of all.
+pub fn validate_user_prefix(prefix: &str) -> Result<(), ChatInputError> {
+    if prefix.is_empty() { Ok(()) } else { validate_user(prefix) }
+}
+
 /// Checks a message's text against the configured bound; the hard one holds in any case. Control characters
 /// are allowed: a text has lines.
 pub fn validate_text(text: &str, max: usize) -> Result<(), ChatInputError> {

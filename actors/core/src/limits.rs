@@ -91,6 +91,27 @@ const _: () = {
     assert!(METADATA_VALUE_BYTES_MAX < METADATA_NAMESPACE_BYTES_MAX);
     assert!(METADATA_NAMESPACE_BYTES_MAX < METADATA_PART_BYTES_MAX);
     assert!(METADATA_BYTES_MAX < METADATA_JOINED_BYTES_MAX && METADATA_JOINED_BYTES_MAX < MESSAGE_BYTES_MAX);
+};
+
+/// Bytes of rows that one listing keeps waiting, all parts together: what a slow client may cost. In rings of more than
+/// some ten thousand partitions the smallest page of each part comes to more.
+pub const LISTING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one page of a listing: some thousand rows, a millisecond of a scan.
+pub const LISTING_PAGE_BYTES_MAX: u32 = 64 * 1024;
+/// Fewest bytes for which a page is asked: below this the asking costs more than the rows.
+pub const LISTING_PAGE_BYTES_MIN: u32 = 512;
+/// Rows of one page of a listing.
+pub const LISTING_PAGE_ROWS_MAX: u32 = 2000;
+/// Keys that a page looks at, rows or not: a page is asked with a deadline of seconds, and each look may be a seek on
+/// a disk.
+pub const LISTING_PAGE_LOOKS_MAX: usize = 4000;
+/// Pages of one listing that one node works on at a time: a large ring is not asked all at once, and other work finds
+/// room on the pool.
+pub const LISTING_PAGES_PER_NODE_MAX: usize = 8;
+
+const _: () = {
+    assert!(LISTING_PAGE_BYTES_MIN <= LISTING_PAGE_BYTES_MAX);
+    assert!((LISTING_PAGE_BYTES_MAX as usize) < MESSAGE_BYTES_MAX);
     assert!(BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX + STORE_KEY_BYTES_MAX + BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(RING_SIZE_MIN.is_power_of_two() && RING_SIZE_MAX.is_power_of_two());

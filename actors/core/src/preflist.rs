@@ -6,6 +6,7 @@
 //! that holds none of the key's replicas yet, as long as there is one; and only nodes that are *down* are stood in
 //! for, not those merely suspected.
 
+use crate::coverage::plan::Holders;
 use crate::gossip::detector::Availability;
 use crate::ids::{NodeId, Partition};
 use crate::membership::{ClusterState, Possession, Status};
@@ -180,6 +181,17 @@ impl RingView {
     pub fn can_be_asked(&self, service: &str, node: NodeId) -> bool {
         let place = self.nodes.binary_search_by_key(&node, |n| n.node).ok();
         place.and_then(|place| self.able(service).get(place)) == Some(&true)
+    }
+
+    /// Who could be asked to list what a service keeps, as far as this node knows: of the others it does not know
+    /// which of their partitions are complete.
+    pub fn listing_holders(&self, service: &str) -> Holders {
+        let able = self.able(service);
+        let holder = |place: &u16| {
+            let can = able.get(usize::from(*place)) == Some(&true);
+            can.then(|| self.nodes.get(usize::from(*place)).map(|node| node.node))?
+        };
+        Holders::new(self.size(), self.holders.iter().map(holder).collect(), self.incomplete.clone())
     }
 
     fn entry(&self, partition: Partition, place: u16, role: Role) -> Option<PreflistEntry> {

@@ -1,8 +1,11 @@
-//! The laws of the vnode contract, as one call for a module's tests: [`check_laws`]. It hosts vnodes over
+//! The laws of the vnode contract, as one call for a module's tests: [`check_laws`], and [`check_listing_laws`] for one
+//! that can be asked to list something. It hosts vnodes over
 //! memory stores and drives them with generated items; it decides what a lawful module is. It does not know
 //! actors: what it checks is the module alone.
 //!
 //! Generation is from a seed, so a violation names the case that shows it and can be run again.
+
+mod listing;
 
 use crate::ids::Partition;
 use crate::keyspace::{Keyspace, KeyspaceHost, Snapshot};
@@ -15,6 +18,8 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
+
+pub use listing::{check_listing_laws, find_listing_violation};
 
 /// A source of arbitrary choices, the same for the same seed (SplitMix64; Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]

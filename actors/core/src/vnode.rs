@@ -7,6 +7,7 @@
 //! state. [`crate::testing::check_laws`] checks a module against every sentence of this page.
 
 use crate::clock::hybrid::{HybridTime, Stamp};
+use crate::coverage::question::Question;
 use crate::ids::{Dot, Partition};
 use crate::keyspace::{Keyspace, Snapshot};
 use crate::limits::TURN_ITEMS_MAX;
@@ -94,6 +95,8 @@ pub trait Vnode: Sized + Send + Unpin + 'static {
     type Reply: Wire + Clone;
     /// What it keeps.
     type Item: Item;
+    /// What can be listed of all that it keeps; [`crate::coverage::question::NoQuestion`] where that is nothing.
+    type Question: Question<Self>;
     /// Why it could not; `From<StoreError>` carries the store's reasons.
     type Error: std::error::Error + From<StoreError> + Send + Sync + 'static;
 

@@ -3,8 +3,11 @@
 //! when, and asks elsewhere when a replica says that its partition has moved; whether the request has ended, and
 //! how, core decides.
 
+mod coverage;
 mod read;
 mod write;
+
+pub use coverage::{Covering, Listing};
 
 use crate::messages::{Asked, ReplyTo, Sink, VnodeAnswer};
 use crate::remote::Ask;
@@ -98,6 +101,11 @@ impl<V: Vnode> Service<V> {
         Keyed { service: self, hash, options: QuorumOptions::default(), within: Duration::from_secs(10) }
     }
 
+    /// A question to all vnodes, whose answers are one list.
+    pub fn coverage(&self, question: V::Question) -> Covering<'_, V> {
+        Covering::new(self, question)
+    }
+
     /// Who answers for a key, as this node knows the ring: `get_preflist(key, n)` of the talk.
     pub fn preflist(&self, key: &[u8], n: usize) -> Preflist {
         self.0.node.ring.load().preflist(V::SERVICE, &KeyHash::of(V::SERVICE, key), n)
@@ -155,6 +163,16 @@ impl<V: Vnode> Service<V> {
                 self.0.ask(&entry, (&entry).into(), &Ask::Merge(&item), reply, deadline, false);
             }
         }
+    }
+
+    fn not_serving(&self) -> Option<Refusal> {
+        let node = &self.0.node;
+        if node.is_outside() {
+            let why =
+                "this node waits to be taken into a cluster; 'ringwork cluster status' says how far it is";
+            return Some(Refusal::Unavailable(why.to_owned()));
+        }
+        node.is_stopping().then_some(Refusal::Stopping)
     }
 
     /// Where a replica's request goes that was told `moved`: to the holder, as far as anybody knows.
@@ -316,7 +334,7 @@ impl<V: Vnode> Keyed<'_, V> {
         command: V::Command,
     ) -> Result<Result<Answered<V::Reply>, ReadFailure>, ImpossibleQuorum> {
         let (rules, deadline) = self.begin()?;
-        if let Some(refusal) = self.not_serving() {
+        if let Some(refusal) = self.service.not_serving() {
             return Ok(Err(ReadFailure::Refused(refusal)));
         }
         let preflist = self.preflist(&rules);
@@ -342,18 +360,8 @@ impl<V: Vnode> Keyed<'_, V> {
         }
     }
 
-    fn not_serving(&self) -> Option<Refusal> {
-        let node = &self.service.0.node;
-        if node.is_outside() {
-            let why =
-                "this node waits to be taken into a cluster; 'ringwork cluster status' says how far it is";
-            return Some(Refusal::Unavailable(why.to_owned()));
-        }
-        node.is_stopping().then_some(Refusal::Stopping)
-    }
-
     fn write_quorum(&self, rules: Rules, preflist: &Preflist) -> Result<WriteQuorum, Refusal> {
-        match self.not_serving() {
+        match self.service.not_serving() {
             Some(refusal) => Err(refusal),
             None => WriteQuorum::new(rules, preflist),
         }

@@ -20,6 +20,8 @@ pub const BEQUEST: u16 = 7;
 pub const TRANSFER: u16 = 8;
 /// "Send me again what both of us should have": `handoff`. Control channel.
 pub const REPAIR: u16 = 9;
+/// A page of a listing, asked of a vnode, and the page: `remote/listing`. Request channel.
+pub const COVERAGE: u16 = 11;
 /// Metadata on its way: `metadata_manager`. Control channel, one way; a release that does not know it drops it.
 pub const METADATA: u16 = 12;
 

@@ -2,6 +2,8 @@
 //! reply handle that is dropped unanswered answers by itself. It knows no actor.
 
 use crate::time::Moment;
+use ringwork_core::coverage::page::{Page, PageBounds};
+use ringwork_core::coverage::question::Question;
 use ringwork_core::membership::Possession;
 use ringwork_core::preflist::{PreflistEntry, Role};
 use ringwork_core::quorum::Refusal;
@@ -49,6 +51,23 @@ pub enum Task<V: Vnode> {
     Merge(V::Item),
     /// Take many in, each in a turn of its own, but written together.
     MergeMany(Vec<V::Item>),
+    /// Show a page of a listing.
+    Page(PageAsk<V>),
+}
+
+impl<V: Vnode> Task<V> {
+    /// Whether it leaves everything as it is.
+    pub(crate) fn only_reads(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::Page(_))
+    }
+}
+
+/// A page of what is listed, asked of one vnode.
+pub struct PageAsk<V: Vnode> {
+    /// What is listed.
+    pub question: V::Question,
+    /// Which page.
+    pub bounds: PageBounds,
 }
 
 /// What a vnode answers.
@@ -76,6 +95,8 @@ pub enum VnodeAnswer<V: Vnode> {
         /// Synced to disk.
         durable: bool,
     },
+    /// To `Page`.
+    Page(Page<<V::Question as Question<V>>::Row>),
     /// Nothing was done: the partition is held by another node, so ask there.
     Moved(Possession),
     /// Nothing was done, nothing will be.

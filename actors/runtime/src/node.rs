@@ -157,6 +157,7 @@ impl NodeBuilder {
                 watchers: Watchers::new(node.limits.watchers_max),
                 config,
                 quorum: ArcSwap::from_pointee(node.quorum),
+                listings: Default::default(),
                 master: std::sync::OnceLock::new(),
                 node,
             });

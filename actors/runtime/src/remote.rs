@@ -1,6 +1,8 @@
 //! A request to a vnode on another node, as bytes: its head says to whom and as what, the rest is the module's. It
 //! decides the layout and what becomes of bytes that are none. How they travel is the network's.
 
+mod listing;
+
 use crate::families::VERSION;
 use crate::messages::{Asked, ReplyTo, Request, Sink, Task, VnodeAnswer};
 use crate::net::Responder;
@@ -14,6 +16,8 @@ use ringwork_core::vnode::{Merged, Vnode};
 use ringwork_core::wire::{Wire, WireError, codec};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use listing::{PageHead, decode_page_head, refuse_page};
 
 /// What a vnode is asked to do, not yet or no longer in a [`Task`] of its own.
 pub(crate) enum Ask<'a, V: Vnode> {
@@ -141,6 +145,7 @@ impl<V: Vnode> Sink<V> for RemoteSink {
             VnodeAnswer::Moved(possession) => Told::Moved(possession),
             VnodeAnswer::Refused(refusal) => Told::Refused(refusal),
             VnodeAnswer::Failed(why) => Told::Failed(why),
+            VnodeAnswer::Page(_) => Told::Failed("the vnode answered something else".to_owned()),
         };
         // A connection that is full or gone: the asker's deadline ends the wait, and it knows nothing.
         let _ = respond.reply(VERSION, |out| codec::encode_into(&told, out));
@@ -151,6 +156,8 @@ impl<V: Vnode> Sink<V> for RemoteSink {
 pub(crate) trait HostedRemote: Send + Sync {
     /// Serves one request; bytes that are none of the module's are refused.
     fn serve(&self, head: RequestHead, payload: &[u8], deadline: Moment, respond: Responder);
+    /// Serves one page of a listing; the same.
+    fn serve_page(&self, head: PageHead, payload: &[u8], deadline: Moment, respond: Responder);
 }
 
 /// Tells the asker that nothing was done.
@@ -172,6 +179,10 @@ impl<V: Vnode> HostedRemote for Arc<ServiceCore<V>> {
         let reply = ReplyTo::new(Arc::new(RemoteSink(Mutex::new(Some(respond)))), 0);
         let asked = Asked { role, possession, complete_only };
         self.post(partition, Request { asked, task, reply, deadline, sync });
+    }
+
+    fn serve_page(&self, head: PageHead, payload: &[u8], deadline: Moment, respond: Responder) {
+        self.serve_page_of(head, payload, deadline, respond);
     }
 }
 

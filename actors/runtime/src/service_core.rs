@@ -6,7 +6,7 @@ use crate::handoff::sealed_read::with_sealed;
 use crate::messages::{Asked, ReplyTo, Request, VnodeAnswer};
 use crate::net::Channel;
 use crate::node_core::NodeCore;
-use crate::post::{Full, Postbox};
+use crate::post::{Full, Permit, Permits, Postbox};
 use crate::remote::{Ask, decode_answer, encode_request};
 use crate::run_time_settings::RunTimeSetting;
 use crate::time::Moment;
@@ -18,6 +18,7 @@ use ringwork_core::metadata::Family;
 use ringwork_core::preflist::{Judgement, PreflistEntry};
 use ringwork_core::quorum::{Count, QuorumDefaults, Refusal};
 use ringwork_core::vnode::Vnode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// See the module's head.
@@ -32,6 +33,7 @@ pub struct ServiceCore<V: Vnode> {
     pub config: V::Config,
     /// Quorums where a request does not say; how many replicas there are never changes.
     pub(crate) quorum: ArcSwap<QuorumDefaults>,
+    pub(crate) listings: Listings,
     pub(crate) master: OnceLock<Postbox<VnodeMaster<V>>>,
 }
 
@@ -47,6 +49,29 @@ fn word(count: Count) -> String {
         Count::One => "one".to_owned(),
         Count::Quorum => "quorum".to_owned(),
         Count::All => "all".to_owned(),
+    }
+}
+
+/// Listings of one service that a node runs at a time: each may keep some megabytes of rows waiting.
+const LISTINGS_MAX: usize = 32;
+
+/// The listings of one service that this node runs.
+pub(crate) struct Listings {
+    permits: Arc<Permits>,
+    begun: AtomicU64,
+}
+
+impl Default for Listings {
+    fn default() -> Self {
+        Self { permits: Permits::new(LISTINGS_MAX), begun: AtomicU64::new(0) }
+    }
+}
+
+impl Listings {
+    /// Room for one more, and how many were begun before; none when too many run.
+    pub(crate) fn begin(&self) -> Option<(Permit, u64)> {
+        let permit = self.permits.take()?;
+        Some((permit, self.begun.fetch_add(1, Ordering::Relaxed)))
     }
 }
 

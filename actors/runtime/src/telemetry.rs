@@ -71,6 +71,16 @@ counters! {
     requests_moved,
     /// Requests of other nodes that could not be read.
     requests_unreadable,
+    /// Listings over all vnodes that were begun.
+    listings,
+    /// Listings that ended with an error instead of a whole list.
+    listings_failed,
+    /// Vnodes that were given a part of a listing, replacements included.
+    listing_parts,
+    /// Parts of listings that another vnode took over.
+    listing_parts_replaced,
+    /// Rows that listings gave.
+    listing_rows,
     /// Times that others had taken this node for down and it came back.
     taken_for_down,
     /// Parts of the cluster state that could not be and were ignored.

@@ -2,9 +2,10 @@
 //! each guarded so that a panic costs this vnode and nobody else, hands what a turn wrote to the storage
 //! thread, and lets the reply leave when what it promises is true. It does not know how it was found, nor what
 //! becomes of the partition after its death (the vnode master does). What it does for transfers is in
-//! `vnode/handoff.rs`.
+//! `vnode/handoff.rs`, for listings in `vnode/listing.rs`.
 
 mod handoff;
+mod listing;
 
 use crate::coordinator::Service;
 use crate::messages::{Asked, ReplyTo, Request, Task, VnodeAnswer};
@@ -258,12 +259,12 @@ impl<V: Vnode> VnodeActor<V> {
             node.telemetry.requests_expired.increment();
             return reply.answer(VnodeAnswer::Refused(Refusal::Expired));
         }
-        if !matches!(task, Task::Read(_)) && !node.storage.has_room() {
+        if !task.only_reads() && !node.storage.has_room() {
             node.telemetry.requests_overloaded.increment();
             let refusal = if node.is_stopping() { Refusal::Stopping } else { Refusal::Overloaded };
             return reply.answer(VnodeAnswer::Refused(refusal));
         }
-        let complete = match self.judge(asked, matches!(task, Task::Read(_))) {
+        let complete = match self.judge(asked, task.only_reads()) {
             Ok(complete) => complete,
             Err(answer) => return reply.answer(answer),
         };
@@ -272,6 +273,7 @@ impl<V: Vnode> VnodeActor<V> {
             Task::MergeMany(items) => self.merge_many(items, reply, sync, ctx),
             Task::Read(command) => self.run(command, reply, false, Some(Complete(complete)), ctx),
             Task::Run(command) => self.run(command, reply, sync, None, ctx),
+            Task::Page(ask) => self.show_page(ask, reply, deadline),
         }
     }
 

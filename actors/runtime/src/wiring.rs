@@ -12,7 +12,7 @@ use crate::net::{
 };
 use crate::node_core::{Ending, NodeCore};
 use crate::post::Postbox;
-use crate::remote::{decode_head, refuse};
+use crate::remote::{decode_head, decode_page_head, refuse, refuse_page};
 use crate::ring_manager::{Bequest, RingMessage};
 use bytes::Bytes;
 use ringwork_core::ids::{NodeId, Partition};
@@ -61,6 +61,23 @@ impl Wiring {
         service.serve(head, payload, deadline, respond);
     }
 
+    fn page_request(&self, incoming: &Incoming, respond: Responder) {
+        let (head, payload) = match decode_page_head(&incoming.body) {
+            Ok(head) => head,
+            Err(error) => {
+                self.node.telemetry.requests_unreadable.increment();
+                return refuse_page(respond, format!("the request for a page cannot be read: {error}"));
+            }
+        };
+        let started = self.node.started.load();
+        let services = started.as_ref().map(|started| &started.services);
+        let Some(service) = services.and_then(|services| services.get(head.service.as_str())) else {
+            return refuse_page(respond, format!("this node does not run the service {:?}", head.service));
+        };
+        let deadline = self.node.clock.moment() + incoming.remaining.unwrap_or(WITHIN_UNLESS_SAID);
+        service.serve_page(head, payload, deadline, respond);
+    }
+
     fn control_request(&self, from: &Sender, incoming: &Incoming, respond: Responder) {
         let Some(started) = self.node.started.load_full() else { return };
         let (node, manager) = (self.node.clone(), started.ring_manager.clone());
@@ -91,6 +108,7 @@ impl NetworkHandler for Wiring {
     fn serve(&self, from: &Sender, incoming: Incoming, respond: Option<Responder>) {
         match (incoming.family, respond) {
             (families::VNODE, Some(respond)) if !from.guest => self.vnode_request(&incoming, respond),
+            (families::COVERAGE, Some(respond)) if !from.guest => self.page_request(&incoming, respond),
             (_, Some(respond)) => self.control_request(from, &incoming, respond),
             (_, None) if from.guest => {}
             (families::DETECTOR, None) => {

@@ -278,3 +278,47 @@ async fn a_reader_that_goes_away_ends_the_command_quietly() {
         assert!(errors.is_empty());
     }
 }
+
+fn give_list(node: &FakeNode, body: &str) {
+    node.state().refusals.push_back((200, "application/x-ndjson", body.to_owned()));
+}
+
+#[actix_rt::test]
+async fn users_are_listed_a_line_each_and_only_a_whole_list_is_a_success() {
+    let node = FakeNode::start().await;
+    let users = "{\"user\":\"ann\"}\n{\"user\":\"b\u{1b}ob\"}\n".replace('\u{1b}', "\\u001b");
+    let whole = format!("{users}{{\"complete\":true,\"users\":2}}\n");
+    give_list(&node, &whole);
+    let (outcome, output, errors) = chat(&node, &["users", "--prefix", "a b"]).await;
+    outcome.unwrap();
+    assert_eq!((output.as_str(), errors.as_str()), ("ann\nb\\u{1b}ob\n", ""));
+    assert_eq!(node.state().requests[0], "GET /chat/users?prefix=a%20b ");
+    assert_eq!(node.state().headers[0]["accept"], "application/x-ndjson");
+
+    give_list(&node, &whole);
+    let (outcome, output, _) = chat(&node, &["users", "--json"]).await;
+    outcome.unwrap();
+    assert_eq!(output, whole);
+
+    give_list(&node, &whole);
+    let (outcome, output, _) = chat(&node, &["users", "--limit", "1"]).await;
+    outcome.unwrap();
+    assert_eq!(output, "ann\n");
+
+    for (end, said) in [
+        ("", "not whole"),
+        ("{\"complete\":false,\"detail\":\"no replica\"}\n", "not whole: no replica"),
+        ("{\"complete\":true,\"users\":2}", "ended the list before its end"),
+        ("[]\n", "no list of users"),
+        ("nonsense\n", "no list of users"),
+    ] {
+        give_list(&node, &format!("{users}{end}"));
+        let (outcome, output, _) = chat(&node, &["users"]).await;
+        let error = outcome.expect_err(end);
+        assert!(error.exit_code() == 1 && error.to_string().contains(said), "{end}: {error}");
+        assert_eq!(output.lines().count(), 2);
+    }
+    node.refuse(503, "uncovered", "no complete replica of partition 7 can be asked");
+    let (outcome, ..) = chat(&node, &["users"]).await;
+    assert!(outcome.unwrap_err().to_string().contains("partition 7"));
+}

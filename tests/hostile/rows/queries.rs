@@ -213,3 +213,50 @@ pub(super) fn streams() -> Vec<Row> {
     rows.push(row("a stream of nobody", nobody, Problem(400, "bad-user", "empty")));
     rows
 }
+
+/// The list of users: by page, and as lines.
+pub(super) fn lists() -> Vec<Row> {
+    let path = "/chat/users";
+    let value = |word| Problem(400, "bad-parameter", word);
+    let prefix = |word| Problem(400, "bad-prefix", word);
+    let after = |word| Problem(400, "bad-position", word);
+    let cases: Vec<(String, Expected)> = [
+        ("", Status(200)),
+        ("prefix=&after=&limit=1", Status(200)),
+        ("prefix=nobody%2F&after=nobody", Status(200)),
+        ("limit=0", value("1 to 1000")),
+        ("limit=1001", value("1 to 1000")),
+        ("limit=all", value("1 to 1000")),
+        ("timeout=0", value("1 to")),
+        ("timeout=99999999999", value("1 to")),
+        ("r=2", Problem(400, "unknown-parameter", "prefix")),
+        ("before=x", Problem(400, "unknown-parameter", "prefix")),
+        ("prefix=a&prefix=b", Problem(400, "doubled-parameter", "twice")),
+        ("prefix=%00", prefix("control")),
+        ("prefix=%ff", Problem(400, "bad-query", "UTF-8")),
+        ("after=a%0Ab", after("control")),
+    ]
+    .map(|(query, expected)| (query.to_owned(), expected))
+    .into();
+    let mut rows = queried("GET", path, cases);
+    rows.extend(queried(
+        "GET",
+        path,
+        vec![
+            (format!("prefix={}", "x".repeat(129)), prefix("128")),
+            (format!("prefix={}", "x".repeat(60_000)), prefix("128")),
+            (format!("after={}", "x".repeat(129)), after("128")),
+            (format!("after={}", "x".repeat(128)), Status(200)),
+        ],
+    ));
+    let lines = ("Accept", "application/x-ndjson");
+    let streamed = |query: &str| request("GET", &format!("{path}{query}"), &[lines], b"");
+    rows.push(row("lines of nobody", streamed("?prefix=nobody%2F"), Status(200)));
+    rows.push(row("lines with a limit", streamed("?limit=5"), value("leave it out")));
+    rows.push(row("lines after too much", streamed(&format!("?after={}", "x".repeat(129))), after("128")));
+    for method in ["POST", "PUT", "DELETE"] {
+        let refused = Problem(405, "method-not-allowed", "GET");
+        rows.push(row(format!("{method} {path}"), request(method, path, &[JSON], b"{}"), refused));
+    }
+    rows
+}

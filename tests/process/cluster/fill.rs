@@ -97,17 +97,17 @@ pub(super) fn check_filled(node: SocketAddr, filled: &Filled) {
     });
 }
 
-struct Connection(BufReader<TcpStream>);
+pub(super) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    fn to(node: SocketAddr) -> Self {
+    pub(super) fn to(node: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&node, ANSWER_WITHIN).unwrap();
         stream.set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(BufReader::new(stream))
     }
 
-    fn ask(&mut self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    pub(super) fn ask(&mut self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n\
              {body}",

@@ -8,6 +8,7 @@ mod deaths;
 mod disks;
 mod fill;
 mod harness;
+mod listing;
 mod load;
 mod moving;
 mod namespaces;

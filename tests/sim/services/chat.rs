@@ -25,6 +25,8 @@ pub struct ChatService;
 /// How many messages a page has that does not show the whole log.
 const GLIMPSE: usize = 20;
 const PAGE: usize = 500;
+/// Few, so that lists have several pages.
+const USERS: usize = 4;
 
 impl Service for ChatService {
     fn name(&self) -> &'static str {
@@ -59,6 +61,10 @@ impl Service for ChatService {
     }
 
     fn forgets(&self) -> bool {
+        true
+    }
+
+    fn lists(&self) -> bool {
         true
     }
 
@@ -104,6 +110,7 @@ impl Face for ChatFace {
                     let (status, body) = call(request).await;
                     written(status, &body)
                 }
+                Operation::List => list_users(&*call, within).await,
                 Operation::Read { key, r, whole } => read_log(&*call, &key, r, whole, within).await,
                 Operation::Forget { key, through } => {
                     let uri = format!("/chat/users/{key}/messages?through={through}&timeout={timeout}");
@@ -152,6 +159,25 @@ fn failed(status: u16, body: &Value) -> Outcome {
 #[allow(clippy::disallowed_methods)] // the simulation's own clock
 fn now() -> tokio::time::Instant {
     tokio::time::Instant::now()
+}
+
+/// All users, by pages that have the client's time together.
+async fn list_users(call: &Call, within: Duration) -> Outcome {
+    let ends = now() + within;
+    let (mut users, mut place) = (Vec::new(), String::new());
+    loop {
+        let timeout = ends.saturating_duration_since(now()).as_millis().max(1);
+        let uri = format!("/chat/users?limit={USERS}&timeout={timeout}{place}");
+        let (status, body) = call(TestRequest::with_uri(&uri)).await;
+        if status != 200 {
+            return failed(status, &body);
+        }
+        users.extend(body["users"].as_array().into_iter().flatten().filter_map(text));
+        match body["next"].as_str() {
+            Some(next) => place = format!("&after={next}"),
+            None => return Outcome::Listed(users),
+        }
+    }
 }
 
 async fn read_log(call: &Call, key: &str, r: u8, whole: bool, within: Duration) -> Outcome {

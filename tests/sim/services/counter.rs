@@ -3,6 +3,7 @@
 
 use crate::history::{Operation, Outcome, Seen};
 use crate::service::{Face, Items, Later, Service, items_of};
+use ringwork_core::coverage::question::NoQuestion;
 use ringwork_core::ids::{ActorId, Generation, Partition};
 use ringwork_core::keyspace::{Keyspace, Snapshot};
 use ringwork_core::mutant::{Mutant, planted};
@@ -91,6 +92,7 @@ impl Vnode for Counter {
     type Command = Ask;
     type Reply = Reply;
     type Item = Tally;
+    type Question = NoQuestion;
     type Error = StoreError;
 
     fn init(_: Partition, _: &(), store: Keyspace) -> Result<Self, StoreError> {
@@ -219,6 +221,7 @@ impl Face for CounterFace {
                     }
                 }
                 Operation::Forget { .. } => Outcome::Refused("a counter forgets nothing".into()),
+                Operation::List => Outcome::Refused("counters are not listed".into()),
             }
         })
     }

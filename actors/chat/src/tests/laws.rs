@@ -4,10 +4,12 @@ use crate::bed::{content, id_at};
 use crate::chat::{Chat, ChatCommand, ChatConfig, ChatError, ChatReply};
 use crate::item::ChatItem;
 use crate::layout::{self, StoredMark};
+use crate::users::{UserList, UserRow};
+use ringwork_core::coverage::question::{Question, Seen};
 use ringwork_core::ids::Partition;
 use ringwork_core::keyspace::{Keyspace, Snapshot};
 use ringwork_core::store::{Flow, KeyRange};
-use ringwork_core::testing::{Draw, check_laws, find_violation};
+use ringwork_core::testing::{Draw, check_laws, check_listing_laws, find_listing_violation, find_violation};
 use ringwork_core::vnode::{Item, Merged, Outcome, Turn, Vnode};
 use ringwork_core::wire::{Wire, stored};
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,28 @@ fn the_chat_is_lawful() {
     check_laws::<Chat>(&ChatConfig::default(), any_item);
 }
 
+fn any_list(draw: &mut Draw) -> UserList {
+    let prefix = ["", "", "a", "a\0", "b"][draw.below(5) as usize].to_owned();
+    UserList { prefix }
+}
+
+#[test]
+fn the_list_of_users_is_lawful() {
+    check_listing_laws::<Chat>(&ChatConfig::default(), any_item, any_list);
+}
+
+#[test]
+fn a_list_that_begins_with_where_it_is_to_go_on_is_found() {
+    type Broken = BrokenChat<LIST_SHOWS_AFTER_ITSELF>;
+    let question = |draw: &mut Draw| BrokenList(any_list(draw));
+    let item = |draw: &mut Draw| Wrapped(any_item(draw));
+    let found = find_listing_violation::<Broken>(&ChatConfig::default(), 300, item, question);
+    assert_eq!(
+        found.map(|found| found.law),
+        Some("a list that goes on behind a key is the rest of the list")
+    );
+}
+
 #[test]
 fn the_chat_is_lawful_over_many_more_cases() {
     let violation = find_violation::<Chat>(&ChatConfig::default(), 3_000, any_item);
@@ -55,6 +79,7 @@ const KEYED_MERGE_KEEPS_THE_FIRST: u8 = 2;
 const MARK_MERGE_KEEPS_THE_NEWEST: u8 = 3;
 const MARK_DOES_NOT_ABSORB: u8 = 4;
 const DELETE_FORGETS_TO_FORGET: u8 = 5;
+const LIST_SHOWS_AFTER_ITSELF: u8 = 6;
 
 impl<const BROKEN: u8> Wire for Wrapped<BROKEN> {
     const VERSION: u16 = 1;
@@ -77,6 +102,30 @@ impl<const BROKEN: u8> Item for Wrapped<BROKEN> {
 
 struct BrokenChat<const BROKEN: u8>(Chat);
 
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct BrokenList<const BROKEN: u8>(UserList);
+
+impl<const BROKEN: u8> Wire for BrokenList<BROKEN> {
+    const VERSION: u16 = 1;
+}
+
+impl<const BROKEN: u8> Question<BrokenChat<BROKEN>> for BrokenList<BROKEN> {
+    type Row = UserRow;
+
+    fn cover(
+        &self,
+        snapshot: &Snapshot,
+        after: Option<&[u8]>,
+        visit: &mut dyn FnMut(Seen<'_, UserRow>) -> Flow,
+    ) -> Result<(), ChatError> {
+        if BROKEN != LIST_SHOWS_AFTER_ITSELF {
+            return self.0.cover(snapshot, after, visit);
+        }
+        let inclusive = after.map(|after| after.get(..after.len().saturating_sub(1)).unwrap_or_default());
+        self.0.cover(snapshot, inclusive, visit)
+    }
+}
+
 impl<const BROKEN: u8> BrokenChat<BROKEN> {
     fn row_exists(&self, item: &ChatItem) -> bool {
         self.0.store.get(&item.key()).unwrap().is_some()
@@ -89,6 +138,7 @@ impl<const BROKEN: u8> Vnode for BrokenChat<BROKEN> {
     type Command = ChatCommand;
     type Reply = ChatReply;
     type Item = Wrapped<BROKEN>;
+    type Question = BrokenList<BROKEN>;
     type Error = ChatError;
 
     fn init(partition: Partition, config: &ChatConfig, store: Keyspace) -> Result<Self, ChatError> {

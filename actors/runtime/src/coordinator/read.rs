@@ -226,7 +226,7 @@ impl<V: Vnode> ReadGather<V> {
             }
             VnodeAnswer::Refused(refusal) => ReadAnswer::Refused(refusal),
             VnodeAnswer::Failed(why) => ReadAnswer::Refused(Refusal::Unavailable(why)),
-            VnodeAnswer::Ran { .. } | VnodeAnswer::Merged { .. } => {
+            VnodeAnswer::Ran { .. } | VnodeAnswer::Merged { .. } | VnodeAnswer::Page(_) => {
                 let why = "the replica answered something else".to_owned();
                 ReadAnswer::Refused(Refusal::Unavailable(why))
             }

@@ -139,7 +139,7 @@ impl<V: Vnode> WriteGather<V> {
             }
             VnodeAnswer::Reply { .. } => (Answer::Done { durable: false }, None),
             VnodeAnswer::Refused(refusal) => (Answer::Refused(refusal), None),
-            VnodeAnswer::Failed(_) => (Answer::Failed, None),
+            VnodeAnswer::Failed(_) | VnodeAnswer::Page(_) => (Answer::Failed, None),
         };
         let answer = match answer {
             Answer::Done { durable } => {

@@ -246,7 +246,7 @@ impl<V: Vnode> HandoffService for OfService<V> {
                             return Err("the partition is held elsewhere now".to_owned());
                         }
                         Ok(VnodeAnswer::Failed(why)) => return Err(why),
-                        Ok(VnodeAnswer::Reply { .. } | VnodeAnswer::Ran { .. }) | Err(_) => {
+                        Ok(_) | Err(_) => {
                             return Err("the vnode did not answer".to_owned());
                         }
                     }

@@ -1,6 +1,7 @@
 //! A module of the tests' own: it keeps the largest number it has seen under each name, which is about the smallest
 //! thing that merges. Some of its commands panic on purpose.
 
+use ringwork_core::coverage::question::NoQuestion;
 use ringwork_core::ids::Partition;
 use ringwork_core::keyspace::{Keyspace, Snapshot};
 use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
@@ -80,6 +81,7 @@ impl Vnode for Summit {
     type Command = Ask;
     type Reply = Told;
     type Item = Highest;
+    type Question = NoQuestion;
     type Error = StoreError;
 
     fn init(_: Partition, _: &(), store: Keyspace) -> Result<Self, StoreError> {
