@@ -15,6 +15,8 @@ pub mod exchange;
 pub mod keeping;
 pub mod listing;
 pub mod schedule;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 
 use crate::vnode::Item;

@@ -12,7 +12,7 @@
 use super::listing::{Entry, Page, Picked, Through, Wanted};
 use super::tree::{Digest, FAN_OUT, LEAF_LEVEL, Root, children_of, width_of};
 use crate::ids::Partition;
-use crate::limits::{REPAIR_BATCH_ITEMS_MAX, REPAIRS_EXCHANGE_MAX, STORE_KEY_BYTES_MAX, TREE_LEAVES};
+use crate::limits::{REPAIR_BATCH_ITEMS_MAX, REPAIRS_EXCHANGE_MAX, STORE_KEY_BYTES_MAX};
 use crate::ring::RingSize;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -571,7 +571,8 @@ impl Exchange {
         }
         let over = self.mine.is_over() && self.theirs.is_over();
         let whole = if over { 1 } else { REPAIR_BATCH_ITEMS_MAX };
-        for (from, keys) in [(Side::Mine, &self.to_send), (Side::Theirs, &self.to_fetch)] {
+        for from in [Side::Mine, Side::Theirs] {
+            let keys = if from == Side::Mine { &self.to_send } else { &self.to_fetch };
             if keys.len() >= whole {
                 let keys = keys.iter().take(REPAIR_BATCH_ITEMS_MAX).cloned().collect();
                 self.ask(now_ms, from, Question::Pick(keys), effects);
@@ -591,8 +592,8 @@ impl Exchange {
             let listing = self.listing(side);
             // The one that is behind: what is left of the other's waits for it.
             if listing.entries.is_empty() && listing.through != Some(Through::End) {
-                let wanted = Wanted { group: self.group, leaves: Vec::new(), after: listing.after() };
-                let wanted = Wanted { leaves: self.leaves.clone(), ..wanted };
+                let after = listing.after();
+                let wanted = Wanted { group: self.group, leaves: self.leaves.clone(), after };
                 self.ask(now_ms, side, Question::List(wanted), effects);
             }
         }
@@ -606,5 +607,3 @@ fn other(side: Side) -> Side {
         Side::Theirs => Side::Mine,
     }
 }
-
-const _: () = assert!(TREE_LEAVES <= u16::MAX as usize);
