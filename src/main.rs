@@ -8,6 +8,7 @@ use ringwork::cli::cluster::{self, ClusterArguments};
 use ringwork::cli::config::{self, ConfigCommand, ConfigCommandError};
 use ringwork::cli::dev::{self, DevArguments, Lifeline};
 use ringwork::cli::handoff::{self, HandoffArguments};
+use ringwork::cli::repair::{self, RepairArguments};
 use ringwork::cli::ring::{self, RingArguments};
 use ringwork::cli::status::{self, StatusArguments, WaitArguments};
 use ringwork::server::{self, Served};
@@ -62,6 +63,8 @@ enum Command {
     Ring(RingArguments),
     /// Shows what moves between nodes, and sets how much of it may at a time.
     Handoff(HandoffArguments),
+    /// Shows how replicas are compared with each other, and what that has found.
+    Repair(RepairArguments),
     /// Shows the cluster and the node that is asked, on one screen.
     Status(StatusArguments),
     /// Waits until a node serves, or until nothing is pending.
@@ -159,6 +162,7 @@ async fn run(command: Command) -> Result<(), CliError> {
             let terminal = out.is_terminal();
             handoff::run(arguments, terminal, &mut out, &mut std::io::stderr()).await
         }
+        Command::Repair(arguments) => repair::run(arguments, &mut out).await,
         Command::Status(arguments) => status::status(arguments, &mut out).await,
         Command::Wait(arguments) => status::wait(arguments, &mut out).await,
         Command::Bench(arguments) => {

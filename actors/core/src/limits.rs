@@ -88,6 +88,8 @@ pub const REPAIR_BATCH_ITEMS_MAX: usize = 200;
 pub const REPAIR_BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Items that one exchange sends in both directions; then the next pair has its turn.
 pub const REPAIRS_EXCHANGE_MAX: u64 = 100_000;
+/// Comparisons of replicas that one node may begin at a time: each may take a pool thread at both ends.
+pub const REPAIR_EXCHANGES_MAX: usize = 16;
 
 const _: () = {
     assert!(TREE_LEAVES == 4096 && TREE_LEAVES_SPARSE_MAX < TREE_LEAVES);

@@ -21,5 +21,8 @@ pub const TRANSFER: u16 = 8;
 /// "Send me again what both of us should have": `handoff`. Control channel.
 pub const REPAIR: u16 = 9;
 
+/// "What do your trees say, and which items are these?" `antientropy`. Request channel.
+pub const TREES: u16 = 10;
+
 /// The one version of all bodies so far.
 pub const VERSION: u16 = 1;

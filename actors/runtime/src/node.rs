@@ -1,7 +1,11 @@
 //! A node: what is started in which order, and how it stops. It decides identity (who this data directory is, which
 //! life this is) and wires the actors; it does not know HTTP, settings files or any module.
 
+mod keyspaces;
+
 use crate::administration::Administration;
+use crate::antientropy::board::{RepairBoard, RepairSettings};
+use crate::antientropy::{AntiEntropy, TreeTable};
 use crate::cluster_administration::ClusterAdministration;
 use crate::coordinator::Service;
 use crate::files::NumberFile;
@@ -29,10 +33,11 @@ use crate::store::rescue::{JournalRescue, with_rescue};
 use crate::strays::StrayTable;
 use crate::telemetry::Telemetry;
 use crate::time::HybridClock;
-use crate::vnode_master::{MasterMessage, Routes, VnodeMaster, forget_incarnations, has_no_rows};
+use crate::vnode_master::{MasterMessage, Routes, VnodeMaster, forget_incarnations};
 use crate::watch::Watchers;
 use crate::wiring::Wiring;
 use arc_swap::ArcSwap;
+use keyspaces::{create_keyspaces, mark_strays};
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{Boot, ClusterId, Partition};
@@ -40,8 +45,8 @@ use ringwork_core::limits::SERVICE_NAME_BYTES_MAX;
 use ringwork_core::membership::{Member, Status};
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::RingView;
+use ringwork_core::store::Store;
 use ringwork_core::store::memory::MemoryStore;
-use ringwork_core::store::{KeyspaceId, Store, StoreError};
 use ringwork_core::vnode::Vnode;
 use serde::Serialize;
 use std::any::{Any, TypeId};
@@ -54,10 +59,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-
-/// How long a start may take for keyspaces that are not there yet. Enough for the 64 of a default ring on any
-/// disk; a first start of a large ring is not held up for longer.
-const CREATE_KEYSPACES_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long the first write of the ring file may take at a start.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(30);
@@ -134,6 +135,7 @@ struct StartedService {
     remote: Arc<dyn HostedRemote>,
     transferable: Arc<dyn HandoffService>,
     start_master: Box<dyn FnOnce() + Send>,
+    start_repair: Box<dyn FnOnce() + Send>,
 }
 
 /// Collects what a node is to host; see [`Node::builder`].
@@ -152,10 +154,11 @@ impl NodeBuilder {
                 routes: Arc::new(Routes::new(partitions)),
                 watchers: Watchers::new(node.limits.watchers_max),
                 config,
+                trees: TreeTable::new(partitions),
                 master: std::sync::OnceLock::new(),
                 node,
             });
-            let for_master = core.clone();
+            let (for_master, for_repair) = (core.clone(), core.clone());
             StartedService {
                 handle: Box::new(core.clone()),
                 hosted: Arc::new(HostedService(core.clone())),
@@ -165,6 +168,10 @@ impl NodeBuilder {
                 start_master: Box::new(move || {
                     let postbox = VnodeMaster::start(for_master.clone());
                     let _ = for_master.master.set(postbox);
+                }),
+                start_repair: Box::new(move || {
+                    let settings = for_repair.node.repair.settings();
+                    AntiEntropy::start(for_repair, settings);
                 }),
             }
         });
@@ -335,6 +342,10 @@ impl NodeBuilder {
             started: Default::default(),
             generations,
             handoff: Arc::new(HandoffBoard::new(options.handoff, options.clock)),
+            repair: RepairBoard::new(RepairSettings {
+                enabled: options.repair.enabled && options.cluster.is_some(),
+                ..options.repair
+            }),
             handoff_manager: Default::default(),
             requests: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
@@ -347,13 +358,14 @@ impl NodeBuilder {
         mark_strays(&core)?;
         let mut handles = BTreeMap::new();
         let (mut hosted, mut movable, mut remote) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let mut transferable = Vec::new();
+        let (mut transferable, mut repairing) = (Vec::new(), Vec::new());
         for (name, type_id, starter) in services {
             let service = starter(core.clone());
             start_there(&spawner, service.start_master).await;
             hosted.push(service.hosted);
             movable.push(service.movable);
             transferable.push(service.transferable);
+            repairing.push(service.start_repair);
             remote.insert(name, service.remote);
             handles.insert(type_id, service.handle);
         }
@@ -436,6 +448,9 @@ impl NodeBuilder {
         }
         if let Some(network) = network {
             start_handoff(&core, &spawner, transferable, ring_manager.clone(), network).await;
+            for start_repair in repairing.into_iter().filter(|_| core.repair.settings().enabled) {
+                spawner.on_handoff(start_repair);
+            }
         }
         if let Some(ClusterOptions { seeds, .. }) = options.cluster {
             let (core, manager) = (core.clone(), ring_manager.clone());
@@ -467,24 +482,6 @@ fn own_member(options: &NodeOptions, identity: &Identity) -> Result<Member, Star
     };
     Member::new(&options.name, &address, location.as_deref(), Status::Valid, identity.node)
         .map_err(|error| StartError::Member(error.to_string()))
-}
-
-/// Finds out of which partitions there is data here that others hold: what was taken in for them in an earlier life.
-fn mark_strays(core: &NodeCore) -> Result<(), StoreError> {
-    if planted(Mutant::ForgetStrays) {
-        return Ok(());
-    }
-    let view = core.ring.load();
-    for keyspace in core.store.keyspaces()? {
-        if let KeyspaceId::Vnode { partition, generation, .. } = &keyspace
-            && !core.generations.is_inbound(*partition, *generation)
-            && view.state().holder(*partition) != Some(core.id)
-            && !has_no_rows(core, &keyspace)
-        {
-            core.strays.mark(*partition);
-        }
-    }
-    Ok(())
 }
 
 /// Starts the handoff manager, with everything that it may be told about.
@@ -519,22 +516,6 @@ async fn start_there(spawner: &Spawner, start: Box<dyn FnOnce() + Send>) {
         let _ = sender.send(());
     });
     let _ = receiver.await;
-}
-
-/// Creates the keyspaces of a service that a node is going to need, before it serves: creating one takes several
-/// syncs, during which an engine may let nobody write. What does not fit into the time is created when its vnode
-/// is first asked.
-fn create_keyspaces(core: &NodeCore, service: &str) -> Result<(), StoreError> {
-    let begun = core.clock.moment();
-    for partition in core.ring.load().state().held_by(core.id) {
-        if core.clock.moment() - begun > CREATE_KEYSPACES_WITHIN {
-            tracing::info!(service, "the other keyspaces are created when they are needed");
-            break;
-        }
-        let generation = core.generation_of(partition);
-        core.store.open(&KeyspaceId::Vnode { service: service.to_owned(), partition, generation })?;
-    }
-    Ok(())
 }
 
 /// A node that runs.

@@ -1,5 +1,6 @@
 //! What a node is made of: every choice of whoever starts it, as plain values. It decides nothing.
 
+use crate::antientropy::board::RepairSettings;
 use crate::handoff::board::HandoffSettings;
 use crate::net::Transport;
 use crate::node_core::NodeLimits;
@@ -85,6 +86,8 @@ pub struct NodeOptions {
     pub quorum: QuorumDefaults,
     /// How many transfers run at a time, and how fast, until an operator says otherwise.
     pub handoff: HandoffSettings,
+    /// How replicas find out that they differ. A node without a cluster address keeps no trees.
+    pub repair: RepairSettings,
     /// Where time comes from.
     pub clock: Clock,
     /// Where random bytes come from.

@@ -1,6 +1,7 @@
 //! What all parts of one service on a node share: the addresses of its vnodes, its listeners, its settings. It
 //! decides whether a request goes to a vnode here or over the wire; to which node, the coordinator.
 
+use crate::antientropy::TreeTable;
 use crate::families;
 use crate::handoff::sealed_read::with_sealed;
 use crate::messages::{Asked, ReplyTo, Request, VnodeAnswer};
@@ -27,6 +28,8 @@ pub struct ServiceCore<V: Vnode> {
     pub watchers: Arc<Watchers<V>>,
     /// The module's settings.
     pub config: V::Config,
+    /// How far the trees of local vnodes are.
+    pub(crate) trees: TreeTable,
     pub(crate) master: OnceLock<Postbox<VnodeMaster<V>>>,
 }
 
