@@ -12,6 +12,7 @@ mod load;
 mod moving;
 mod namespaces;
 mod quorums;
+mod repair;
 mod replacement;
 mod restart;
 
