@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::service::{Face, Service};
 use crate::trace::Trace;
 use ringwork::server::{look_around, trial_options};
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::ring::RingSize;
 use ringwork_runtime::administration::Administration;
 use ringwork_runtime::antientropy::board::RepairSettings;
@@ -127,7 +128,8 @@ impl Machine {
             }),
             rebuild: self.rebuild.get(),
             durability: around.plan.durability,
-            repair: RepairSettings { enabled: false, ..RepairSettings::default() },
+            // What reads leave unmended when they are told to, this would mend.
+            repair: RepairSettings { enabled: !planted(Mutant::NoReadRepair), ..RepairSettings::default() },
             handoff: HandoffSettings {
                 bytes_per_second: around.plan.transfer_bytes_per_second.filter(|_| around.faults_on.get()),
                 ..HandoffSettings::default()

@@ -8,6 +8,7 @@
 
 pub mod changes;
 
+use crate::mutant::{Mutant, planted};
 use crate::store::{Direction, Flow, KeyRange, OpenTree, StoreError, Tree, TreeSlot, Visit, Write};
 use crate::vnode::Item;
 use bytes::Bytes;
@@ -119,7 +120,9 @@ impl Keyspace {
     /// Says that what a fold shows of an item has changed in this turn: what it was, and what it is. A module says so
     /// of every such item, or of a range in which it lies. Nothing is kept of it when the turn fails.
     pub fn changed<I: Item>(&self, was: Option<&I>, is: Option<&I>) {
-        if let Some(told) = &mut self.0.state().told {
+        if let Some(told) = &mut self.0.state().told
+            && !planted(Mutant::TellNothing)
+        {
             told.item(was, is);
         }
     }

@@ -48,11 +48,15 @@ pub enum Mutant {
     ForgetDirty,
     /// A node that has lost its store counts as complete.
     CompleteAfterWipe,
+    /// Turns do not say what they change.
+    TellNothing,
+    /// Replicas are not compared.
+    NeverCompare,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::LastWriteWins,
         Self::SkipSync,
         Self::AcknowledgeOneLess,
@@ -74,6 +78,8 @@ impl Mutant {
         Self::IgnoreHeirsOffer,
         Self::ForgetDirty,
         Self::CompleteAfterWipe,
+        Self::TellNothing,
+        Self::NeverCompare,
     ];
 }
 

@@ -26,6 +26,7 @@ use ringwork_core::antientropy::schedule::{Consequence, Pair, Schedule, Start, S
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::limits::SCAN_STEP_ITEMS_MAX;
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::store::KeyRange;
 use ringwork_core::vnode::Vnode;
 use ringwork_core::wire::codec;
@@ -130,6 +131,9 @@ impl<V: Vnode> AntiEntropy<V> {
     }
 
     fn begin_due(&mut self, held: &BTreeSet<Partition>, ctx: &mut Context<Self>) {
+        if planted(Mutant::NeverCompare) {
+            return;
+        }
         let node = self.service.node.clone();
         let view = node.ring.load_full();
         let moving = moving(&node);
@@ -207,9 +211,7 @@ impl<V: Vnode> AntiEntropy<V> {
         let rebuild_ms = milliseconds(self.settings.rebuild_interval);
         let mut due = None;
         for partition in held {
-            // Spread over the second half of the time, so that not all of them are old at once.
-            let spread = u64::from(partition.0.wrapping_mul(40_503) % 1024);
-            let due_ms = now_ms.saturating_add(rebuild_ms / 2 + rebuild_ms / 2 / 1024 * spread);
+            let due_ms = old_at_ms(now_ms, rebuild_ms, *partition);
             let builds = self.builds.entry(*partition).or_insert(Builds { not_before_ms: 0, due_ms });
             let standing = self.service.trees.standing(*partition);
             let wanted = match standing {
@@ -225,18 +227,19 @@ impl<V: Vnode> AntiEntropy<V> {
         let Some((partition, standing)) = due else { return };
         self.building = Some(partition);
         let built = build(self.service.clone(), partition, standing.is_some());
-        let ended = built.into_actor(self).map(move |outcome, actor, _| {
+        let ended = built.into_actor(self).map(move |outcome, actor, ctx| {
             actor.building = None;
             let now_ms = actor.now_ms();
-            let pause = if outcome.is_ok() { BUILD_PAUSE } else { FAILED_BUILD_PAUSE };
-            let built = matches!(outcome, Ok(true));
+            let pause = match &outcome {
+                Ok(true) => BUILD_PAUSE,
+                // It says in a moment whether it has trees.
+                Ok(false) => LOOK_INTERVAL,
+                Err(_) => FAILED_BUILD_PAUSE,
+            };
             if let Some(builds) = actor.builds.get_mut(&partition) {
-                // A vnode that was only started says in a moment whether it has trees.
-                builds.not_before_ms =
-                    now_ms.saturating_add(if matches!(outcome, Ok(false)) { 0 } else { milliseconds(pause) });
-                if built {
-                    let spread = u64::from(partition.0.wrapping_mul(40_503) % 1024);
-                    builds.due_ms = now_ms + rebuild_ms / 2 + rebuild_ms / 2 / 1024 * spread;
+                builds.not_before_ms = now_ms.saturating_add(milliseconds(pause));
+                if matches!(outcome, Ok(true)) {
+                    builds.due_ms = old_at_ms(now_ms, rebuild_ms, partition);
                 }
             }
             match outcome {
@@ -248,6 +251,7 @@ impl<V: Vnode> AntiEntropy<V> {
                     actor.tell(partition, TreeTask::Doubt);
                 }
             }
+            actor.look(ctx);
         });
         ctx.spawn(ended);
     }
@@ -291,6 +295,13 @@ impl<V: Vnode> Handler<Posted<Look>> for AntiEntropy<V> {
 
 fn milliseconds(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When trees that are built now are to be built anew: spread over the second half of the time, so that not all of them
+/// are old at once.
+fn old_at_ms(now_ms: u64, rebuild_ms: u64, partition: Partition) -> u64 {
+    let spread = u64::from(partition.0.wrapping_mul(40_503) % 1024);
+    now_ms.saturating_add(rebuild_ms / 2 + rebuild_ms / 2 / 1024 * spread)
 }
 
 /// How full the fullest queue of the node is that requests and repairs share, in hundredths.
