@@ -40,6 +40,11 @@ pub(super) async fn metrics(state: web::Data<AppState>) -> HttpResponse {
         ("http_answer_bytes", "Bytes of large answers under way.", state.answers.held()),
         ("chat_rows_unreadable", "Stored rows skipped because they could not be read.", unreadable),
         ("vnodes_running", "Vnodes that run on this node.", vnodes),
+        (
+            "vnodes_resting",
+            "Vnodes that wait to be started again after a failure.",
+            state.core.resting.all().len(),
+        ),
         ("vnode_requests_waiting", "Requests on their way to vnodes.", waiting),
     ] {
         text.push_str(&format!(

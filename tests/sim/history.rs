@@ -214,11 +214,19 @@ pub type Forget<'a> = (&'a str, &'a str, Duration, Option<Duration>);
 impl History {
     /// What is known about every write, by serial.
     pub fn writes(&self) -> BTreeMap<u64, WriteFacts> {
+        self.writes_where(|_| true)
+    }
+
+    /// The same of some keys, which is all that who looks often can afford.
+    pub fn writes_where(&self, wanted: impl Fn(&str) -> bool) -> BTreeMap<u64, WriteFacts> {
         let mut writes: BTreeMap<u64, WriteFacts> = BTreeMap::new();
         for record in &self.records {
             let Operation::Write { key, serial, w, .. } = &record.operation else { continue };
-            let fresh = WriteFacts { key: key.clone(), begun: record.begun, ..WriteFacts::default() };
-            let facts = writes.entry(*serial).or_insert(fresh);
+            if !wanted(key) {
+                continue;
+            }
+            let fresh = || WriteFacts { key: key.clone(), begun: record.begun, ..WriteFacts::default() };
+            let facts = writes.entry(*serial).or_insert_with(fresh);
             facts.attempts += usize::from(!matches!(record.outcome, Some(Outcome::Refused(_))));
             facts.named |= matches!(&record.operation, Operation::Write { name: Some(_), .. });
             match &record.outcome {
@@ -244,7 +252,7 @@ impl History {
         writes
     }
 
-    /// Requests that deleted, or may have: key, id, when asked, when acknowledged.
+    /// Requests that deleted, or may have: key, id, when asked, when acknowledged for good.
     pub fn forgets(&self) -> Vec<Forget<'_>> {
         self.records
             .iter()
@@ -252,11 +260,23 @@ impl History {
                 (Operation::Forget { .. }, Some(Outcome::Refused(_))) => None,
                 (Operation::Forget { key, through }, outcome) => {
                     let done = matches!(outcome, Some(Outcome::Forgotten)).then_some(record.ended).flatten();
+                    let done = done.filter(|_| !self.may_be_undone(record));
                     Some((key.as_str(), through.as_str(), record.begun, done))
                 }
                 _ => None,
             })
             .collect()
+    }
+
+    /// Whether both confirmations of a deletion may have been by machines that lost their disks since, one of them as a
+    /// stand-in, or twice: unless two of the three that were asked are known and lost nothing.
+    fn may_be_undone(&self, record: &Record) -> bool {
+        let wiped = |name: &str| {
+            let number: u8 = name.trim_start_matches('n').parse().unwrap_or(0);
+            self.wipes.iter().any(|wipe| wipe.node == number && wipe.at >= record.begun)
+        };
+        let any = self.wipes.iter().any(|wipe| wipe.at >= record.begun);
+        any && record.places.iter().filter(|(_, name)| !wiped(name)).count() < 2
     }
 
     /// Whether something that was asked to be deleted may have taken this write with it. A write that was sent twice

@@ -33,6 +33,10 @@ mod tests;
 mod trace;
 mod world;
 
+/// As in production; a run allocates much.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     runner::main()
 }

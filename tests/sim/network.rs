@@ -25,6 +25,9 @@ const PIPE_BYTES_MAX: usize = 256 * 1024;
 /// A lost packet comes that much later, as often as it is lost.
 const RETRANSMIT: Duration = Duration::from_millis(200);
 
+/// Of a connection whose answers come late, the first are in time: who greets and accepts is not what is meant.
+const PROMPT_ANSWERS: u64 = 2;
+
 /// The cluster port of every simulated node.
 pub const PORT: u16 = 8099;
 
@@ -73,6 +76,8 @@ struct Inner {
     local: BTreeMap<(u8, u8), Weather>,
     cut: BTreeSet<(u8, u8)>,
     without_power: BTreeSet<u8>,
+    /// Over connections that the first of the two makes to the second, everything after the first answers comes late.
+    late_answers: BTreeSet<[u8; 2]>,
     listeners: BTreeMap<SocketAddr, Listening>,
     connections: BTreeMap<u64, Connection>,
     next: u64,
@@ -119,6 +124,7 @@ struct Pipe {
     packets: VecDeque<(Option<Instant>, Vec<u8>)>,
     bytes: usize,
     last: Option<Instant>,
+    sent: u64,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -160,15 +166,19 @@ impl Inner {
         }
         self.trace.packet(from, to, number, &bytes);
         self.counts.packets += 1;
+        let answers = side == 1 && connection.pipes[side].sent >= PROMPT_ANSWERS;
+        let late = answers && self.late_answers.contains(&[to, from]);
         let due = if self.is_cut(from, to) {
             self.counts.held += 1;
             None
         } else {
-            Some(now() + self.travel(from, to))
+            let late_ms = if late { 300 + self.draw.below(700) } else { 0 };
+            Some(now() + self.travel(from, to) + Duration::from_millis(late_ms))
         };
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let pipe = &mut connection.pipes[side];
         pipe.bytes += bytes.len();
+        pipe.sent += 1;
         let due = due.map(|due| pipe.last.map_or(due, |last| last.max(due)));
         pipe.last = due.or(pipe.last);
         pipe.packets.push_back((due, bytes));
@@ -228,6 +238,7 @@ impl SimulatedNetwork {
             local: BTreeMap::new(),
             cut: BTreeSet::new(),
             without_power: BTreeSet::new(),
+            late_answers: BTreeSet::new(),
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
             next: 0,
@@ -276,6 +287,7 @@ impl SimulatedNetwork {
         let mut inner = self.inner();
         inner.cut.clear();
         inner.local.clear();
+        inner.late_answers.clear();
         inner.weather = Weather::default();
         inner.release();
     }
@@ -319,6 +331,35 @@ impl SimulatedNetwork {
             }
         }
         numbers.len()
+    }
+
+    /// Whether answers come late over connections that `from` makes to `to` from now on.
+    pub fn set_late_answers(&self, from: u8, to: u8, late: bool) {
+        let mut inner = self.inner();
+        if late {
+            inner.late_answers.insert([from, to]);
+        } else {
+            inner.late_answers.remove(&[from, to]);
+        }
+    }
+
+    /// Nothing arrives at a node for a while over the connections that it has now, for each of them another while; new
+    /// ones flow: so it is when single packets of each are lost again and again. Says how many there are.
+    pub fn stall_towards(&self, node: u8, least_ms: u64, most_ms: u64) -> usize {
+        let mut inner = self.inner();
+        let with_node = |connection: &Connection| connection.ends.iter().position(|end| *end == node);
+        let sides: Vec<(u64, usize)> =
+            inner.connections.iter().filter_map(|(number, c)| Some((*number, 1 - with_node(c)?))).collect();
+        for (number, side) in &sides {
+            let until = now() + Duration::from_millis(least_ms + inner.draw.below(most_ms - least_ms + 1));
+            let Some(connection) = inner.connections.get_mut(number) else { continue };
+            let pipe = &mut connection.pipes[*side];
+            for (due, _) in &mut pipe.packets {
+                *due = due.map(|due| due.max(until));
+            }
+            pipe.last = Some(pipe.last.map_or(until, |last| last.max(until)));
+        }
+        sides.len()
     }
 
     /// What happened so far.

@@ -56,6 +56,12 @@ pub struct Plan {
     pub skews_ms: Vec<i64>,
 }
 
+/// Some number for a name, the same on every machine.
+fn hash_of(name: &str) -> u64 {
+    name.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
 impl Plan {
     /// What that seed stands for.
     pub fn of(seed: u64) -> Self {
@@ -69,7 +75,8 @@ impl Plan {
         };
         let mut faults: Vec<&'static str> = faults::all().iter().map(|fault| fault.name()).collect();
         let share = 2 + draw.below(4);
-        faults.retain(|_| draw.below(8) < share);
+        // From a source of each kind's own, so that a further kind changes nothing for the others.
+        faults.retain(|name| Draw::from_seed(seed ^ hash_of(name)).below(8) < share);
         if matches!(durability, Durability::Os) {
             // Nothing is promised about a machine's death then.
             faults.retain(|name| *name != "power-loss");
@@ -109,6 +116,9 @@ impl Plan {
             plan.spares = plan.spares.max(1);
             plan.faults.retain(|name| !["membership", "reset"].contains(name));
             plan.faults.extend(["membership", "membership", "membership", "reset", "reset"]);
+            plan.faults.extend(["to-and-fro", "to-and-fro"]);
+            // Either interrupted often, or all on its way at once.
+            plan.batch_items_max = if draw.one_in(2) { 1 } else { 1000 };
             plan.fault_pause_max = Duration::from_millis(300 + draw.below(1500));
             plan.skews_ms.resize(usize::from(plan.nodes()), 0);
         }

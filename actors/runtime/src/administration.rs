@@ -271,6 +271,7 @@ pub struct TransferStatus {
     /// Bytes there are in all, about; never less than what is done.
     pub bytes_estimate: u64,
     /// Bytes that were sent, acknowledged or not.
+    #[serde(default)]
     pub bytes_sent: u64,
     /// Part that is done, 0 to 1.
     pub share: f64,
@@ -361,6 +362,11 @@ pub struct TransferTotals {
     pub items: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Items that were sent or taken in, acknowledged or not: what interruptions cost is sent again.
+    #[serde(default)]
+    pub items_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
     /// Items that could not be read and were skipped.
     pub unreadable: u64,
 }

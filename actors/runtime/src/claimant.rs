@@ -305,6 +305,36 @@ async fn plan_and(node: &Arc<NodeCore>, ring_manager: &Postbox<RingManager>, com
     ))
 }
 
+/// Claims all partitions anew, because some are wished to removed members; see
+/// [`ClusterState::wishes_to_removed`]. An error means that nothing was done.
+pub(crate) async fn claim_anew(
+    node: &Arc<NodeCore>,
+    ring_manager: &Postbox<RingManager>,
+) -> Result<(), AdministrationRefusal> {
+    let me = node.id;
+    let state = change(ring_manager, |_| Ok(())).await?.with_only_a_rebalance_staged(me);
+    let plan = node
+        .spawner
+        .on_pool_for(move || state.plan())
+        .await
+        .map_err(|_| AdministrationRefusal::new("overloaded", "the worker pool is full"))?
+        .map_err(refusal)?;
+    let commit = move |state: &mut ClusterState| {
+        if !state.wishes_to_removed(me) {
+            return Err(ChangeRefusal {
+                code: "plan-changed".to_owned(),
+                detail: "the cluster has changed while it was planned".to_owned(),
+            });
+        }
+        let mut anew = state.with_only_a_rebalance_staged(me);
+        anew.show_plan(&plan, me);
+        anew.commit(&plan, me)?;
+        *state = anew;
+        Ok(())
+    };
+    change(ring_manager, commit).await.map(drop)
+}
+
 /// What is staged, by names.
 pub(crate) fn staged_changes(state: &ClusterState) -> Vec<StagedChange> {
     let staged = state.staging().changes.iter();

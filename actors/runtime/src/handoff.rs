@@ -7,6 +7,7 @@
 //! [`metrics`] (the same by names, and as numbers).
 
 pub mod board;
+mod foreground;
 pub mod generations;
 pub(crate) mod manager;
 pub mod metrics;

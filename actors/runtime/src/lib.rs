@@ -31,6 +31,7 @@ pub mod post;
 pub mod randomness;
 mod rebuild;
 mod remote;
+pub mod resting;
 pub mod ring_manager;
 pub mod service_core;
 pub mod spawner;

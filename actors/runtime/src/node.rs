@@ -328,6 +328,7 @@ impl NodeBuilder {
             clock: options.clock.clone(),
             randomness: options.randomness,
             strays: StrayTable::new(state.size().count()),
+            resting: Default::default(),
             ring: view,
             storage,
             store,

@@ -10,6 +10,7 @@ use crate::net::Network;
 use crate::post::Postbox;
 use crate::randomness::Randomness;
 use crate::remote::HostedRemote;
+use crate::resting::Resting;
 use crate::ring_manager::{RingManager, RingMessage};
 use crate::spawner::Spawner;
 use crate::storage::Storage;
@@ -118,6 +119,8 @@ pub struct NodeCore {
     pub repair: RepairBoard,
     /// Partitions of which there is data here that this node does not hold.
     pub strays: StrayTable,
+    /// Vnodes that do not run after a panic or a failed start.
+    pub resting: Resting,
     /// How long the other nodes usually take.
     pub(crate) latencies: PeerLatencies,
     /// How often all replicas of this node were put in doubt. Counted before anybody can see the node up again.

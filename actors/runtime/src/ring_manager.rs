@@ -6,6 +6,7 @@
 
 pub(crate) mod file;
 mod passing;
+mod removed;
 
 use crate::administration::AdministrationRefusal;
 use crate::families;
@@ -30,9 +31,11 @@ use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::RingView;
 use ringwork_core::wire::codec;
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -150,6 +153,8 @@ pub struct RingManager {
     /// As the network was last told.
     peers: Vec<PeerSpec>,
     departed: bool,
+    /// Partitions are being claimed anew; see [`removed`].
+    claiming: Rc<Cell<bool>>,
 }
 
 type Waiting = Box<dyn FnOnce(Result<Arc<ClusterState>, &FileError>)>;
@@ -186,6 +191,7 @@ impl RingManager {
             inherited: BTreeMap::new(),
             peers: Vec::new(),
             departed: false,
+            claiming: Rc::default(),
         };
         if manager.state.stamp() == manager.kept {
             manager.publish();
@@ -297,6 +303,7 @@ impl RingManager {
         if self.state.remove_exited(me) {
             tracing::info!("members that had left were removed");
         }
+        self.take_back_from_removed();
         if self.state.repair_alone(me) {
             tracing::warn!("this node holds everything now; what lost nodes had and it has not is gone");
         }

@@ -93,6 +93,8 @@ counters! {
     frames_sent,
     /// Messages read from other nodes.
     frames_received,
+    /// Of the messages read from other nodes those of transfers.
+    transfer_frames_received,
     /// Messages of other nodes that were damaged, too large or out of place; each cost its connection.
     frames_refused,
     /// Bytes written to other nodes.

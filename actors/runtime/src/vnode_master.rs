@@ -266,6 +266,7 @@ impl<V: Vnode> VnodeMaster<V> {
         let since = self.service.node.clock.moment();
         let before = self.lives.insert(partition, Life::Running { since });
         tracing::debug!(service = V::SERVICE, partition = partition.0, "vnode started");
+        self.service.node.resting.is_over(V::SERVICE, partition);
         self.tell_runners(partition, true);
         if let Some(Life::Starting { waiting }) = before {
             for request in waiting {
@@ -305,6 +306,7 @@ impl<V: Vnode> VnodeMaster<V> {
         *deaths = deaths.saturating_add(1);
         // Not only when somebody asks for it: it may have work of its own.
         ctx.run_later(pause, move |master, ctx| master.wake(partition, ctx));
+        self.service.node.resting.rests(V::SERVICE, partition, now + pause);
         self.lives.insert(partition, Life::Resting { until: now + pause, reason })
     }
 
@@ -318,6 +320,8 @@ impl<V: Vnode> VnodeMaster<V> {
             node.telemetry.vnode_restarts.increment();
             self.lives.insert(partition, Life::Starting { waiting: Vec::new() });
             self.open(partition, ctx);
+        } else if rested && !held {
+            node.resting.is_over(V::SERVICE, partition);
         }
     }
 
@@ -339,6 +343,7 @@ impl<V: Vnode> VnodeMaster<V> {
                     }
                 }),
                 None | Some(Life::Resting { .. }) => {
+                    self.service.node.resting.is_over(V::SERVICE, partition);
                     self.lives.insert(partition, Life::Frozen { waiting: Vec::new() });
                     unopened.push(partition);
                 }

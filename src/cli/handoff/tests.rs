@@ -73,6 +73,8 @@ async fn a_screen_shows_what_runs_what_waits_and_what_has_ended() {
             ended: 0,
             items,
             bytes: items * 512,
+            items_sent: items,
+            bytes_sent: items * 512,
             unreadable: items / 2,
         };
         handoff.totals = vec![totals("in", 0), totals("out", 2)];

@@ -44,6 +44,12 @@ fn read(directory: &Path, size: RingSize) -> Vec<(Partition, Items)> {
     found
 }
 
+/// How many items each keyspace in a node's directory has.
+pub(super) fn counted(directory: &Path, size: RingSize) -> Vec<usize> {
+    let count = |items: Items| items.values().map(BTreeMap::len).sum();
+    read(directory, size).into_iter().map(|(_, items)| count(items)).collect()
+}
+
 /// Everything is on its owner and nowhere else, and the replicas of every key are the same. Stops all nodes, and says
 /// how many items there are, replicas counted once.
 pub(super) fn check_disks(mut cluster: Cluster) -> usize {

@@ -2,11 +2,13 @@
 //! was on a disk that is lost. `RINGWORK_TEST_SCALE=full` runs them with as many messages as the bars are about.
 
 use super::changes::done;
-use super::disks::check_disks;
+use super::disks::{check_disks, counted};
 use super::fill::{Filled, check_filled, fill, scaled};
 use super::harness::Cluster;
 use super::load::{Load, check_all_there};
 use crate::node::{wait_until, waited_for_within};
+use ringwork_core::limits::{BATCH_ITEMS_MAX, WINDOW_BATCHES_MAX};
+use ringwork_core::ring::RingSize;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -111,6 +113,16 @@ fn leave(cluster: &mut Cluster, leaver: usize, what: &str) -> Vec<Load> {
     })
 }
 
+/// How many items a node has on its disk, and how many in the partition that has most. Stops all nodes.
+fn items_on(mut cluster: Cluster, number: usize) -> (u64, usize) {
+    let holds = cluster.ask(number, "GET", "/admin/ring/partitions", "").json();
+    let size = RingSize::try_from(holds["partitions"].as_array().unwrap().len() as u32).unwrap();
+    let directories = cluster.stop_all();
+    let (_, directory) = directories.into_iter().find(|(other, _)| *other == number).unwrap();
+    let counts: Vec<usize> = counted(&directory, size);
+    (counts.iter().sum::<usize>() as u64, counts.into_iter().max().unwrap_or_default())
+}
+
 fn check_whole(nodes: &[SocketAddr], filled: &Filled) {
     for node in &nodes[..2] {
         check_filled(*node, filled);
@@ -189,6 +201,47 @@ fn a_transfer_goes_on_over_deaths_of_source_target_and_claimant() {
     wait_home(&cluster);
     check_whole(&addresses(&cluster), &filled);
     check_disks_have(cluster, &filled);
+}
+
+/// What one node has sent for changes of ownership since it was started: items, by its own word.
+fn items_given(cluster: &Cluster, by: usize) -> u64 {
+    let handoff = cluster.ask(by, "GET", "/admin/handoff", "").json();
+    let mut totals = handoff["totals"].as_array().unwrap().iter();
+    let given = totals.find(|line| line["direction"] == "out" && line["kind"] == "ownership").unwrap();
+    given["items_sent"].as_u64().unwrap()
+}
+
+/// One node gives half of all it has to another, which dies again and again. The giver never dies, so that its count of
+/// what it has sent is whole.
+#[test]
+fn a_death_of_the_target_costs_no_more_than_a_window_sent_twice() {
+    let settings = ["handoff.bytes_per_second=256KiB", "handoff.limit=1"];
+    let mut cluster = Cluster::start(1, &settings);
+    let filled = fill(&addresses(&cluster), "first", scaled(6_000, 100_000));
+    let new = cluster.add(&settings);
+    commit(&cluster, 0);
+    let deaths = scaled(3, 8);
+    let mut met = 0;
+    for round in 1..=deaths as u64 {
+        let enough = items_given(&cluster, 0) + 200 * round;
+        wait_until("more has been sent, or all is done", || {
+            items_given(&cluster, 0) >= enough || cluster.members(0)["settled"] == true
+        });
+        met += u64::from(cluster.members(0)["settled"] != true);
+        cluster.kill(new);
+        cluster.start_again(new);
+    }
+    let unlimited = cluster.ask(0, "PUT", "/admin/handoff/limit", r#"{"bytes_per_second": null}"#);
+    assert_eq!(unlimited.status, 200, "{}", unlimited.body);
+    wait_home(&cluster);
+    let given = items_given(&cluster, 0);
+    check_whole(&addresses(&cluster), &filled);
+    let (moved, largest) = items_on(cluster, new);
+    let window = (usize::from(WINDOW_BATCHES_MAX) * BATCH_ITEMS_MAX).min(largest) as u64;
+    println!("{met} deaths met a transfer; {given} items were sent for {moved}; a window has {window}");
+    assert!(met > 0, "all had been sent before anybody died");
+    assert!(given >= moved, "{given} sent, {moved} arrived");
+    assert!(given <= moved + met * window, "{given} sent for {moved}, {met} deaths of at most {window}");
 }
 
 #[test]

@@ -23,44 +23,12 @@ impl Fault for Membership {
         Box::pin(async move {
             let healthy = world.healthy();
             let invited = world.invited.borrow().clone();
-            // One that was never there: who was removed and is started again serves what it has until it is told.
-            let is_new = |number: &u8| !invited.contains(number) && world.machine(*number).starts.get() == 0;
-            let spare = (1..=world.plan().nodes()).find(is_new);
+            let spare = spare(world);
             let Some(at) = draw.pick(&healthy).copied() else { return false };
             match spare.filter(|_| !draw.one_in(3)) {
                 Some(number) => {
                     let replaced = draw.pick(&invited).copied().filter(|_| draw.one_in(3) && invited.len() > 2);
-                    world.note(&format!("n{number} is to join, in the place of {replaced:?}"));
-                    world.invited.borrow_mut().push(number);
-                    world.start(number);
-                    // The seeds take it in; somebody has to commit that.
-                    for _ in 0..20 {
-                        world.while_faults(between(draw, 200, 1000)).await;
-                        let staged = |kind: &str| {
-                            world.status(at).is_some_and(|status| status.staged.iter().any(|s| s.kind == kind))
-                        };
-                        let replaces = match replaced.filter(|_| staged("join") && !staged("replace")) {
-                            Some(old) => {
-                                let (old, new) = (format!("n{old}"), format!("n{number}"));
-                                let change = Change::Replace { old, new };
-                                world.administer(at, |administration| administration.stage(change)).await.is_ok()
-                            }
-                            None => true,
-                        };
-                        if staged("join")
-                            && replaces
-                            && world.administer(at, |administration| administration.plan()).await.is_ok()
-                            && world.administer(at, |administration| administration.commit()).await.is_ok()
-                        {
-                            world.note(&format!("n{number} was taken in"));
-                            world.count("changes");
-                            return true;
-                        }
-                        if !world.faults_on() {
-                            break;
-                        }
-                    }
-                    false
+                    take_in(world, draw, at, number, replaced).await
                 }
                 None => {
                     let place = draw.below(4);
@@ -81,4 +49,47 @@ impl Fault for Membership {
             }
         })
     }
+}
+
+/// A machine that was never there: who was removed and is started again serves what it has until it is told.
+pub fn spare(world: &World) -> Option<u8> {
+    let invited = world.invited.borrow();
+    let is_new = |number: &u8| !invited.contains(number) && world.machine(*number).starts.get() == 0;
+    (1..=world.plan().nodes()).find(is_new)
+}
+
+/// Starts a node that joins, and has its join committed at another, in the place of a third if one is named. Whether
+/// that was done.
+pub async fn take_in(world: &Rc<World>, draw: &mut Draw, at: u8, number: u8, replaced: Option<u8>) -> bool {
+    world.note(&format!("n{number} is to join, in the place of {replaced:?}"));
+    world.invited.borrow_mut().push(number);
+    world.start(number);
+    // The seeds take it in; somebody has to commit that.
+    for _ in 0..20 {
+        world.while_faults(between(draw, 200, 1000)).await;
+        let staged = |kind: &str| {
+            world.status(at).is_some_and(|status| status.staged.iter().any(|s| s.kind == kind))
+        };
+        let replaces = match replaced.filter(|_| staged("join") && !staged("replace")) {
+            Some(old) => {
+                let (old, new) = (format!("n{old}"), format!("n{number}"));
+                let change = Change::Replace { old, new };
+                world.administer(at, |administration| administration.stage(change)).await.is_ok()
+            }
+            None => true,
+        };
+        if staged("join")
+            && replaces
+            && world.administer(at, |administration| administration.plan()).await.is_ok()
+            && world.administer(at, |administration| administration.commit()).await.is_ok()
+        {
+            world.note(&format!("n{number} was taken in"));
+            world.count("changes");
+            return true;
+        }
+        if !world.faults_on() {
+            break;
+        }
+    }
+    false
 }

@@ -26,7 +26,7 @@ struct ConfirmedIsKept {
 const LOOK_PAUSE: Duration = Duration::from_millis(800);
 
 /// How often partitions have changed hands, as the best informed node knows it.
-fn hops(world: &World) -> u64 {
+pub fn hops(world: &World) -> u64 {
     let known = |machine: &Machine| {
         let core = machine.core()?;
         let view = core.ring.load();

@@ -215,6 +215,50 @@ impl ClusterState {
             .collect()
     }
 
+    /// The claimant takes from removed members what they still hold. A plan leaves them nothing; but two claimants who
+    /// did not know of each other can: one gives a partition back to the member that the other removes. It is given to
+    /// its owner, and only once everybody has seen the same state, so that no two do it differently. Says what was
+    /// taken.
+    pub fn take_from_removed(&mut self, me: NodeId) -> Vec<Forced> {
+        if self.claimant() != Some(me) {
+            return Vec::new();
+        }
+        let statuses: BTreeMap<NodeId, Status> =
+            self.members.iter().map(|(node, member)| (*node, member.status())).collect();
+        let mut taken = self.forced_by(&statuses, self.target.owners());
+        taken.retain(|forced| statuses.get(&forced.possession.holder).is_some_and(|status| status.claims()));
+        if taken.is_empty() || !self.waiting_for(self.stamp()).is_empty() {
+            return Vec::new();
+        }
+        for forced in &taken {
+            if let Some(held) = self.possession.get_mut(usize::from(forced.partition.0)) {
+                *held = forced.possession;
+            }
+        }
+        taken
+    }
+
+    /// Whether the claimant is to claim anew without being told to: by what two claimants did who did not know of each
+    /// other, partitions are wished to a member that was removed, and nobody will ever hold them. Only once everybody
+    /// has seen the same state; and not while a change is staged whose commit mends it as well. Joins do not count:
+    /// who waits to join stages it again.
+    pub fn wishes_to_removed(&self, me: NodeId) -> bool {
+        let lost = |owner: &NodeId| self.status(*owner).is_none_or(|status| status == Status::Removed);
+        self.claimant() == Some(me)
+            && self.target.owners().iter().any(lost)
+            && self.staging.changes.keys().all(|(_, kind)| *kind == ChangeKind::Join)
+            && self.waiting_for(self.stamp()).is_empty()
+    }
+
+    /// The state in which nothing is staged but that partitions are claimed anew: what a plan for
+    /// [`Self::wishes_to_removed`] is made of.
+    pub fn with_only_a_rebalance_staged(&self, me: NodeId) -> Self {
+        let mut state = self.clone();
+        state.clear_staging();
+        state.stage_rebalance(me);
+        state
+    }
+
     /// How many times n partitions in a row, which are all the replicas of some keys, are without a holder that has
     /// their data, once these are taken.
     pub fn windows_lost(&self, forced: &[Forced], n: usize) -> usize {

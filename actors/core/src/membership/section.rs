@@ -78,6 +78,16 @@ pub enum SectionContent {
     Reports(Vec<(NodeId, Report)>),
 }
 
+/// What [`SectionContent`] holds, borrowed: it encodes to the same bytes, so that a digest costs no copy.
+#[derive(Serialize)]
+enum Borrowed<'a> {
+    Target(&'a Target),
+    Staging(&'a Staging),
+    Members(Vec<(&'a NodeId, &'a Member)>),
+    Possession(u16, &'a [Possession]),
+    Reports(Vec<(&'a NodeId, &'a Report)>),
+}
+
 /// Some sections of one cluster's state.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StatePart {
@@ -102,16 +112,28 @@ pub fn digest_of<T: Serialize>(value: &T) -> u64 {
 impl ClusterState {
     /// A section's content.
     pub fn section(&self, section: Section) -> SectionContent {
+        match self.borrowed(section) {
+            Borrowed::Target(target) => SectionContent::Target(target.clone()),
+            Borrowed::Staging(staging) => SectionContent::Staging(staging.clone()),
+            Borrowed::Members(members) => SectionContent::Members(
+                members.into_iter().map(|(node, member)| (*node, member.clone())).collect(),
+            ),
+            Borrowed::Possession(first, possession) => SectionContent::Possession(first, possession.to_vec()),
+            Borrowed::Reports(reports) => SectionContent::Reports(
+                reports.into_iter().map(|(node, report)| (*node, report.clone())).collect(),
+            ),
+        }
+    }
+
+    fn borrowed(&self, section: Section) -> Borrowed<'_> {
         match section {
-            Section::Target => SectionContent::Target(self.target.clone()),
-            Section::Staging => SectionContent::Staging(self.staging.clone()),
+            Section::Target => Borrowed::Target(&self.target),
+            Section::Staging => Borrowed::Staging(&self.staging),
             Section::Members(piece) => {
-                let of_piece = self.members.iter().filter(|(node, _)| piece_of(**node) == piece);
-                SectionContent::Members(of_piece.map(|(node, member)| (*node, member.clone())).collect())
+                Borrowed::Members(self.members.iter().filter(|(node, _)| piece_of(**node) == piece).collect())
             }
             Section::Reports(piece) => {
-                let of_piece = self.reports.iter().filter(|(node, _)| piece_of(**node) == piece);
-                SectionContent::Reports(of_piece.map(|(node, report)| (*node, report.clone())).collect())
+                Borrowed::Reports(self.reports.iter().filter(|(node, _)| piece_of(**node) == piece).collect())
             }
             Section::Possession(piece) => {
                 let length = self.size.count().div_ceil(PIECES);
@@ -119,14 +141,14 @@ impl ClusterState {
                 let end = (first + length).min(self.size.count());
                 // A ring has at most 65 536 partitions; the first of an empty last piece may be just that.
                 let from = u16::try_from(first).unwrap_or(u16::MAX);
-                SectionContent::Possession(from, self.possession.get(first..end).unwrap_or_default().to_vec())
+                Borrowed::Possession(from, self.possession.get(first..end).unwrap_or_default())
             }
         }
     }
 
     /// A section's digest: equal when the contents are.
     pub fn section_digest(&self, section: Section) -> u64 {
-        digest_of(&self.section(section))
+        digest_of(&self.borrowed(section))
     }
 
     /// The digests of all sections, by number.

@@ -105,6 +105,16 @@ impl World {
         node.state.exit_when_empty(me, has_strays);
         node.state.stage_own_join(me);
         node.state.remove_exited(me);
+        node.state.take_from_removed(me);
+        if node.state.wishes_to_removed(me) {
+            let mut state = node.state.with_only_a_rebalance_staged(me);
+            if let Ok(plan) = state.plan() {
+                state.show_plan(&plan, me);
+                if state.commit(&plan, me).is_ok() {
+                    node.state = state;
+                }
+            }
+        }
         if node.state.status(me) == Some(Status::Removed) {
             self.note(|| format!("n{n} has left"));
             self.end(n);

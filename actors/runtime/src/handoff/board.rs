@@ -5,6 +5,7 @@
 //!
 //! The lock is held for a few copies, never while anything else is called.
 
+use super::foreground::Foreground;
 use crate::time::Clock;
 use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::limits::{
@@ -13,6 +14,7 @@ use ringwork_core::limits::{
 use ringwork_core::transfer::{Amount, Kind, Progress, SessionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Ended transfers that are remembered: enough to see what became of those that ran a moment ago. One that was tried
 /// again takes the place of its attempt before.
@@ -147,13 +149,16 @@ pub struct Totals {
     pub ended: u64,
     /// What was acknowledged.
     pub amount: Amount,
+    /// What was sent, acknowledged or not: more than that by what interruptions have cost.
+    pub sent: Amount,
     /// Items that could not be read and were skipped.
     pub unreadable: u64,
 }
 
 impl Totals {
-    fn moved(&mut self, amount: Amount, unreadable: u64) {
+    fn moved(&mut self, amount: Amount, sent: Amount, unreadable: u64) {
         self.amount.add(amount);
+        self.sent.add(sent);
         self.unreadable = self.unreadable.saturating_add(unreadable);
     }
 }
@@ -225,6 +230,7 @@ struct State {
     wished: BTreeSet<Partition>,
     totals: BTreeMap<(Direction, &'static str), Totals>,
     changed: Option<Changed>,
+    foreground: Foreground,
 }
 
 /// See the module's head.
@@ -338,6 +344,13 @@ impl HandoffBoard {
         self.state().repairing = repairing;
     }
 
+    /// How long a transfer rests after a batch that it has taken in since `begun`, when so many messages of other nodes
+    /// have come since this node's start: not at all while nobody is served.
+    pub fn rest_after(&self, begun: Duration, messages: u64) -> Duration {
+        let now = self.clock.moment();
+        self.state().foreground.rest_after(now, messages, now.saturating_sub(begun))
+    }
+
     /// A transfer runs, or is further than before.
     pub fn show(&self, line: TransferLine) {
         self.state().running.insert((line.direction, line.session), line);
@@ -353,7 +366,7 @@ impl HandoffBoard {
         end.amount = Amount { items: amount.items.max(shown.items), bytes: amount.bytes.max(shown.bytes) };
         end.unreadable = end.unreadable.max(line.progress.unreadable);
         let totals = state.totals.entry((direction, kind_word(line.kind))).or_default();
-        totals.moved(end.amount, end.unreadable);
+        totals.moved(end.amount, line.progress.sent, end.unreadable);
         match end.completed {
             true => totals.completed += 1,
             false => totals.ended += 1,
@@ -397,7 +410,7 @@ impl HandoffBoard {
         let mut totals = state.totals.clone();
         for line in state.running.values() {
             let total = totals.entry((line.direction, kind_word(line.kind))).or_default();
-            total.moved(line.progress.done, line.progress.unreadable);
+            total.moved(line.progress.done, line.progress.sent, line.progress.unreadable);
         }
         HandoffSnapshot {
             now_ms,

@@ -159,8 +159,20 @@ impl HandoffReceiver {
                 let mine = self.machine.record().clone();
                 let sequence = batch.sequence;
                 self.busy = true;
-                let merge =
-                    async move { store(&context, partition, into, &mine, batch, record, &open).await };
+                let merge = async move {
+                    let node = &context.node;
+                    let begun = node.clock.moment();
+                    let stored = store(&context, partition, into, &mine, batch, record, &open).await;
+                    // Whoever is served here goes first.
+                    let telemetry = &node.telemetry;
+                    let of_transfers = telemetry.transfer_frames_received.value();
+                    let others = telemetry.frames_received.value().saturating_sub(of_transfers);
+                    let rest = node.handoff.rest_after(begun, others);
+                    if !rest.is_zero() {
+                        tokio::time::sleep(rest).await;
+                    }
+                    stored
+                };
                 ctx.spawn(merge.into_actor(self).map(move |merged, actor, ctx| {
                     actor.busy = false;
                     match merged {

@@ -155,6 +155,22 @@ impl HandoffSender {
         if self.outcome.is_some() {
             return;
         }
+        let wake_at_ms = machine.wake_at_ms();
+        self.show();
+        if let Some(alarm) = self.alarm.take() {
+            ctx.cancel_future(alarm);
+        }
+        if let Some(at_ms) = wake_at_ms {
+            let pause = Duration::from_millis(at_ms.saturating_sub(self.now_ms()).max(1));
+            self.alarm = Some(ctx.run_later(pause, |actor, ctx| {
+                actor.alarm = None;
+                actor.happened(SendingEvent::Tick, ctx);
+            }));
+        }
+    }
+
+    fn show(&self) {
+        let Some(machine) = &self.machine else { return };
         let plan = machine.plan();
         self.context.node.handoff.show(TransferLine {
             session: self.session,
@@ -164,16 +180,6 @@ impl HandoffSender {
             peer: plan.to,
             progress: machine.progress().clone(),
         });
-        if let Some(alarm) = self.alarm.take() {
-            ctx.cancel_future(alarm);
-        }
-        if let Some(at_ms) = machine.wake_at_ms() {
-            let pause = Duration::from_millis(at_ms.saturating_sub(self.now_ms()).max(1));
-            self.alarm = Some(ctx.run_later(pause, |actor, ctx| {
-                actor.alarm = None;
-                actor.happened(SendingEvent::Tick, ctx);
-            }));
-        }
     }
 
     /// An effect that takes time: what follows waits for it, and the machine is told what came of it.
@@ -290,6 +296,8 @@ impl HandoffSender {
         self.snapshots.borrow_mut().clear();
         // What was said last leaves before the connection ends.
         self.out = None;
+        // With all that was sent, so that it is counted.
+        self.show();
         let progress = self.machine.as_ref().map(|machine| machine.progress().clone());
         let completed = outcome == Outcome::Completed;
         let end = End {

@@ -68,6 +68,8 @@ pub(crate) fn handoff_status(node: &str, board: &HandoffSnapshot, view: &RingVie
                 ended: totals.ended,
                 items: totals.amount.items,
                 bytes: totals.amount.bytes,
+                items_sent: totals.sent.items,
+                bytes_sent: totals.sent.bytes,
                 unreadable: totals.unreadable,
             })
             .collect(),

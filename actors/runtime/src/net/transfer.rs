@@ -105,6 +105,7 @@ impl TransferReader {
                         )));
                     }
                     telemetry.frames_received.increment();
+                    telemetry.transfer_frames_received.increment();
                     return Ok(Some(frame.body));
                 }
                 Ok(None) => {}

@@ -71,6 +71,7 @@ impl<V: Vnode> VnodeMaster<V> {
                 ctx.spawn(told.into_actor(self));
             }
             None | Some(Life::Resting { .. } | Life::Running { .. }) if !self.stopping => {
+                self.service.node.resting.is_over(V::SERVICE, partition);
                 self.lives.insert(partition, Life::Frozen { waiting: Vec::new() });
                 let _ = done.send(Some(HeldBack::Unmarked));
             }
@@ -102,6 +103,7 @@ impl<V: Vnode> VnodeMaster<V> {
             Some(Life::Resting { .. }) | None => {}
         }
         self.service.routes.forget(partition);
+        self.service.node.resting.is_over(V::SERVICE, partition);
         self.lives.insert(partition, Life::Frozen { waiting: held });
         let retired = async move {
             match ended {

@@ -297,6 +297,73 @@ fn two_claimants_that_force_at_once_converge_and_the_next_commit_mends_the_rest(
     assert!(merged.is_settled());
 }
 
+/// One side gives partitions to a node that the other removes: nobody's plan leaves them there, but both together do.
+#[test]
+fn what_two_claimants_wished_to_removed_members_is_claimed_anew_once_all_have_seen_it() {
+    let mut one = three_and_two();
+    committed(&mut one, id(0));
+    settle(&mut one);
+    let mut other = one.clone();
+    one.stage_force_remove(id(4), id(0)).unwrap();
+    committed(&mut one, id(0));
+    other.mark_down(id(0), id(1)).unwrap();
+    other.stage_force_remove(id(2), id(1)).unwrap();
+    committed(&mut other, id(1));
+    let mut merged = joined(&one, &other);
+    merged.return_from_down(id(0));
+    let lost = |state: &ClusterState, node: NodeId| state.status(node) == Some(Status::Removed);
+    let left = |state: &ClusterState| {
+        let places = state.possession().iter().zip(state.target().owners());
+        places.filter(|(held, owner)| lost(state, held.holder) || lost(state, **owner)).count()
+    };
+    assert!(left(&merged) > 0, "the case is one");
+    assert!(!merged.wishes_to_removed(id(0)), "not everybody has seen this state");
+    let all_see = |state: &mut ClusterState, sequence: u64| {
+        for n in [0, 1, 3] {
+            let report = Report { sequence, seen: state.stamp(), ..Report::first(Boot(1)) };
+            state.report(id(n), report);
+        }
+    };
+    all_see(&mut merged, 1);
+    assert!(merged.wishes_to_removed(id(0)) && !merged.wishes_to_removed(id(1)), "only the claimant");
+    let mut anew = merged.with_only_a_rebalance_staged(id(0));
+    committed(&mut anew, id(0));
+    assert_eq!(left(&anew), 0);
+    assert_eq!(anew.take_from_removed(id(0)), [], "nothing is left");
+    let mut staged = merged.clone();
+    staged.stage_leave(id(3), id(0)).unwrap();
+    all_see(&mut staged, 2);
+    assert!(!staged.wishes_to_removed(id(0)), "the commit of what is staged does it as well");
+}
+
+/// A removed member holds a partition that is wished to a member.
+#[test]
+fn what_was_left_to_a_removed_member_is_its_owners_once_all_have_seen_it() {
+    let mut state = three_and_two();
+    committed(&mut state, id(0));
+    settle(&mut state);
+    state.stage_force_remove(id(4), id(0)).unwrap();
+    let before = state.clone();
+    committed(&mut state, id(0));
+    // Another claimant, who knew nothing of it, has meanwhile given one back, over the head of a lost holder.
+    let partition = usize::from(held(&before, 4)[0].0);
+    let given = state.possession[partition].forced_to(id(4));
+    state.possession[partition] = given;
+    assert_eq!(state.take_from_removed(id(0)), [], "not everybody has seen this state");
+    for n in 0..4 {
+        let report = Report { sequence: 1, seen: state.stamp(), ..Report::first(Boot(1)) };
+        state.report(id(n), report);
+    }
+    assert_eq!(state.clone().take_from_removed(id(1)), [], "only the claimant does it");
+    let taken = state.take_from_removed(id(0));
+    let owner = state.target().owners()[partition];
+    assert_eq!(taken.len(), 1);
+    assert_eq!((taken[0].from, taken[0].possession), (id(4), given.forced_to(owner)));
+    assert_eq!(state.possession()[partition], taken[0].possession);
+    assert!(taken[0].possession.is_unrepaired(), "it fetches what the others have");
+    assert_eq!(state.take_from_removed(id(0)), [], "once");
+}
+
 /// Both sides replace the same node: by two nodes, of which one is going to be the holder.
 #[test]
 fn one_node_that_is_replaced_by_two_ends_with_the_one_that_has_its_data() {
