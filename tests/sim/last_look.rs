@@ -111,8 +111,8 @@ impl World {
         }
     }
 
-    /// Waits until the replicas of every key are the same, and asks nobody for anything meanwhile; what is wrong if they
-    /// do not become so.
+    /// Waits until the replicas of every key are the same, and asks nobody for anything meanwhile; what is wrong if
+    /// they do not become so.
     async fn convergence(&self) -> Option<String> {
         let until = self.now() + CONVERGED_WITHIN;
         loop {

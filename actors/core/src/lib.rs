@@ -6,9 +6,8 @@
 //! that all nodes share), [`claim`] (who should own what), [`preflist`] (who answers for a key), [`gossip`] (who
 //! is up, and how the state spreads), [`vnode`] (the contract a
 //! module fulfils), [`store`] and [`keyspace`] (what a vnode keeps), [`quorum`] (when a request has
-//! ended), [`transfer`] (how data goes where it belongs), [`antientropy`] (how replicas become equal), [`clock`] (what happened before what), [`wire`]
-//! (bytes), [`testing`] (the laws, for module
-//! authors).
+//! ended), [`transfer`] (how data goes where it belongs), [`antientropy`] (how replicas become equal), [`clock`]
+//! (what happened before what), [`wire`] (bytes), [`testing`] (the laws, for module authors).
 //!
 //! **Invariant:** core does not know actix, tokio, HTTP or any storage engine.
 
