@@ -8,10 +8,11 @@ use super::tree::{LEAF_LEVEL, Tree};
 use crate::ids::Partition;
 use crate::keyspace::{Keyspace, KeyspaceHost, Snapshot};
 use crate::limits::{LISTING_VISITED_MAX, REPAIR_BATCH_BYTES_MAX, REPAIR_BATCH_ITEMS_MAX};
+use crate::mutant::{Mutant, plant};
 use crate::ring::{KeyHash, RingSize};
 use crate::store::memory::MemoryStore;
 use crate::store::{Direction, Flow, KeyRange, KeyspaceId, Store, StoreError};
-use crate::testing::{Draw, check_laws};
+use crate::testing::{Draw, check_laws, find_violation};
 use crate::vnode::{Item, Merged, Outcome, Turn, Vnode};
 use crate::wire::{Wire, codec};
 use serde::{Deserialize, Serialize};
@@ -356,6 +357,15 @@ fn the_tests_own_module_is_lawful() {
         name: ["a", "b", "c"][draw.below(3) as usize].into(),
         number: 1 + draw.below(5),
     });
+}
+
+#[test]
+fn a_module_that_does_not_say_what_it_changes_is_found() {
+    plant(Some(Mutant::TellNothing));
+    let found = find_violation::<Peaks>(&(), 10, |_| Peak { name: "a".into(), number: 1 });
+    plant(None);
+    let law = "what turns say of the items they change adds up to what a fold shows";
+    assert_eq!(found.map(|violation| violation.law), Some(law));
 }
 
 #[test]
