@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod config;
 pub mod dev;
 pub mod handoff;
+pub mod repair;
 pub mod ring;
 pub mod setting;
 pub mod status;

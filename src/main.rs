@@ -8,6 +8,7 @@ use ringwork::cli::cluster::{self, ClusterArguments};
 use ringwork::cli::config::{self, ConfigCommand, ConfigCommandError};
 use ringwork::cli::dev::{self, DevArguments, Lifeline};
 use ringwork::cli::handoff::{self, HandoffArguments};
+use ringwork::cli::repair::{self, RepairArguments};
 use ringwork::cli::ring::{self, RingArguments};
 use ringwork::cli::setting::{self, GetArguments, SetArguments, UnsetArguments};
 use ringwork::cli::status::{self, StatusArguments, WaitArguments};
@@ -72,6 +73,8 @@ enum Command {
     Get(GetArguments),
     /// Takes back what was set.
     Unset(UnsetArguments),
+    /// Shows how replicas are compared with each other, and what that has found.
+    Repair(RepairArguments),
     /// Shows the cluster and the node that is asked, on one screen.
     Status(StatusArguments),
     /// Waits until a node serves, or until nothing is pending.
@@ -172,6 +175,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Set(arguments) => setting::set(arguments, &mut out).await,
         Command::Get(arguments) => setting::get(arguments, &mut out).await,
         Command::Unset(arguments) => setting::unset(arguments, &mut out).await,
+        Command::Repair(arguments) => repair::run(arguments, &mut out).await,
         Command::Status(arguments) => status::status(arguments, &mut out).await,
         Command::Wait(arguments) => status::wait(arguments, &mut out).await,
         Command::Bench(arguments) => {

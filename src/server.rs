@@ -10,6 +10,7 @@ use ringwork_chat::{Chat, ChatConfig};
 use ringwork_core::quorum::{Count, QuorumDefaults};
 use ringwork_core::ring::{RingSize, RingSizeError};
 use ringwork_core::store::Store;
+use ringwork_runtime::antientropy::board::RepairSettings;
 use ringwork_runtime::handoff::board::HandoffSettings;
 use ringwork_runtime::net::Transport;
 use ringwork_runtime::node::{ClusterOptions, Ending, Keep, Node, NodeLimits, NodeOptions, StartError};
@@ -292,6 +293,13 @@ fn node_options(settings: &Settings, keep: Keep, placement: Placement) -> Result
             bytes_per_second: settings.handoff.bytes_per_second.bytes_per_second(),
         },
         features: ringwork_core::metadata::features::own(),
+        repair: RepairSettings {
+            enabled: settings.repair.exchanges > 0,
+            interval: settings.repair.interval.duration(),
+            exchanges: settings.repair.exchanges as usize,
+            items_per_second: settings.repair.items_per_second.into(),
+            rebuild_interval: settings.repair.rebuild_interval.duration(),
+        },
         clock: Clock::system(),
         randomness: Randomness::system(),
         transport: Transport::tcp(),

@@ -26,7 +26,7 @@ pub use problem::{Origin, PROBLEMS_MAX, Problem, SettingsError, Stated};
 pub use reference::{reference, toml_value};
 pub use schema::{
     ChatSettings, ClusterSettings, HandoffSettings, HttpSettings, LogSettings, NodeSettings, QuorumSettings,
-    RetentionSettings, RuntimeSettings, StoreSettings,
+    RepairSettings, RetentionSettings, RuntimeSettings, StoreSettings,
 };
 pub use sources::{Override, Sources, environment};
 pub use table::{keys, sections};
@@ -53,6 +53,8 @@ pub struct Settings {
     pub quorum: QuorumSettings,
     /// The section `handoff`.
     pub handoff: HandoffSettings,
+    /// The section `repair`.
+    pub repair: RepairSettings,
     /// The section `runtime`.
     pub runtime: RuntimeSettings,
     /// The section `chat`.

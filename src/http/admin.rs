@@ -95,6 +95,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(only_post("/admin/cluster/plan", web::post().to(plan)))
         .service(only_post("/admin/cluster/commit", web::post().to(commit)))
         .service(only_post("/admin/cluster/clear", web::post().to(clear)))
+        .service(super::only_get("/admin/repair", web::get().to(repair)))
         .configure(handoff::routes)
         .configure(setting::routes);
 }
@@ -119,6 +120,11 @@ fn refused(refusal: AdministrationRefusal) -> Problem {
 async fn members(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
     let query = Query::parse_only(&request, &[]);
     answer(query.map(|_| state.administration.cluster_status()))
+}
+
+async fn repair(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
+    let query = Query::parse_only(&request, &[]);
+    answer(query.map(|_| state.administration.anti_entropy_status()))
 }
 
 async fn ring(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {

@@ -52,6 +52,7 @@ pub(super) async fn metrics(state: web::Data<AppState>) -> HttpResponse {
         ));
     }
     text.push_str(&ringwork_runtime::handoff::metrics::prometheus(&state.core.handoff.snapshot()));
+    text.push_str(&state.core.repair.prometheus());
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
 }
 

@@ -24,6 +24,7 @@ pub(super) const SECTIONS: &[Section] = &[
     StoreSettings::SECTION,
     QuorumSettings::SECTION,
     HandoffSettings::SECTION,
+    RepairSettings::SECTION,
     RuntimeSettings::SECTION,
     ChatSettings::SECTION,
     RetentionSettings::SECTION,
@@ -190,6 +191,25 @@ section! {
                 min: Size::from_bytes(limits::HANDOFF_BYTES_PER_SECOND_MIN),
                 max: Size::from_bytes(limits::HANDOFF_BYTES_PER_SECOND_MAX),
             };
+    }
+}
+
+section! {
+    /// Anti-entropy: replicas compare what they have, without a read, and send each other what differs.
+    RepairSettings at "repair" {
+        /// Comparisons that this node begins at a time, for each service. 0 turns anti-entropy off on this node:
+        /// it keeps no trees, and other nodes cannot compare with it. What differs is then mended by reads alone.
+        exchanges: u32 = 2, Kind::Count { min: 0, max: limits::REPAIR_EXCHANGES_MAX as u64 };
+        /// How often each pair of replicas is compared while the node has time. Two that are equal cost one small
+        /// message; a shorter interval finds differences sooner.
+        interval: Span = Span::from_secs(15), Kind::Span { min: Span::from_secs(1), max: Span::from_secs(86_400) };
+        /// Items that one comparison sends in a second when it finds differences. More of them make replicas
+        /// equal sooner, and requests slower meanwhile.
+        items_per_second: u32 = 5000, Kind::Count { min: 1, max: limits::REPAIRS_EXCHANGE_MAX };
+        /// How old trees may become before they are built anew from what is stored, at times between half of it
+        /// and all. That finds what changed on a disk without anybody's writing it, and costs one scan.
+        rebuild_interval: Span = Span::from_secs(7 * 86_400),
+            Kind::Span { min: Span::from_secs(60), max: Span::from_secs(365 * 86_400) };
     }
 }
 

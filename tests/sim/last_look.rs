@@ -6,12 +6,17 @@ use crate::machine::Machine;
 use crate::service::Items;
 use crate::world::{WITHIN, World};
 use ringwork_core::ids::{NodeId, Partition};
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::{PreflistEntry, Role};
 use ringwork_core::ring::KeyHash;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::sleep;
+
+/// How long replicas may differ after everything has healed, without anybody's reading them: trees are built, and every
+/// pair is compared a few times.
+const CONVERGED_WITHIN: Duration = Duration::from_secs(120);
 
 /// What one holder has of one key: items as text, by their own keys.
 pub type Replica = BTreeMap<Vec<u8>, String>;
@@ -89,6 +94,9 @@ impl World {
         invariants: &mut [Box<dyn Invariant>],
         violations: &mut Vec<String>,
     ) -> End {
+        if !planted(Mutant::NoReadRepair) {
+            violations.extend(self.convergence().await);
+        }
         let until = self.now() + WITHIN;
         self.clone().ask_everybody(2).await;
         violations.extend(self.look(invariants));
@@ -112,6 +120,25 @@ impl World {
             let equal = invariants.iter_mut().all(|invariant| invariant.held(self, &end).is_ok());
             if (end.agrees() && equal) || self.now() > until || !violations.is_empty() {
                 return end;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Waits until the replicas of every key are the same, and asks nobody for anything meanwhile; what is wrong if
+    /// they do not become so.
+    async fn convergence(&self) -> Option<String> {
+        let until = self.now() + CONVERGED_WITHIN;
+        loop {
+            let keys = (0..self.plan().keys).map(|key| format!("key{key}"));
+            let replicas = keys.map(|key| (self.replicas(&key), key));
+            let differs = |replicas: &[(u8, Replica)]| replicas.windows(2).any(|two| two[0].1 != two[1].1);
+            let (replicas, key) = replicas.into_iter().find(|(replicas, _)| differs(replicas))?;
+            if self.now() > until {
+                let places = self.serving().first().map(|at| self.places(*at, &key)).unwrap_or_default();
+                return Some(format!(
+                    "replicas become equal without a read: {key} within {CONVERGED_WITHIN:?}: {places}: {replicas:?}"
+                ));
             }
             sleep(Duration::from_millis(500)).await;
         }

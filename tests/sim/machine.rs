@@ -11,8 +11,10 @@ use crate::plan::Plan;
 use crate::service::{Face, Service};
 use crate::trace::Trace;
 use ringwork::server::{look_around, trial_options};
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::ring::RingSize;
 use ringwork_runtime::administration::Administration;
+use ringwork_runtime::antientropy::board::RepairSettings;
 use ringwork_runtime::handoff::board::HandoffSettings;
 use ringwork_runtime::net::Transport;
 use ringwork_runtime::node::{ClusterOptions, Ending, Keep, Node, NodeCore, NodeLimits, NodeOptions};
@@ -126,6 +128,8 @@ impl Machine {
             }),
             rebuild: self.rebuild.get(),
             durability: around.plan.durability,
+            // What reads leave unmended when they are told to, this would mend.
+            repair: RepairSettings { enabled: !planted(Mutant::NoReadRepair), ..RepairSettings::default() },
             handoff: HandoffSettings {
                 bytes_per_second: around.plan.transfer_bytes_per_second.filter(|_| around.faults_on.get()),
                 ..HandoffSettings::default()

@@ -10,6 +10,7 @@ use ringwork_core::keyspace::{Keyspace, KeyspaceHost};
 use ringwork_core::ring::RingSize;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{Flow, KeyRange, KeyspaceId, Store};
+use ringwork_core::testing::told::Told;
 use ringwork_core::vnode::{After, Host, Merged, Outcome, Turn, TurnPlace, Vnode};
 use std::collections::VecDeque;
 
@@ -38,6 +39,8 @@ pub(crate) struct Bed {
     pub(crate) keyspace: KeyspaceHost,
     pub(crate) store: MemoryStore,
     pub(crate) host: TestHost,
+    /// What turns said of the items they changed.
+    told: Told,
     /// What turns touched.
     pub(crate) touched: Vec<ChatItem>,
     /// What turns gave to later ones, with the due time.
@@ -52,19 +55,22 @@ impl Bed {
     pub(crate) fn with(config: ChatConfig, node: u8) -> Self {
         let store = MemoryStore::new();
         let (keyspace, host) = Keyspace::new(store.open(&KeyspaceId::Node).unwrap());
+        host.listen();
         let chat = Chat::init(Partition(0), &config, keyspace).unwrap();
         Self {
             chat,
             keyspace: host,
             store,
             host: TestHost { clock: HybridTime(0), now_ms: 1_000_000, node: NodeId::from_random([node; 16]) },
+            told: Told::default(),
             touched: Vec::new(),
             later: VecDeque::new(),
         }
     }
 
-    fn end_turn(&self) {
+    fn end_turn(&mut self) {
         let mut sealed = self.keyspace.seal();
+        self.told.add::<Chat>(sealed.changes, &self.keyspace.snapshot()).unwrap();
         self.store.commit(&mut sealed.writes).unwrap();
         self.keyspace.committed(sealed.sequence);
     }
@@ -142,7 +148,15 @@ impl Bed {
         self.host.now_ms = end;
     }
 
+    /// What a fold shows, which is what the turns have told.
     pub(crate) fn fold(&self) -> Vec<ChatItem> {
+        let expected = Told::as_folded::<Chat>(&self.keyspace.snapshot()).unwrap();
+        assert_eq!(self.told, expected);
+        self.fold_of_what_is_damaged()
+    }
+
+    /// What a fold shows where rows were changed behind the vnode's back.
+    pub(crate) fn fold_of_what_is_damaged(&self) -> Vec<ChatItem> {
         let mut items = Vec::new();
         Chat::fold(&self.keyspace.snapshot(), &KeyRange::all(), &mut |item| {
             items.push(item);

@@ -307,6 +307,7 @@ impl Vnode for Chat {
             keys.push(key.to_vec());
             Flow::Continue(())
         })?;
+        self.store.changed_within(&KeyRange::all());
         for key in keys {
             self.store.remove(key);
         }

@@ -205,6 +205,12 @@ pub(crate) fn message_range(user: &str, after: Option<MessageId>, through: Messa
     KeyRange { start: Bound::Included(start.into()), end: Bound::Excluded(end.into()) }
 }
 
+/// The rows of a user's mark and keys.
+pub(crate) fn mark_and_keys(user: &str) -> KeyRange {
+    let (start, end) = (tagged(user, MARK, &[]), tagged(user, ALIAS, &[]));
+    KeyRange { start: Bound::Included(start.into()), end: Bound::Excluded(end.into()) }
+}
+
 /// Everything that is listed as still to be removed.
 pub(crate) fn leftovers() -> KeyRange {
     KeyRange::prefix(&LEFTOVERS)

@@ -42,17 +42,20 @@ impl Chat {
             return Ok(Merged::Absorbed);
         }
         let row = layout::message_key(user, id, None);
-        let (content, merged) = if head.tail < Some(id) {
-            (content, Merged::Changed)
+        let (before, merged) = if head.tail < Some(id) {
+            (None, Merged::Changed)
         } else {
             match layout::read_row::<StoredMessage>(&self.store, &row)? {
-                None => (content, Merged::Changed),
+                None => (None, Merged::Changed),
                 Some(before) if before.content == content => return Ok(Merged::Unchanged),
                 Some(before) if before.content < content => return Ok(Merged::Conflicting),
-                Some(_) => (content, Merged::Conflicting),
+                Some(before) => (Some(before.content), Merged::Conflicting),
             }
         };
-        self.store.put(row, stored(&StoredMessage { content, aliases: BTreeSet::new() })?);
+        let message = StoredMessage { content, aliases: BTreeSet::new() };
+        self.store.put(row, stored(&message)?);
+        let item = |content| ChatItem::Message { user: user.to_owned(), id, content };
+        self.store.changed(before.map(item).as_ref(), Some(&item(message.content)));
         self.raise_tail(user, id);
         Ok(merged)
     }
@@ -89,6 +92,7 @@ impl Chat {
             _ => Merged::Unchanged,
         };
         if before.as_ref() != Some(&after) {
+            self.store.changed(before.as_ref(), Some(&after));
             self.write_keyed(before, after)?;
         }
         Ok(merged)
@@ -133,6 +137,7 @@ impl Chat {
         if planted(Mutant::ForgetMarks) {
             return Ok(Merged::Changed);
         }
+        self.tell_hidden(user, head.mark, through, *budget)?;
         // Rows below the old mark are gone or listed already.
         if let Some(removed_through) = self.remove_messages(user, head.mark, through, budget)? {
             let listed = layout::leftover_key(user);
@@ -145,6 +150,53 @@ impl Chat {
             head.mark = Some(through);
         }
         Ok(Merged::Changed)
+    }
+
+    /// Says what a mark that is about to rise from `mark` to `through` changes: itself, and the messages that it hides,
+    /// one by one if they are at most `rows_max`. What is removed later was hidden before, and changes nothing.
+    fn tell_hidden(
+        &self,
+        user: &str,
+        mark: Option<MessageId>,
+        through: MessageId,
+        rows_max: usize,
+    ) -> Result<(), ChatError> {
+        let range = layout::message_range(user, mark, through);
+        let prefix = layout::user_prefix(user).len();
+        let (mut hidden, mut keys, mut rows) = (Vec::new(), BTreeSet::new(), 0);
+        self.store.scan(&range, Direction::Ascending, &mut |key, value| {
+            rows += 1;
+            match key.get(prefix..).and_then(layout::parse_row) {
+                Some(Row::Message { id, key: None }) => {
+                    let message = layout::decode_row::<StoredMessage>(value);
+                    hidden.extend(message.map(|message| (id, message.content)));
+                }
+                Some(Row::Message { key: Some(key), .. }) => {
+                    keys.insert(key.to_owned());
+                }
+                _ => {}
+            }
+            if rows > rows_max { Flow::Break(()) } else { Flow::Continue(()) }
+        })?;
+        if rows > rows_max {
+            self.store.changed_within(&layout::mark_and_keys(user));
+            self.store.changed_within(&range);
+            return Ok(());
+        }
+        let item = |through| ChatItem::Mark { user: user.to_owned(), through };
+        self.store.changed(mark.map(item).as_ref(), Some(&item(through)));
+        for (id, content) in hidden {
+            let was = ChatItem::Message { user: user.to_owned(), id, content };
+            self.store.changed(Some(&was), None);
+        }
+        for key in keys {
+            let load = |mark| match layout::load_keyed(&self.store, user, &key, mark)? {
+                LoadedKey::Found(item) => Ok::<_, ChatError>(Some(item)),
+                _ => Ok(None),
+            };
+            self.store.changed(load(mark)?.as_ref(), load(Some(through))?.as_ref());
+        }
+        Ok(())
     }
 
     /// Removes message rows above `after` up to and with `through`, as many as the budget allows. Says up to

@@ -3,3 +3,4 @@
 mod laws;
 mod sending;
 mod sweeping;
+mod telling;

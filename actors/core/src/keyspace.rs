@@ -6,8 +6,13 @@
 //! A write is *staged* while its turn runs, *pending* from the end of the turn until its commit, and then the
 //! store's own. Writes of one turn share a sequence number; commits happen in sequence.
 
+pub mod changes;
+
+use crate::mutant::{Mutant, planted};
 use crate::store::{Direction, Flow, KeyRange, OpenTree, StoreError, Tree, TreeSlot, Visit, Write};
+use crate::vnode::Item;
 use bytes::Bytes;
+use changes::{Changes, Told};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +41,8 @@ struct State {
     sealed: VecDeque<(Sequence, Vec<Bytes>)>,
     last: Sequence,
     observed: Sequence,
+    /// What the turn that runs says that it changed; none where nobody wants to know.
+    told: Option<Told>,
 }
 
 struct Pending {
@@ -110,13 +117,32 @@ impl Keyspace {
         scan_merged(&*self.0.tree, over, range, direction, visit)
     }
 
+    /// Says that what a fold shows of an item has changed in this turn: what it was, and what it is. A module says so
+    /// of every such item, or of a range in which it lies. Nothing is kept of it when the turn fails.
+    pub fn changed<I: Item>(&self, was: Option<&I>, is: Option<&I>) {
+        if let Some(told) = &mut self.0.state().told
+            && !planted(Mutant::TellNothing)
+        {
+            told.item(was, is);
+        }
+    }
+
+    /// Says that what a fold shows of the items in `range` has changed in this turn, before or after this call: of
+    /// more than can be named. The range is gone through twice, off this thread.
+    pub fn changed_within(&self, range: &KeyRange) {
+        let mut state = self.0.state();
+        if let Some(mut told) = state.told.take() {
+            told.range(range, || before_turn(&state, &*self.0.tree));
+            state.told = Some(told);
+        }
+    }
+
     /// What this handle shows now, for work on another thread.
     pub fn snapshot(&self) -> Snapshot {
         let mut state = self.0.state();
-        let over = state.overlay.iter().map(|(k, p)| (k.clone(), p.value.clone())).collect();
         let observed = state.overlay.values().filter_map(|p| p.sequence).max().unwrap_or_default();
         state.observed = state.observed.max(observed);
-        Snapshot { tree: self.0.tree.snapshot(), overlay: over }
+        now(&state, &*self.0.tree)
     }
 }
 
@@ -130,15 +156,24 @@ pub struct Sealed {
     /// A reply of this turn must wait until this number is committed: its own writes, or pending writes of
     /// earlier turns that it read.
     pub wait_for: Sequence,
+    /// Which items it changed; nothing unless the host listens.
+    pub changes: Changes,
 }
 
 impl KeyspaceHost {
+    /// From now on turns keep what they say of the items they change.
+    pub fn listen(&self) {
+        self.0.state().told.get_or_insert_default();
+    }
+
     /// Ends a turn that succeeded.
     pub fn seal(&self) -> Sealed {
         let mut state = self.0.state();
         let observed = std::mem::take(&mut state.observed);
+        let told = state.told.as_mut().map(std::mem::take);
+        let changes = told.map(|told| told.finish(|| now(&state, &*self.0.tree))).unwrap_or_default();
         if state.staged.is_empty() {
-            return Sealed { writes: Vec::new(), sequence: Sequence(0), wait_for: observed };
+            return Sealed { writes: Vec::new(), sequence: Sequence(0), wait_for: observed, changes };
         }
         let sequence = Sequence(state.last.0 + 1);
         state.last = sequence;
@@ -152,13 +187,14 @@ impl KeyspaceHost {
             }
         }
         state.sealed.push_back((sequence, keys));
-        Sealed { writes, sequence, wait_for: sequence }
+        Sealed { writes, sequence, wait_for: sequence, changes }
     }
 
     /// Ends a turn that failed: its staged writes never were.
     pub fn discard(&self) {
         let mut state = self.0.state();
         state.observed = Sequence(0);
+        state.told = state.told.take().map(|_| Told::default());
         for key in std::mem::take(&mut state.staged) {
             if let Some(pending) = state.overlay.remove(&key)
                 && let Some(before) = pending.before
@@ -246,6 +282,21 @@ impl Read for Snapshot {
     fn scan(&self, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StoreError> {
         self.scan(range, direction, visit)
     }
+}
+
+fn now(state: &State, tree: &dyn Tree) -> Snapshot {
+    let overlay = state.overlay.iter().map(|(key, pending)| (key.clone(), pending.value.clone())).collect();
+    Snapshot { tree: tree.snapshot(), overlay }
+}
+
+/// What the turn that runs has staged is left out; the store does not have it yet.
+fn before_turn(state: &State, tree: &dyn Tree) -> Snapshot {
+    let before = |(key, pending): (&Bytes, &Pending)| match (pending.sequence, &pending.before) {
+        (Some(_), _) => Some((key.clone(), pending.value.clone())),
+        (None, Some(before)) => Some((key.clone(), before.value.clone())),
+        (None, None) => None,
+    };
+    Snapshot { tree: tree.snapshot(), overlay: state.overlay.iter().filter_map(before).collect() }
 }
 
 type Overlay = Vec<(Bytes, Option<Bytes>)>;

@@ -6,12 +6,13 @@
 //! that all nodes share), [`claim`] (who should own what), [`metadata`] (what else all nodes share),
 //! [`preflist`] (who answers for a key), [`gossip`] (who is up, and how the state spreads), [`vnode`] (the contract a
 //! module fulfils), [`store`] and [`keyspace`] (what a vnode keeps), [`quorum`] (when a request has
-//! ended), [`coverage`] (listing what all vnodes keep), [`transfer`] (how data goes where it belongs), [`clock`] (what
-//! happened before what), [`wire`] (bytes), [`testing`] (the laws, for module
-//! authors).
+//! ended), [`coverage`] (listing what all vnodes keep), [`transfer`] (how data goes where it belongs), [`antientropy`]
+//! (how replicas become equal), [`clock`] (what happened before what), [`wire`] (bytes), [`testing`] (the laws, for
+//! module authors).
 //!
 //! **Invariant:** core does not know actix, tokio, HTTP or any storage engine.
 
+pub mod antientropy;
 pub mod claim;
 pub mod clock;
 pub mod completeness;

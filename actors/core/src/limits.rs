@@ -112,6 +112,40 @@ pub const LISTING_PAGES_PER_NODE_MAX: usize = 8;
 const _: () = {
     assert!(LISTING_PAGE_BYTES_MIN <= LISTING_PAGE_BYTES_MAX);
     assert!((LISTING_PAGE_BYTES_MAX as usize) < MESSAGE_BYTES_MAX);
+};
+
+/// Changes of items that one turn may name: as many as the rows it may remove many times over. With more of them the
+/// vnode's trees are built anew.
+pub const TURN_CHANGES_MAX: usize = 65_536;
+/// Ranges that one turn may name as changed: two for each user of a chat's expiry. With more it is everything.
+pub const TURN_RANGES_MAX: usize = 4096;
+/// Leaves of a tree: with a million items in it some 250 fall to each, which is what one difference costs to find.
+pub const TREE_LEAVES: usize = 4096;
+/// Leaves up to which a tree is kept as a list: beyond, a full table of 32 KiB is smaller.
+pub const TREE_LEAVES_SPARSE_MAX: usize = 1024;
+/// Ranges that are gone through for one vnode's trees at a time. With more the trees are built anew, which is one scan.
+pub const RANGES_OWED_MAX: usize = 16;
+/// Items that one step of a scan on the pool goes through: some ten milliseconds.
+pub const SCAN_STEP_ITEMS_MAX: usize = 5000;
+/// Items that are gone through for one page of a listing: some fifty milliseconds of a pool thread.
+pub const ENTRIES_VISITED_MAX: usize = 20_000;
+/// Items of one page of a listing.
+pub const ENTRIES_PAGE_MAX: usize = 4096;
+/// Bytes of one page of a listing, unless it is a single item's.
+pub const ENTRIES_PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Items of one batch of repairs: merged in one turn each, and committed together.
+pub const REPAIR_BATCH_ITEMS_MAX: usize = 200;
+/// Bytes of one batch of repairs, unless it is a single item: it shares a connection with requests.
+pub const REPAIR_BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Items that one exchange sends in both directions; then the next pair has its turn.
+pub const REPAIRS_EXCHANGE_MAX: u64 = 100_000;
+/// Comparisons of replicas that one node may begin at a time: each may take a pool thread at both ends.
+pub const REPAIR_EXCHANGES_MAX: usize = 16;
+
+const _: () = {
+    assert!(TREE_LEAVES == 4096 && TREE_LEAVES_SPARSE_MAX < TREE_LEAVES);
+    assert!(ENTRIES_PAGE_BYTES_MAX + STORE_KEY_BYTES_MAX < MESSAGE_BYTES_MAX);
+    assert!(STORE_VALUE_BYTES_MAX + REPAIR_BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX + STORE_KEY_BYTES_MAX + BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(RING_SIZE_MIN.is_power_of_two() && RING_SIZE_MAX.is_power_of_two());

@@ -50,11 +50,15 @@ pub enum Mutant {
     CompleteAfterWipe,
     /// What was removed from the metadata counts as never seen.
     ForgetRemoved,
+    /// Turns do not say what they change.
+    TellNothing,
+    /// Replicas are not compared.
+    NeverCompare,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::LastWriteWins,
         Self::SkipSync,
         Self::AcknowledgeOneLess,
@@ -77,6 +81,8 @@ impl Mutant {
         Self::ForgetDirty,
         Self::CompleteAfterWipe,
         Self::ForgetRemoved,
+        Self::TellNothing,
+        Self::NeverCompare,
     ];
 }
 

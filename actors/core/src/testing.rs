@@ -6,6 +6,7 @@
 //! Generation is from a seed, so a violation names the case that shows it and can be run again.
 
 mod listing;
+pub mod told;
 
 use crate::ids::Partition;
 use crate::keyspace::{Keyspace, KeyspaceHost, Snapshot};
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
+use told::Told;
 
 pub use listing::{check_listing_laws, find_listing_violation};
 
@@ -142,6 +144,8 @@ impl<V: Vnode> Case<'_, V> {
             let bytes = self.ok(codec::encode(a), "an item can be encoded")?;
             let back: V::Item = self.ok(codec::decode(&bytes), "an encoded item decodes")?;
             self.require(back == *a, "an item decodes to what was encoded", (a, &back))?;
+            let again = self.ok(codec::encode(&back), "an item can be encoded")?;
+            self.require(again == bytes, "equal items have equal bytes", a)?;
             self.require(a.routing_key().len() <= ROUTING_KEY_BYTES_MAX, "routing keys are bounded", a)?;
             self.require(a.key().len() <= STORE_KEY_BYTES_MAX, "keys are bounded", a)?;
             let twice = a.clone().join(a.clone());
@@ -322,6 +326,12 @@ impl<V: Vnode> Case<'_, V> {
         for item in &items {
             self.require(range.contains(&item.key()), "a fold stays within its range", item)?;
         }
+        let expected = self.ok(Told::as_folded::<V>(&bed.snapshot()), "a fold works")?;
+        self.require(
+            bed.told == expected,
+            "what turns say of the items they change adds up to what a fold shows",
+            (&bed.told, expected, &self.items),
+        )?;
         Ok(items)
     }
 }
@@ -331,14 +341,17 @@ struct Bed<V: Vnode> {
     vnode: V,
     host: KeyspaceHost,
     store: MemoryStore,
+    told: Told,
 }
 
 impl<V: Vnode> Bed<V> {
     fn open(case: &Case<'_, V>, store: MemoryStore) -> Result<Self, Violation> {
         let open = case.ok(store.open(&KeyspaceId::Node), "the store opens")?;
         let (keyspace, host) = Keyspace::new(open);
+        host.listen();
+        let told = case.ok(Told::as_folded::<V>(&host.snapshot()), "a fold works")?;
         let vnode = case.ok(V::init(Partition(0), case.config, keyspace), "init works")?;
-        let bed = Self { vnode, host, store };
+        let mut bed = Self { vnode, host, store, told };
         bed.end_turn(case)?;
         Ok(bed)
     }
@@ -349,8 +362,10 @@ impl<V: Vnode> Bed<V> {
         Ok(merged)
     }
 
-    fn end_turn(&self, case: &Case<'_, V>) -> Checked {
+    fn end_turn(&mut self, case: &Case<'_, V>) -> Checked {
         let mut sealed = self.host.seal();
+        let told = self.told.add::<V>(sealed.changes, &self.host.snapshot());
+        case.ok(told, "a fold works")?;
         case.ok(self.store.commit(&mut sealed.writes), "the store commits")?;
         self.host.committed(sealed.sequence);
         Ok(())

@@ -2,6 +2,7 @@
 //! which the command line and HTTP pass them on. It decides the names of fields, which scripts rely on; who
 //! carries a request out (the ring manager, or the claimant's) it does not know.
 
+use crate::antientropy::board::RepairLine;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -380,6 +381,19 @@ pub struct TransferTotals {
     pub unreadable: u64,
 }
 
+/// Anti-entropy on one node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AntiEntropyStatus {
+    /// The node's name.
+    pub node: String,
+    /// Whether it keeps trees and compares them.
+    pub enabled: bool,
+    /// How often each pair is to be compared, in milliseconds.
+    pub interval_ms: u64,
+    /// By service.
+    pub services: BTreeMap<String, RepairLine>,
+}
+
 /// The transfers of one node, and what is set for them.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct HandoffStatus {
@@ -518,6 +532,8 @@ pub trait Administration: Send + Sync {
     fn pause_handoff(&self) -> HandoffStatus;
     /// Ends a pause.
     fn resume_handoff(&self) -> HandoffStatus;
+    /// Anti-entropy on the asked node.
+    fn anti_entropy_status(&self) -> AntiEntropyStatus;
     /// The asked node is to fetch from other replicas what these partitions of its should have; none: all that it
     /// holds. Says which those are. With a refusal none is repaired.
     fn repair(&self, partitions: Option<Vec<u16>>) -> Result<Vec<u16>, AdministrationRefusal>;

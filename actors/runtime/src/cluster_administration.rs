@@ -2,9 +2,9 @@
 //! how the cluster is shown; the rules are core's.
 
 use crate::administration::{
-    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterSetting, ClusterStatus,
-    HandoffStatus, MemberStatus, PartitionStatus, PlanStatus, PreflistPlace, PreflistStatus, RingStatus,
-    StagedChange, StrayStatus,
+    Administration, AdministrationRefusal, Answering, AntiEntropyStatus, Availability, Change,
+    ClusterSetting, ClusterStatus, HandoffStatus, MemberStatus, PartitionStatus, PlanStatus, PreflistPlace,
+    PreflistStatus, RingStatus, StagedChange, StrayStatus,
 };
 use crate::claimant::{Command, Outcome, administer, change, refuse_if_up, staged_changes};
 use crate::handoff::status::handoff_status;
@@ -387,6 +387,17 @@ impl Administration for ClusterAdministration {
     fn resume_handoff(&self) -> HandoffStatus {
         self.node.handoff.set_paused(false);
         self.handoff_status()
+    }
+
+    fn anti_entropy_status(&self) -> AntiEntropyStatus {
+        let board = &self.node.repair;
+        let services = board.snapshot().into_iter().map(|(service, line)| (service.to_owned(), line));
+        AntiEntropyStatus {
+            node: self.node.name.clone(),
+            enabled: board.settings().enabled,
+            interval_ms: u64::try_from(board.settings().interval.as_millis()).unwrap_or(u64::MAX),
+            services: services.collect(),
+        }
     }
 
     fn repair(&self, partitions: Option<Vec<u16>>) -> Result<Vec<u16>, AdministrationRefusal> {

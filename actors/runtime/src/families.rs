@@ -25,5 +25,8 @@ pub const COVERAGE: u16 = 11;
 /// Metadata on its way: `metadata_manager`. Control channel, one way; a release that does not know it drops it.
 pub const METADATA: u16 = 12;
 
+/// "What do your trees say, and which items are these?" `antientropy`. Request channel.
+pub const TREES: u16 = 10;
+
 /// The one version of all bodies so far.
 pub const VERSION: u16 = 1;

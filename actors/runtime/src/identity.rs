@@ -2,11 +2,13 @@
 //! and a later one (nothing), and that no boot number is given twice. It does not know what is kept beside it.
 
 use crate::files::{self, FileError};
+use crate::node_options::NodeOptions;
 use crate::randomness::Randomness;
 use crate::start_error::StartError;
 use bytes::Bytes;
 use ringwork_core::ids::{Boot, NodeId};
 use ringwork_core::limits::BOOTS_MAX;
+use ringwork_core::membership::{Member, Status};
 use ringwork_core::store::{KeyspaceId, Store, StoreError, Write};
 use ringwork_core::wire::Kind;
 use serde::{Deserialize, Serialize};
@@ -96,6 +98,19 @@ pub(crate) fn identify(
         return Err(StartError::Boots(directory.unwrap_or(Path::new("memory")).to_owned()));
     }
     Ok((Identity { node, boot, machine_boot, stopped_in_peace: false, synced }, before))
+}
+
+/// This node as a member of the cluster that it is born with.
+pub(crate) fn own_member(options: &NodeOptions, identity: &Identity) -> Result<Member, StartError> {
+    let (address, location) = match &options.cluster {
+        Some(cluster) => {
+            let own = || cluster.listen.to_string();
+            (cluster.advertise.clone().unwrap_or_else(own), cluster.location.clone())
+        }
+        None => ("nowhere:0".to_owned(), None),
+    };
+    Member::new(&options.name, &address, location.as_deref(), Status::Valid, identity.node)
+        .map_err(|error| StartError::Member(error.to_string()))
 }
 
 impl Identity {

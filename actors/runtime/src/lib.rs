@@ -11,6 +11,7 @@
 //! [`randomness`] are the only sources of either.
 
 pub mod administration;
+pub mod antientropy;
 mod claimant;
 mod cluster_administration;
 pub mod coordinator;

@@ -1,7 +1,11 @@
 //! A node: what is started in which order, and how it stops. It decides identity (who this data directory is, which
 //! life this is) and wires the actors; it does not know HTTP, settings files or any module.
 
+mod keyspaces;
+
 use crate::administration::Administration;
+use crate::antientropy::board::{RepairBoard, RepairSettings};
+use crate::antientropy::{AntiEntropy, TreeTable};
 use crate::cluster_administration::ClusterAdministration;
 use crate::coordinator::Service;
 use crate::files::NumberFile;
@@ -41,7 +45,6 @@ use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{Boot, ClusterId, Partition};
 use ringwork_core::limits::SERVICE_NAME_BYTES_MAX;
-use ringwork_core::membership::{Member, Status};
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::RingView;
 use ringwork_core::store::Store;
@@ -61,8 +64,6 @@ use tokio::sync::{oneshot, watch};
 
 /// How long the first write of the ring file may take at a start.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(30);
-
-mod keyspaces;
 
 type Ended = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -137,6 +138,7 @@ struct StartedService {
     transferable: Arc<dyn HandoffService>,
     properties: Vec<RunTimeSetting>,
     start_master: Box<dyn FnOnce() + Send>,
+    start_repair: Box<dyn FnOnce() + Send>,
 }
 
 /// Collects what a node is to host; see [`Node::builder`].
@@ -158,10 +160,11 @@ impl NodeBuilder {
                 config,
                 quorum: ArcSwap::from_pointee(node.quorum),
                 listings: Default::default(),
+                trees: TreeTable::new(partitions),
                 master: std::sync::OnceLock::new(),
                 node,
             });
-            let for_master = core.clone();
+            let (for_master, for_repair) = (core.clone(), core.clone());
             StartedService {
                 handle: Box::new(core.clone()),
                 hosted: Arc::new(HostedService(core.clone())),
@@ -172,6 +175,10 @@ impl NodeBuilder {
                 start_master: Box::new(move || {
                     let postbox = VnodeMaster::start(for_master.clone());
                     let _ = for_master.master.set(postbox);
+                }),
+                start_repair: Box::new(move || {
+                    let settings = for_repair.node.repair.settings();
+                    AntiEntropy::start(for_repair, settings);
                 }),
             }
         });
@@ -264,7 +271,7 @@ impl NodeBuilder {
             }
         }
         let random = || options.randomness.bytes().map(ClusterId::from_random);
-        let member = own_member(&options, &identity)?;
+        let member = crate::identity::own_member(&options, &identity)?;
         let (ring_file, metadata_file) = (file("ring"), file("metadata"));
         let mut state = load_or_create(&ring_file, options.ring_size, identity.node, member.clone(), random)?;
         let metadata = metadata_manager::file::load(&metadata_file, state.cluster())?;
@@ -350,6 +357,10 @@ impl NodeBuilder {
             started: Default::default(),
             generations,
             handoff: Arc::new(HandoffBoard::new(options.handoff, options.clock)),
+            repair: RepairBoard::new(RepairSettings {
+                enabled: options.repair.enabled && options.cluster.is_some(),
+                ..options.repair
+            }),
             handoff_manager: Default::default(),
             metadata: MetadataBoard::new(metadata, options.features),
             requests: AtomicU64::new(1),
@@ -363,13 +374,14 @@ impl NodeBuilder {
         mark_strays(&core)?;
         let mut handles = BTreeMap::new();
         let (mut hosted, mut movable, mut remote) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let mut transferable = Vec::new();
+        let (mut transferable, mut repairing) = (Vec::new(), Vec::new());
         for (name, type_id, starter) in services {
             let service = starter(core.clone());
             start_there(&spawner, service.start_master).await;
             hosted.push(service.hosted);
             movable.push(service.movable);
             transferable.push(service.transferable);
+            repairing.push(service.start_repair);
             remote.insert(name, service.remote);
             handles.insert(type_id, service.handle);
             run_time.extend(service.properties);
@@ -464,6 +476,9 @@ impl NodeBuilder {
         }
         if let Some(network) = network {
             start_handoff(&core, &spawner, transferable, ring_manager.clone(), network).await;
+            for start_repair in repairing.into_iter().filter(|_| core.repair.settings().enabled) {
+                spawner.on_handoff(start_repair);
+            }
         }
         if let Some(ClusterOptions { seeds, .. }) = options.cluster {
             let (core, manager) = (core.clone(), ring_manager.clone());
@@ -482,19 +497,6 @@ impl NodeBuilder {
         }
         Ok(Node { core, services: handles, hosted, ring_manager, agent, directory, identity, lock })
     }
-}
-
-/// This node as a member of the cluster that it is born with.
-fn own_member(options: &NodeOptions, identity: &Identity) -> Result<Member, StartError> {
-    let (address, location) = match &options.cluster {
-        Some(cluster) => {
-            let own = || cluster.listen.to_string();
-            (cluster.advertise.clone().unwrap_or_else(own), cluster.location.clone())
-        }
-        None => ("nowhere:0".to_owned(), None),
-    };
-    Member::new(&options.name, &address, location.as_deref(), Status::Valid, identity.node)
-        .map_err(|error| StartError::Member(error.to_string()))
 }
 
 /// Starts the handoff manager, with everything that it may be told about.

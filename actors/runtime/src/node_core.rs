@@ -1,6 +1,7 @@
 //! What all parts of a node share: who it is, time, the store, the ring as it is seen now, the way to other nodes.
 //! It decides nothing; it is handed to every actor, because there are no globals.
 
+use crate::antientropy::board::RepairBoard;
 use crate::handoff::board::HandoffBoard;
 use crate::handoff::generations::Generations;
 use crate::handoff::manager::{HandoffManager, ManagerMessage};
@@ -119,6 +120,8 @@ pub struct NodeCore {
     pub handoff: Arc<HandoffBoard>,
     /// What all members share beside the ring: settings, properties, features.
     pub metadata: MetadataBoard,
+    /// Anti-entropy, as operators see it, and how it is done.
+    pub repair: RepairBoard,
     /// Partitions of which there is data here that this node does not hold.
     pub strays: StrayTable,
     /// Vnodes that do not run after a panic or a failed start.

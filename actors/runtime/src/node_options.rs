@@ -1,5 +1,6 @@
 //! What a node is made of: every choice of whoever starts it, as plain values. It decides nothing.
 
+use crate::antientropy::board::RepairSettings;
 use crate::handoff::board::HandoffSettings;
 use crate::net::Transport;
 use crate::node_core::NodeLimits;
@@ -89,6 +90,8 @@ pub struct NodeOptions {
     /// What it can do that older releases cannot: [`ringwork_core::metadata::features::own`], or less, to be taken for
     /// an older one.
     pub features: BTreeSet<String>,
+    /// How replicas find out that they differ. A node without a cluster address keeps no trees.
+    pub repair: RepairSettings,
     /// Where time comes from.
     pub clock: Clock,
     /// Where random bytes come from.

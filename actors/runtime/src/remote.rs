@@ -3,11 +3,13 @@
 
 mod listing;
 
+use crate::antientropy::answering;
 use crate::families::VERSION;
 use crate::messages::{Asked, ReplyTo, Request, Sink, Task, VnodeAnswer};
 use crate::net::Responder;
 use crate::service_core::ServiceCore;
 use crate::time::Moment;
+use ringwork_core::antientropy::exchange::{Answer, Question};
 use ringwork_core::ids::Partition;
 use ringwork_core::membership::Possession;
 use ringwork_core::preflist::Role;
@@ -152,12 +154,25 @@ impl<V: Vnode> Sink<V> for RemoteSink {
     }
 }
 
+/// A question of an exchange, and to whom.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TreesAsked {
+    pub(crate) service: String,
+    /// How the asker's fingerprints come about.
+    pub(crate) layout: u32,
+    pub(crate) partition: Partition,
+    pub(crate) group: Partition,
+    pub(crate) question: Question,
+}
+
 /// A service without its type, as requests from other nodes find it.
 pub(crate) trait HostedRemote: Send + Sync {
     /// Serves one request; bytes that are none of the module's are refused.
     fn serve(&self, head: RequestHead, payload: &[u8], deadline: Moment, respond: Responder);
     /// Serves one page of a listing; the same.
     fn serve_page(&self, head: PageHead, payload: &[u8], deadline: Moment, respond: Responder);
+    /// Answers a question of an exchange; one that is out of bounds costs its answer.
+    fn compare(&self, asked: TreesAsked, respond: Responder);
 }
 
 /// Tells the asker that nothing was done.
@@ -183,6 +198,24 @@ impl<V: Vnode> HostedRemote for Arc<ServiceCore<V>> {
 
     fn serve_page(&self, head: PageHead, payload: &[u8], deadline: Moment, respond: Responder) {
         self.serve_page_of(head, payload, deadline, respond);
+    }
+
+    fn compare(&self, asked: TreesAsked, respond: Responder) {
+        let size = self.node.ring.load().size();
+        let TreesAsked { layout, partition, group, question, .. } = asked;
+        if !size.contains(partition) || !size.contains(group) || !question.is_lawful(size) {
+            self.node.telemetry.requests_unreadable.increment();
+            return;
+        }
+        let service = self.clone();
+        actix_rt::spawn(async move {
+            let answer: Result<Answer, String> = if layout == answering::layout::<V>() {
+                answering::answer(service, partition, group, question).await
+            } else {
+                Err(format!("items of {} are laid out differently there and here", V::SERVICE))
+            };
+            let _ = respond.reply(VERSION, |out| codec::encode_into(&answer, out));
+        });
     }
 }
 

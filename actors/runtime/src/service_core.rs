@@ -1,6 +1,7 @@
 //! What all parts of one service on a node share: the addresses of its vnodes, its listeners, its settings. It
 //! decides whether a request goes to a vnode here or over the wire; to which node, the coordinator.
 
+use crate::antientropy::TreeTable;
 use crate::families;
 use crate::handoff::sealed_read::with_sealed;
 use crate::messages::{Asked, ReplyTo, Request, VnodeAnswer};
@@ -34,6 +35,8 @@ pub struct ServiceCore<V: Vnode> {
     /// Quorums where a request does not say; how many replicas there are never changes.
     pub(crate) quorum: ArcSwap<QuorumDefaults>,
     pub(crate) listings: Listings,
+    /// How far the trees of local vnodes are.
+    pub(crate) trees: TreeTable,
     pub(crate) master: OnceLock<Postbox<VnodeMaster<V>>>,
 }
 

@@ -2,10 +2,11 @@
 //! each guarded so that a panic costs this vnode and nobody else, hands what a turn wrote to the storage
 //! thread, and lets the reply leave when what it promises is true. It does not know how it was found, nor what
 //! becomes of the partition after its death (the vnode master does). What it does for transfers is in
-//! `vnode/handoff.rs`, for listings in `vnode/listing.rs`.
+//! `vnode/handoff.rs`, for listings in `vnode/listing.rs`, for its trees in `vnode/trees.rs`.
 
 mod handoff;
 mod listing;
+mod trees;
 
 use crate::coordinator::Service;
 use crate::messages::{Asked, ReplyTo, Request, Task, VnodeAnswer};
@@ -35,6 +36,7 @@ use tokio::sync::oneshot;
 
 use handoff::Marks;
 pub(crate) use handoff::{Fetched, HandoffTask, Marking, Retire, encode_item};
+pub(crate) use trees::{TreeTask, Trees};
 
 /// Commands that a vnode may have scheduled for itself at one time: a module needs one or two.
 const LATER_COMMANDS_MAX: usize = 64;
@@ -69,6 +71,8 @@ pub struct Opened<V: Vnode> {
     pub incarnation: Incarnation,
     /// Keys that a former life has marked as changed since they were sent; none when nothing is marked.
     pub marked: Option<Vec<Vec<u8>>>,
+    /// Its trees of sums; none where they are not wanted.
+    pub(crate) trees: Option<Trees>,
 }
 
 /// What waits while a vnode is held back.
@@ -214,6 +218,7 @@ impl<V: Vnode> VnodeActor<V> {
                 if minted {
                     sealed.writes.push(state.incarnation.write());
                 }
+                self.take_changes(std::mem::take(&mut sealed.changes));
                 Ok(Ended { value, effects, sealed })
             }
             Ok((Err(error), _)) => {
@@ -513,6 +518,7 @@ impl<V: Vnode> VnodeActor<V> {
                     "a vnode panicked; it is started again from its store when it is next asked"
                 );
                 self.state = None;
+                self.show_standing();
                 // In this order: who finds the route gone must find the master knowing why.
                 self.master.post_control(MasterMessage::Panicked(self.partition));
                 self.service.routes.forget(self.partition);
@@ -539,6 +545,7 @@ impl<V: Vnode> Actor for VnodeActor<V> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.show_standing();
         match self.turn(|vnode, turn| vnode.started(turn).map(|()| Outcome::Nothing)) {
             Ok(ended) => self.conclude(ended, ReplyTo::nobody(), false, None, ctx),
             Err(failure) => self.fail(failure, ReplyTo::nobody(), ctx),
@@ -598,6 +605,7 @@ impl<V: Vnode> Handler<Posted<Stop>> for VnodeActor<V> {
     type Result = ();
 
     fn handle(&mut self, posted: Posted<Stop>, ctx: &mut Self::Context) {
+        self.keep_trees();
         if let Some(mut state) = self.state.take() {
             let ended = catch_unwind(AssertUnwindSafe(|| state.vnode.terminate()));
             if ended.is_err() {

@@ -12,7 +12,7 @@ use crate::node_core::NodeCore;
 use crate::post::{Permits, Postbox, Posted};
 use crate::service_core::ServiceCore;
 use crate::time::Moment;
-use crate::vnode::{Freeze, Incarnation, Opened, Stop, Thaw, VnodeActor};
+use crate::vnode::{Freeze, Incarnation, Opened, Stop, Thaw, Trees, VnodeActor};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -510,14 +510,16 @@ fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Open
         }
     };
     let opened = node.store.open(&keyspace).map_err(text)?;
-    let (handle, host) = Keyspace::new(opened);
+    let (handle, host) = Keyspace::new(opened.clone());
+    let trees = Trees::open(node, V::SERVICE, partition, &keyspace, &own, (&opened, &host)).map_err(text)?;
     let vnode = V::init(partition, &service.config, handle).map_err(|e| e.to_string())?;
     let held = node.generations.held(partition);
     let marked = match held.filter(|held| held.outbound.is_some()) {
         Some(_) => Some(node.generations.marks(V::SERVICE, partition).map_err(text)?),
         None => None,
     };
-    Ok(Opened { vnode, host, incarnation: Incarnation { slot: own.slot, key, actor, counter }, marked })
+    let incarnation = Incarnation { slot: own.slot, key, actor, counter };
+    Ok(Opened { vnode, host, incarnation, marked, trees })
 }
 
 impl<V: Vnode> Actor for VnodeMaster<V> {

@@ -12,7 +12,7 @@ use crate::net::{
 };
 use crate::node_core::{Ending, NodeCore};
 use crate::post::Postbox;
-use crate::remote::{decode_head, decode_page_head, refuse, refuse_page};
+use crate::remote::{TreesAsked, decode_head, decode_page_head, refuse, refuse_page};
 use crate::ring_manager::{Bequest, RingMessage};
 use bytes::Bytes;
 use ringwork_core::ids::{NodeId, Partition};
@@ -78,6 +78,19 @@ impl Wiring {
         service.serve_page(head, payload, deadline, respond);
     }
 
+    /// A question about trees; without an answer when it cannot be read, or there is no such service.
+    fn trees_request(&self, incoming: &Incoming, respond: Responder) {
+        let Ok(asked) = codec::decode::<TreesAsked>(&incoming.body) else {
+            self.node.telemetry.requests_unreadable.increment();
+            return;
+        };
+        let started = self.node.started.load();
+        let services = started.as_ref().map(|started| &started.services);
+        if let Some(service) = services.and_then(|services| services.get(asked.service.as_str())) {
+            service.compare(asked, respond);
+        }
+    }
+
     fn control_request(&self, from: &Sender, incoming: &Incoming, respond: Responder) {
         let Some(started) = self.node.started.load_full() else { return };
         let (node, manager) = (self.node.clone(), started.ring_manager.clone());
@@ -109,6 +122,7 @@ impl NetworkHandler for Wiring {
         match (incoming.family, respond) {
             (families::VNODE, Some(respond)) if !from.guest => self.vnode_request(&incoming, respond),
             (families::COVERAGE, Some(respond)) if !from.guest => self.page_request(&incoming, respond),
+            (families::TREES, Some(respond)) if !from.guest => self.trees_request(&incoming, respond),
             (_, Some(respond)) => self.control_request(from, &incoming, respond),
             (_, None) if from.guest => {}
             (families::DETECTOR, None) => {

@@ -5,10 +5,11 @@ use super::super::{AppState, Door, routes};
 use actix_web::{App, HttpServer, web};
 use ringwork_chat::{Chat, ChatConfig};
 use ringwork_runtime::administration::{
-    Administration, AdministrationRefusal, Answering, Availability, Change, ClusterSetting, ClusterStatus,
-    HandoffStatus, MemberStatus, PartitionStatus, PlanStatus, PlannedMove, PlannedShare, PreflistPlace,
-    PreflistStatus, RingStatus, StagedChange, StrayStatus, TransferStatus,
+    Administration, AdministrationRefusal, Answering, AntiEntropyStatus, Availability, Change,
+    ClusterSetting, ClusterStatus, HandoffStatus, MemberStatus, PartitionStatus, PlanStatus, PlannedMove,
+    PlannedShare, PreflistPlace, PreflistStatus, RingStatus, StagedChange, StrayStatus, TransferStatus,
 };
+use ringwork_runtime::antientropy::board::RepairLine;
 use ringwork_runtime::node::Node;
 use ringwork_runtime::spawner::Placement;
 use std::sync::atomic::AtomicBool;
@@ -342,6 +343,15 @@ impl Administration for FakeCluster {
             setting.source = if setting.cluster.is_some() { "cluster" } else { "configuration" }.to_owned();
             Ok(setting.clone())
         })
+    }
+
+    fn anti_entropy_status(&self) -> AntiEntropyStatus {
+        AntiEntropyStatus {
+            node: "n1".to_owned(),
+            enabled: true,
+            interval_ms: 15_000,
+            services: [("chat".to_owned(), RepairLine { pairs: 3, ..RepairLine::default() })].into(),
+        }
     }
 
     fn handoff_status(&self) -> HandoffStatus {

@@ -150,6 +150,11 @@ impl Cluster {
         running.into_iter().map(|number| (number, self.launches[number].data().to_owned())).collect()
     }
 
+    /// Ends one in peace.
+    pub(super) fn stop(&mut self, number: usize) {
+        self.nodes[number].take().expect("that node does not run").stop();
+    }
+
     /// kill -9 of one.
     pub(super) fn kill(&mut self, number: usize) {
         self.nodes[number].take().expect("that node does not run").kill();

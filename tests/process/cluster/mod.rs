@@ -13,6 +13,7 @@ mod load;
 mod moving;
 mod namespaces;
 mod quorums;
+mod repair;
 mod replacement;
 mod restart;
 mod settings;

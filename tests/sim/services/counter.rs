@@ -81,8 +81,9 @@ impl Counter {
         Ok(kept.unwrap_or_else(|| Tally { key: key.to_owned(), counted: BTreeMap::new() }))
     }
 
-    fn keep(&self, tally: &Tally) {
+    fn keep(&self, before: &Tally, tally: &Tally) {
         self.0.put(tally.key(), codec::encode(tally).unwrap());
+        self.0.changed(Some(before).filter(|before| !before.counted.is_empty()), Some(tally));
     }
 }
 
@@ -107,8 +108,9 @@ impl Vnode for Counter {
         let (Ask::Increment(key) | Ask::Get(key)) = &command;
         let mut tally = self.tally(key)?;
         if matches!(command, Ask::Increment(_)) {
+            let before = tally.clone();
             *tally.counted.entry(turn.dot().actor).or_default() += 1;
-            self.keep(&tally);
+            self.keep(&before, &tally);
             let _ = turn.touched(tally.clone());
         }
         Ok(TurnOutcome::Reply(Reply(tally)))
@@ -120,7 +122,7 @@ impl Vnode for Counter {
         if before == after {
             return Ok(Merged::Unchanged);
         }
-        self.keep(&after);
+        self.keep(&before, &after);
         Ok(Merged::Changed)
     }
 
@@ -150,6 +152,7 @@ impl Vnode for Counter {
             keys.push(key.to_vec());
             Flow::Continue(())
         })?;
+        self.0.changed_within(&KeyRange::all());
         keys.into_iter().for_each(|key| self.0.remove(key));
         Ok(())
     }

@@ -121,7 +121,8 @@ impl<V: Vnode> OfService<V> {
         }
     }
 
-    fn run(&self, partition: Partition) -> Later<bool> {
+    /// Has its vnode of a partition run, and says whether it does.
+    pub(crate) fn run(&self, partition: Partition) -> Later<bool> {
         let (done, runs) = oneshot::channel();
         self.tell(MasterMessage::Run(partition, done));
         Box::pin(async move { runs.await.unwrap_or(false) })

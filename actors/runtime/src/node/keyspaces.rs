@@ -1,5 +1,5 @@
-//! What a start does about the keyspaces of its vnodes: it looks which are there, and creates which are going to be
-//! needed. When a vnode itself begins it does not decide.
+//! What a start does about the keyspaces of vnodes before any vnode runs: creates those that are going to be needed,
+//! and finds out whose data lies in those that are there. It decides nothing about who holds what.
 
 use crate::node_core::NodeCore;
 use crate::vnode_master::has_no_rows;

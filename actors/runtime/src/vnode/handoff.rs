@@ -298,6 +298,7 @@ impl<V: Vnode> Handler<Posted<Retire<V>>> for VnodeActor<V> {
 
     fn handle(&mut self, posted: Posted<Retire<V>>, ctx: &mut Self::Context) {
         if let Some(mut state) = self.state.take() {
+            self.show_standing();
             let ended = catch_unwind(AssertUnwindSafe(|| state.vnode.terminate()));
             if ended.is_err() {
                 self.service.node.telemetry.vnode_panics.increment();

@@ -15,6 +15,7 @@ use ringwork_core::ring::RingSize;
 use ringwork_core::store::Store;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::testing::check_laws;
+use ringwork_runtime::antientropy::board::RepairSettings;
 use ringwork_runtime::coordinator::{Answered, ReadFailure, Service};
 use ringwork_runtime::handoff::board::HandoffSettings;
 use ringwork_runtime::messages::{ReplyTo, Sink, VnodeAnswer};
@@ -46,6 +47,7 @@ fn options(placement: Placement, store: Arc<dyn Store>) -> NodeOptions {
         quorum: QuorumDefaults { n_val: 3, r: Count::Quorum, w: Count::Quorum },
         handoff: HandoffSettings::default(),
         features: ringwork_core::metadata::features::own(),
+        repair: RepairSettings::default(),
         clock: Clock::system(),
         randomness: Randomness::seeded(1),
         transport: Transport::tcp(),

@@ -70,8 +70,15 @@ fn number(bytes: Option<bytes::Bytes>) -> u64 {
 impl Summit {
     fn raise(&mut self, name: &str) -> Result<Highest, StoreError> {
         let next = number(self.store.get(name.as_bytes())?) + 1;
-        self.store.put(name.as_bytes().to_vec(), next.to_be_bytes().to_vec());
-        Ok(Highest { name: name.to_owned(), number: next })
+        let item = Highest { name: name.to_owned(), number: next };
+        self.keep(next - 1, &item);
+        Ok(item)
+    }
+
+    fn keep(&self, before: u64, item: &Highest) {
+        self.store.put(item.name.clone().into_bytes(), item.number.to_be_bytes().to_vec());
+        let was = Highest { name: item.name.clone(), number: before };
+        self.store.changed(Some(&was).filter(|was| was.number > 0), Some(item));
     }
 }
 
@@ -122,10 +129,11 @@ impl Vnode for Summit {
     }
 
     fn merge(&mut self, item: Highest) -> Result<Merged, StoreError> {
-        if number(self.store.get(item.name.as_bytes())?) >= item.number {
+        let before = number(self.store.get(item.name.as_bytes())?);
+        if before >= item.number {
             return Ok(Merged::Unchanged);
         }
-        self.store.put(item.name.into_bytes(), item.number.to_be_bytes().to_vec());
+        self.keep(before, &item);
         Ok(Merged::Changed)
     }
 
@@ -155,6 +163,7 @@ impl Vnode for Summit {
             keys.push(key.to_vec());
             Flow::Continue(())
         })?;
+        self.store.changed_within(&KeyRange::all());
         keys.into_iter().for_each(|key| self.store.remove(key));
         Ok(())
     }

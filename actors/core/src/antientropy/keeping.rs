@@ -1,0 +1,195 @@
+//! The trees of one vnode: kept up to date by what its turns say, built anew from a scan when that is in doubt. It
+//! decides when the trees can be compared with another's; who scans, and when it is time to, it does not know.
+//!
+//! Three things happen off the vnode's thread and are brought in later: the scan that builds, and the going through
+//! ranges that a turn could not name the items of. Each belongs to one *building*: what was begun for an earlier one is
+//! not taken in any more.
+
+use super::Fingerprint;
+use super::listing::{GroupOf, Sums};
+use super::tree::{KeptTree, Tree};
+use crate::ids::Partition;
+use crate::keyspace::changes::{Change, ChangedRanges, Changes};
+use crate::limits::{N_VAL_MAX, RANGES_OWED_MAX};
+use crate::wire::Wire;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Numbers the buildings of one vnode's life.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Building(u64);
+
+/// How far the trees are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Standing {
+    /// They say what a fold would show.
+    Ready,
+    /// A scan is under way.
+    Building,
+    /// They are not to be believed, or there are none: a scan has to build them.
+    InDoubt,
+}
+
+/// The trees as they are kept over a stop in peace.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeptTrees {
+    trees: BTreeMap<Partition, KeptTree>,
+}
+
+impl Wire for KeptTrees {
+    const VERSION: u16 = 1;
+}
+
+/// Ranges of which somebody has to find out what has changed in them.
+#[derive(Debug)]
+pub struct Owed {
+    /// For [`Keeper::settle`].
+    pub building: Building,
+    /// Where to look, before and after.
+    pub ranges: ChangedRanges,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Keeper {
+    groups: GroupOf,
+    trees: BTreeMap<Partition, Tree>,
+    standing: Standing,
+    building: Building,
+    /// Ranges that are gone through at present.
+    owed: usize,
+}
+
+impl Keeper {
+    /// Of a vnode whose trees have to be built. `groups` says which group an item belongs to.
+    pub fn new(groups: GroupOf) -> Self {
+        let building = Building::default();
+        Self { groups, trees: BTreeMap::new(), standing: Standing::InDoubt, building, owed: 0 }
+    }
+
+    /// Of a vnode with nothing in it.
+    pub fn empty(groups: GroupOf) -> Self {
+        Self { standing: Standing::Ready, ..Self::new(groups) }
+    }
+
+    /// Of a vnode that stopped in peace and has these.
+    pub fn found(groups: GroupOf, kept: KeptTrees) -> Self {
+        let trees = kept.trees.into_iter().filter(|(group, _)| groups.reaches(*group));
+        let trees = trees.take(N_VAL_MAX).map(|(group, kept)| (group, kept.into())).collect();
+        Self { trees, ..Self::empty(groups) }
+    }
+
+    /// What to keep at a stop in peace; nothing unless the trees are ready.
+    pub fn keep(&self) -> Option<KeptTrees> {
+        let trees = self.trees.iter().filter(|(_, tree)| !tree.is_empty());
+        self.is_settled()
+            .then(|| KeptTrees { trees: trees.map(|(group, tree)| (*group, tree.into())).collect() })
+    }
+
+    /// How far they are.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Whether the trees say what a fold would show: they are ready, and no range is being gone through.
+    pub fn is_settled(&self) -> bool {
+        self.standing == Standing::Ready && self.owed == 0
+    }
+
+    /// Which group an item belongs to.
+    pub fn groups(&self) -> GroupOf {
+        self.groups
+    }
+
+    /// Items in all trees, as far as they are known.
+    pub fn items(&self) -> u64 {
+        self.trees.values().fold(0, |all, tree| all.wrapping_add(tree.items()))
+    }
+
+    /// The tree of a group, to be compared with another's; none when it cannot be.
+    pub fn tree(&mut self, group: Partition) -> Option<&Tree> {
+        if !self.is_settled() || !self.groups.reaches(group) {
+            return None;
+        }
+        Some(self.trees.entry(group).or_default())
+    }
+
+    /// Takes in what a turn has changed. What it could not name comes back, to be gone through off this thread and
+    /// brought to [`Self::settle`].
+    #[must_use]
+    pub fn take(&mut self, changes: Changes) -> Option<Owed> {
+        let Changes { items, ranges, doubtful } = changes;
+        if doubtful {
+            self.doubt();
+        }
+        if self.standing == Standing::InDoubt {
+            return None;
+        }
+        for Change { routing_key, key, was, is } in items {
+            self.change(&routing_key, &key, was, is);
+        }
+        let ranges = ranges?;
+        if self.owed >= RANGES_OWED_MAX {
+            self.doubt();
+            return None;
+        }
+        self.owed += 1;
+        Some(Owed { building: self.building, ranges })
+    }
+
+    fn change(&mut self, routing_key: &[u8], key: &[u8], was: Option<Fingerprint>, is: Option<Fingerprint>) {
+        if let Some(group) = self.groups.of(routing_key) {
+            self.trees.entry(group).or_default().change(key, was, is);
+        }
+    }
+
+    /// What was found before and after a turn in the ranges that it named; none when they could not be read.
+    pub fn settle(&mut self, building: Building, found: Option<(Sums, Sums)>) {
+        if building != self.building || self.standing == Standing::InDoubt {
+            return;
+        }
+        let Some((before, after)) = found else { return self.doubt() };
+        self.owed = self.owed.saturating_sub(1);
+        for (group, tree) in &before.trees {
+            self.trees.entry(*group).or_default().subtract(tree);
+        }
+        self.add(&after);
+    }
+
+    fn add(&mut self, sums: &Sums) {
+        for (group, tree) in &sums.trees {
+            self.trees.entry(*group).or_default().add(tree);
+        }
+    }
+
+    /// The trees are not to be believed. What is under way for them is not taken in.
+    pub fn doubt(&mut self) {
+        self.standing = Standing::InDoubt;
+        self.building.0 += 1;
+        self.owed = 0;
+        self.trees.clear();
+    }
+
+    /// Begins to build the trees: a snapshot is to be taken now, between two turns, and summed up for
+    /// [`Self::built`]. From now on what turns say is added up beside.
+    pub fn begin(&mut self) -> Building {
+        self.doubt();
+        self.standing = Standing::Building;
+        self.building
+    }
+
+    /// The scan of a building has ended; none when it could not read everything. Says whether the trees are ready.
+    pub fn built(&mut self, building: Building, sums: Option<Sums>) -> bool {
+        if building != self.building || self.standing != Standing::Building {
+            return false;
+        }
+        match sums {
+            Some(sums) => {
+                self.add(&sums);
+                self.standing = Standing::Ready;
+            }
+            None => self.doubt(),
+        }
+        self.standing == Standing::Ready
+    }
+}
