@@ -11,9 +11,12 @@ pub use ringwork_runtime::coordinator::Service;
 /// Adds a module's routes; each HTTP worker calls it once.
 pub(crate) type Routes = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
 
+/// Makes them, over a node that has started; none where it does not host the module.
+type MakeRoutes = Box<dyn FnOnce(&Node) -> Option<Routes>>;
+
 struct Module {
     host: Box<dyn FnOnce(NodeBuilder) -> NodeBuilder>,
-    routes: Box<dyn FnOnce(&Node) -> Option<Routes>>,
+    routes: MakeRoutes,
 }
 
 /// Modules of a program's own. None by default.
@@ -21,7 +24,7 @@ struct Module {
 pub struct Modules(Vec<Module>);
 
 /// What is left of modules that a node is to host: their routes, to be made when it has started.
-pub(crate) struct Unrouted(Vec<Box<dyn FnOnce(&Node) -> Option<Routes>>>);
+pub(crate) struct Unrouted(Vec<MakeRoutes>);
 
 impl Modules {
     /// Hosts module `V` with its settings, and adds `routes`. Their handlers find the typed call site as
