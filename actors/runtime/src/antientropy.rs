@@ -122,8 +122,7 @@ impl<V: Vnode> AntiEntropy<V> {
         }
         let view = node.ring.load_full();
         let held: BTreeSet<Partition> = view.state().held_by(node.id).collect();
-        // Alone there is nobody to compare with.
-        if !node.is_stopping() && !node.is_outside() && view.state().members().count() > 1 {
+        if !node.is_stopping() && !node.is_outside() && view.state().was_ever_shared() {
             self.build_next(&held, ctx);
             self.begin_due(&held, ctx);
         }
@@ -248,7 +247,10 @@ impl<V: Vnode> AntiEntropy<V> {
                 Err(why) => {
                     let problem = format!("the trees of partition {partition} could not be built: {why}");
                     actor.service.node.repair.problem(V::SERVICE, problem);
-                    actor.tell(partition, TreeTask::Doubt);
+                    // Of one that could not be started nothing was built: what it finds when it does is whole.
+                    if standing.is_some() {
+                        actor.tell(partition, TreeTask::Doubt);
+                    }
                 }
             }
             actor.look(ctx);
