@@ -11,5 +11,6 @@ pub mod handoff;
 pub mod repair;
 pub mod ring;
 pub mod setting;
+pub mod start;
 pub mod status;
 pub(crate) mod table;

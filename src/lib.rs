@@ -3,7 +3,8 @@
 //!
 //! The facade: what a module author or an embedder imports. [`core`] has the rules and the contract
 //! ([`core::vnode::Vnode`]), [`runtime`] the actors, [`chat`] the module that comes with it; [`settings`],
-//! [`http`] and [`server`] are the node that the `ringwork` program runs.
+//! [`http`] and [`server`] are the node that the `ringwork` program runs. A program of one's own adds
+//! [`modules`] to such a node and is run by [`cli::start::program`]; `examples/presence.rs` is one.
 //!
 //! A node inside another program, with its data in memory:
 //!
@@ -32,6 +33,7 @@
 
 pub mod cli;
 pub mod http;
+pub mod modules;
 pub mod server;
 pub mod settings;
 

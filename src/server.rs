@@ -3,6 +3,7 @@
 //! ready; it does not know the command line.
 
 use crate::http::{AppState, Door, admit, routes};
+use crate::modules::Modules;
 use crate::settings::{self, ClusterSettings, Engine, QuorumSetting, Settings};
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
@@ -70,7 +71,7 @@ pub struct Served {
 
 /// Starts the node that `settings` describe and serves HTTP. Must run in an actix system.
 pub async fn serve(settings: &Settings) -> Result<Served, ServeError> {
-    serve_over(settings, keep_of(settings), false, Vec::new()).await
+    serve_over(settings, keep_of(settings), false, Vec::new(), Modules::default()).await
 }
 
 fn keep_of(settings: &Settings) -> Keep {
@@ -83,20 +84,22 @@ fn keep_of(settings: &Settings) -> Keep {
     }
 }
 
-/// As [`serve`], for a program that has settings of its own which operators may change while it runs. `rebuild`: with
-/// an empty store in place of one that is lost; what the node holds is fetched from other replicas.
+/// As [`serve`], for a program that has settings of its own which operators may change while it runs, and modules of
+/// its own. `rebuild`: with an empty store in place of one that is lost; what the node holds is fetched from other
+/// replicas.
 pub async fn serve_program(
     settings: &Settings,
     rebuild: bool,
     run_time: Vec<RunTimeSetting>,
+    modules: Modules,
 ) -> Result<Served, ServeError> {
-    serve_over(settings, keep_of(settings), rebuild, run_time).await
+    serve_over(settings, keep_of(settings), rebuild, run_time, modules).await
 }
 
 /// As [`serve`], over a store of the caller's.
 pub async fn serve_given(settings: &Settings, store: Arc<dyn Store>) -> Result<Served, ServeError> {
     let keep = Keep::Given { store, directory: None, machine_boot: None };
-    serve_over(settings, keep, false, Vec::new()).await
+    serve_over(settings, keep, false, Vec::new(), Modules::default()).await
 }
 
 async fn serve_over(
@@ -104,6 +107,7 @@ async fn serve_over(
     keep: Keep,
     rebuild: bool,
     run_time: Vec<RunTimeSetting>,
+    modules: Modules,
 ) -> Result<Served, ServeError> {
     let wanted = settings.http.address;
     let refused = |source| ServeError::Listen { address: wanted, source };
@@ -115,14 +119,22 @@ async fn serve_over(
     options.cluster = Some(cluster_options(settings));
     options.rebuild = rebuild;
     let builder = Node::builder(options).service::<Chat>(chat_config(settings));
+    let (builder, unrouted) = modules.host(builder);
     let node =
         run_time.into_iter().fold(builder, |builder, setting| builder.setting(setting)).start().await?;
+    let module_routes = unrouted.over(&node);
     let (closing, closes) = watch::channel(false);
     let state = web::Data::new(app_state(settings, &node, address, closes)?);
     let (spawner, shared) = (node.core().spawner.clone(), state.clone());
     let server = HttpServer::new(move || {
         spawner.adopt_current_thread();
-        App::new().app_data(shared.clone()).wrap(actix_web::middleware::from_fn(admit)).configure(routes)
+        App::new()
+            .app_data(shared.clone())
+            .wrap(actix_web::middleware::from_fn(admit))
+            .configure(routes)
+            .configure(|app| {
+                module_routes.iter().for_each(|routes| routes(app));
+            })
     })
     .workers(workers)
     .max_connections(settings.http.connections_max.div_ceil(workers))

@@ -16,7 +16,7 @@ use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::limits::CLOCK_AHEAD_MS_MAX;
 use ringwork_core::quorum::{QuorumOptions, Refusal, Verdict};
 use ringwork_core::vnode::Merged;
-use ringwork_runtime::coordinator::{Answered, ReadFailure, Written};
+use ringwork_runtime::coordinator::{Answered, Written};
 use ringwork_runtime::time::Moment;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -307,14 +307,7 @@ pub(super) async fn read_page(state: &AppState, query: PageQuery, bounds: Bounds
     match key.read(ChatCommand::Page(query)).await? {
         Ok(Answered { reply: ChatReply::Page(page), degraded }) => Ok(Page { page, degraded }),
         Ok(_) => Err(Problem::unknown("the replicas answered something else")),
-        Err(failure) => Err(failed_read(&failure)),
-    }
-}
-
-fn failed_read(failure: &ReadFailure) -> Problem {
-    match failure {
-        ReadFailure::Refused(refusal) => Problem::refused(refusal),
-        ReadFailure::Deadline => Problem::unknown("too few replicas answered in time; ask again"),
+        Err(failure) => Err(failure.into()),
     }
 }
 
@@ -475,7 +468,7 @@ async fn locate(state: &AppState, user: &str, id: MessageId, bounds: Bounds) -> 
     {
         Ok(Answered { reply: ChatReply::Located(located), .. }) => Ok(located),
         Ok(_) => Ok(id),
-        Err(failure) => Err(failed_read(&failure)),
+        Err(failure) => Err(failure.into()),
     }
 }
 

@@ -1,13 +1,16 @@
 //! What a refused request is told: `application/problem+json` (RFC 9457) with a stable code. It decides which
 //! status stands for which outcome; it does not know the routes.
 
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use ringwork_core::quorum::{ImpossibleQuorum, Refusal};
+use actix_web::{HttpResponse, ResponseError};
+use ringwork_core::coverage::course::CoverageFailure;
+use ringwork_core::quorum::{ImpossibleQuorum, Refusal, Verdict};
 use ringwork_runtime::administration::AdministrationRefusal;
+use ringwork_runtime::coordinator::{ReadFailure, Written};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
+use std::fmt;
 
 /// Seconds after which a refused client may come again: queues drain in far less.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -20,7 +23,7 @@ pub(super) fn quoted(text: &str) -> &str {
 }
 
 /// An answer that is not what was asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
     code: Cow<'static, str>,
@@ -90,6 +93,24 @@ impl Problem {
         let (method, path) = (quoted(method), quoted(path));
         let detail = format!("there is no {method} {path} here; docs/operations.md lists the routes");
         Self::new(StatusCode::NOT_FOUND, "no-such-route", "No such route", detail)
+    }
+
+    /// 404: the route is there, what it was asked for is not.
+    pub fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, "Not found", detail)
+    }
+
+    /// What a write that is not done tells its client; `retry` says how to make sure when nobody knows. For modules
+    /// whose replicas decline for one reason only: that something else is there.
+    pub fn unless_done<R>(written: &Written<R>, retry: &str) -> Result<(), Self> {
+        match &written.verdict {
+            Verdict::Done => Ok(()),
+            Verdict::Refused(refusal) => Err(Self::refused(refusal)),
+            Verdict::Declined => Err(Self::conflict("declined", "what is stored speaks against it")),
+            Verdict::Unknown => Err(Self::unknown(format!(
+                "too few replicas confirmed in time; it may still be stored. {retry}"
+            ))),
+        }
     }
 
     /// 405: the path is there, the method is not.
@@ -198,5 +219,46 @@ impl Problem {
 impl From<ImpossibleQuorum> for Problem {
     fn from(error: ImpossibleQuorum) -> Self {
         Self::bad_request("impossible-quorum", error.to_string())
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::refused(&refusal)
+    }
+}
+
+impl From<ReadFailure> for Problem {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::Refused(refusal) => Self::refused(&refusal),
+            ReadFailure::Deadline => Self::unknown("too few replicas answered in time; ask again"),
+        }
+    }
+}
+
+impl From<CoverageFailure> for Problem {
+    fn from(failure: CoverageFailure) -> Self {
+        match &failure {
+            CoverageFailure::Uncovered { .. } => Self::uncovered(failure.to_string()),
+            CoverageFailure::Deadline => Self::unknown(format!("{failure}; ask again, with more 'timeout'")),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+/// So that a handler may end with `?`.
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.clone().response()
     }
 }

@@ -10,7 +10,6 @@ use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use ringwork_chat::limits::validate_user_prefix;
 use ringwork_chat::{Chat, UserList, UserRow, validate_user};
-use ringwork_core::coverage::course::CoverageFailure;
 use ringwork_core::quorum::Refusal;
 use ringwork_runtime::coordinator::Listing;
 use serde::Serialize;
@@ -81,13 +80,6 @@ fn asked(request: &HttpRequest, within: Duration) -> Result<Asked, Problem> {
     Ok(Asked { question: UserList { prefix }, after, within, limit })
 }
 
-fn failed(failure: &CoverageFailure) -> Problem {
-    match failure {
-        CoverageFailure::Uncovered { .. } => Problem::uncovered(failure.to_string()),
-        CoverageFailure::Deadline => Problem::unknown(format!("{failure}; ask again, with more 'timeout'")),
-    }
-}
-
 fn begin(state: &AppState, asked: &Asked, rows_max: Option<usize>) -> Result<Listing<Chat>, Problem> {
     let after = asked.after.as_ref().map(|after| after.as_bytes().to_vec());
     let covering = state.chat.coverage(asked.question.clone()).within(asked.within).after(after);
@@ -105,7 +97,7 @@ async fn page(state: &AppState, request: &HttpRequest) -> Result<HttpResponse, P
     let mut listing = begin(state, &asked, Some(limit + 1))?;
     let mut users: Vec<String> = Vec::new();
     while let Some(batch) = listing.next().await {
-        let rows = batch.map_err(|failure| failed(&failure))?;
+        let rows = batch.map_err(Problem::from)?;
         users.extend(rows.into_iter().map(|UserRow(user)| user));
     }
     let more = users.len() > limit;
@@ -133,7 +125,7 @@ async fn stream(state: web::Data<AppState>, request: &HttpRequest) -> Result<Htt
     }
     let mut listing = begin(&state, &asked, None)?;
     // What fails at once is still a refusal with its status.
-    let first = listing.next().await.transpose().map_err(|failure| failed(&failure))?;
+    let first = listing.next().await.transpose().map_err(Problem::from)?;
     let (sender, receiver) = mpsc::channel(1);
     let pump = Pump { listing, closing: state.closing.clone(), sender, users: 0, last: asked.after };
     // Apart from the connection: a client that does not read would else keep the listing, and its place, for ever.
@@ -178,7 +170,7 @@ impl Pump {
         loop {
             let piece = match batch {
                 Some(Ok(rows)) => Piece::Users(self.lines(rows)),
-                Some(Err(failure)) => self.ended(&failed(&failure)),
+                Some(Err(failure)) => self.ended(&Problem::from(failure)),
                 None => Piece::Last(line(&json!({ "complete": true, "users": self.users })).into()),
             };
             let is_last = matches!(piece, Piece::Last(_));

@@ -122,6 +122,10 @@ impl Plan {
             plan.fault_pause_max = Duration::from_millis(300 + draw.below(1500));
             plan.skews_ms.resize(usize::from(plan.nodes()), 0);
         }
+        // From a source of its own, so that a further service changes nothing for the other runs.
+        if plan.service == "chat" && Draw::from_seed(seed ^ hash_of("presence")).one_in(6) {
+            plan.service = "presence";
+        }
         if plan.service == "counter" {
             plan.keys += 8;
             // What counters alone can show: an actor that counts on from a state that was lost. Reads would mend it.

@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::service::Service;
 use crate::services::chat::ChatService;
 use crate::services::counter::CounterService;
+use crate::services::presence::PresenceService;
 use crate::trace::Trace;
 use ringwork_core::gossip::detector::Availability as Detected;
 use ringwork_core::ring::KeyHash;
@@ -85,6 +86,7 @@ pub struct Report {
 fn service_named(name: &str) -> Rc<dyn Service> {
     match name {
         "counter" => Rc::new(CounterService),
+        "presence" => Rc::new(PresenceService),
         _ => Rc::new(ChatService),
     }
 }

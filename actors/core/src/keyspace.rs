@@ -7,6 +7,7 @@
 //! store's own. Writes of one turn share a sequence number; commits happen in sequence.
 
 pub mod changes;
+pub mod items;
 
 use crate::mutant::{Mutant, planted};
 use crate::store::{Direction, Flow, KeyRange, OpenTree, StoreError, Tree, TreeSlot, Visit, Write};

@@ -8,7 +8,7 @@
 //! module fulfils), [`store`] and [`keyspace`] (what a vnode keeps), [`quorum`] (when a request has
 //! ended), [`coverage`] (listing what all vnodes keep), [`transfer`] (how data goes where it belongs), [`antientropy`]
 //! (how replicas become equal), [`clock`] (what happened before what), [`wire`] (bytes), [`testing`] (the laws, for
-//! module authors).
+//! module authors), [`prelude`] (what they import).
 //!
 //! **Invariant:** core does not know actix, tokio, HTTP or any storage engine.
 
@@ -28,6 +28,7 @@ pub mod metadata;
 mod model;
 pub mod mutant;
 pub mod preflist;
+pub mod prelude;
 pub mod quorum;
 pub mod ring;
 pub mod store;

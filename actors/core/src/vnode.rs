@@ -24,8 +24,10 @@ pub trait Item: Wire + Clone + PartialEq + Debug {
     fn routing_key(&self) -> &[u8];
 
     /// Which item this is within its vnode. Two items with one key can be joined; with two keys they never
-    /// meet. Folds run in the order of these keys.
-    fn key(&self) -> Vec<u8>;
+    /// meet. Folds run in the order of these keys. By default the routing key: one item for each.
+    fn key(&self) -> Vec<u8> {
+        self.routing_key().to_vec()
+    }
 
     /// The least state that contains both. Commutative, associative, idempotent. Called only with an item of
     /// the same key.
@@ -58,6 +60,9 @@ pub enum Outcome<V: Vnode> {
     Nothing,
 }
 
+/// What a fold calls for each item.
+pub type VisitItem<'a, I> = &'a mut dyn FnMut(I) -> Flow;
+
 /// Work for the worker pool.
 pub type Work<V> = Box<dyn FnOnce(&Snapshot) -> Result<After<V>, <V as Vnode>::Error> + Send>;
 
@@ -75,6 +80,23 @@ pub struct Resolution<V: Vnode> {
     pub reply: V::Reply,
     /// What each replica lacked, by its place in the slice of replies.
     pub repairs: Vec<(usize, V::Item)>,
+}
+
+impl<I: Item, V: Vnode<Item = I, Reply = Option<I>>> Resolution<V> {
+    /// Of replies that are the item each replica has of one key: their join, which is sent to those who have less. None
+    /// where nobody replied.
+    pub fn joined(replies: &[Option<I>]) -> Option<Self> {
+        if replies.is_empty() {
+            return None;
+        }
+        let joined = replies.iter().flatten().cloned().reduce(I::join);
+        let lacks = |(place, reply): (usize, &Option<I>)| {
+            let less = reply.as_ref() != joined.as_ref();
+            joined.clone().filter(|_| less).map(|item| (place, item))
+        };
+        let repairs = replies.iter().enumerate().filter_map(lacks).collect();
+        Some(Self { reply: joined, repairs })
+    }
 }
 
 /// A module: one value of this type serves one partition on one node.
@@ -119,7 +141,7 @@ pub trait Vnode: Sized + Send + Unpin + 'static {
     fn fold(
         snapshot: &Snapshot,
         range: &KeyRange,
-        visit: &mut dyn FnMut(Self::Item) -> Flow,
+        visit: VisitItem<'_, Self::Item>,
     ) -> Result<(), Self::Error>;
 
     /// Whether there is nothing to hand off.

@@ -15,8 +15,13 @@ use serde::de::DeserializeOwned;
 
 /// A value that crosses the wire or lies on disk in the form of its `VERSION`.
 pub trait Wire: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The version of this type's layout. A new layout is a new number.
-    const VERSION: u16;
+    /// The version of this type's layout. A new layout is a new number; the first is 1.
+    const VERSION: u16 = 1;
+}
+
+/// Something or nothing: what a module answers that may have nothing to say.
+impl<T: Wire> Wire for Option<T> {
+    const VERSION: u16 = T::VERSION;
 }
 
 /// What an envelope holds. The numbers are for ever.

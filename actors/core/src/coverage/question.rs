@@ -1,13 +1,15 @@
 //! What a module can be asked to list: the part of the contract that a listing needs. It decides what a question and
-//! its rows owe; how a listing is spread over vnodes it does not know. A module that lists nothing says
-//! `type Question = NoQuestion;`.
+//! its rows owe; how a listing is spread over vnodes it does not know. A module that lists what it keeps, as it is, says
+//! `type Question = EveryItem;`, one that lists nothing `type Question = NoQuestion;`.
 
 use crate::keyspace::Snapshot;
-use crate::store::Flow;
-use crate::vnode::Vnode;
-use crate::wire::Wire;
-use serde::{Deserialize, Serialize};
+use crate::store::{Flow, KeyRange};
+use crate::vnode::{Item, Vnode};
+use crate::wire::{Wire, codec};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt::Debug;
+use std::ops::Bound;
 
 /// One line of a listing.
 pub trait Row: Wire + Clone + PartialEq + Debug {
@@ -77,5 +79,79 @@ impl<V: Vnode> Question<V> for NoQuestion {
         _: &mut dyn FnMut(Seen<'_, Self>) -> Flow,
     ) -> Result<(), V::Error> {
         match *self {}
+    }
+}
+
+/// "What is there?" Lists all that a module keeps: what its folds show, whatever module it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct EveryItem;
+
+impl Wire for EveryItem {
+    const VERSION: u16 = 1;
+}
+
+/// An item as a row. On the wire it is the item alone, so its key cannot be another's.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ItemRow<I> {
+    key: Vec<u8>,
+    item: I,
+}
+
+impl<I: Item> ItemRow<I> {
+    /// The row of an item.
+    pub fn of(item: I) -> Self {
+        Self { key: item.key(), item }
+    }
+
+    /// The item.
+    pub fn into_item(self) -> I {
+        self.item
+    }
+}
+
+impl<I: Item> Serialize for ItemRow<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.item.serialize(serializer)
+    }
+}
+
+impl<'de, I: Item> Deserialize<'de> for ItemRow<I> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        I::deserialize(deserializer).map(Self::of)
+    }
+}
+
+impl<I: Item> Wire for ItemRow<I> {
+    const VERSION: u16 = I::VERSION;
+}
+
+impl<I: Item> Row for ItemRow<I> {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    fn bytes(&self) -> usize {
+        // Items can be large; what cannot be encoded is refused when it is sent.
+        self.key.len() + 32 + codec::encode(&self.item).map_or(0, |bytes| bytes.len())
+    }
+}
+
+impl<V: Vnode> Question<V> for EveryItem {
+    type Row = ItemRow<V::Item>;
+
+    fn cover(
+        &self,
+        snapshot: &Snapshot,
+        after: Option<&[u8]>,
+        visit: &mut dyn FnMut(Seen<'_, Self::Row>) -> Flow,
+    ) -> Result<(), V::Error> {
+        let start = match after {
+            Some(after) => Bound::Excluded(Bytes::copy_from_slice(after)),
+            None => Bound::Unbounded,
+        };
+        V::fold(snapshot, &KeyRange { start, end: Bound::Unbounded }, &mut |item| {
+            let routing_key = item.routing_key().to_vec();
+            visit(Seen::Row { routing_key: &routing_key, row: ItemRow::of(item) })
+        })
     }
 }

@@ -143,6 +143,16 @@ pub struct Listing<V: Vnode> {
 impl<V: Vnode> Unpin for Listing<V> {}
 
 impl<V: Vnode> Listing<V> {
+    /// The rows of the whole listing, together in memory: for lists that are short, or that [`Covering::rows_max`]
+    /// bounds.
+    pub async fn rows(mut self) -> Result<Vec<RowOf<V>>, CoverageFailure> {
+        let mut rows = Vec::new();
+        while let Some(batch) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_next(cx)).await {
+            rows.extend(batch?);
+        }
+        Ok(rows)
+    }
+
     fn ask(&mut self, request: PageRequest) {
         let core = self.service.core();
         let PageRequest { ask, partition, node, bounds, until } = request;
