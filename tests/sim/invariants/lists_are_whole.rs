@@ -1,6 +1,6 @@
 //! A list of keys that says that it is whole names each key once, in order, and none under which nobody wrote. It names
-//! every key of which all holders had confirmed a write before it was asked for: whichever of them gives the page, it has
-//! that or does not count as complete. When everything has healed it names exactly those under which reads show
+//! every key of which a write was confirmed in each of its partitions before it was asked for: whoever gives the page, it
+//! has that or does not count as complete. When everything has healed it names exactly those under which reads show
 //! something: before that, the one replica of a key that is asked may lack a write that not all have.
 
 use super::{Invariant, Promise};
@@ -8,6 +8,7 @@ use crate::history::{History, Outcome, Record, Seen, WriteFacts};
 use crate::last_look::End;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Replicas of a key.
 const REPLICAS: usize = 3;
@@ -45,19 +46,21 @@ impl Invariant for ListsAreWhole {
         }
         let writes = history.writes();
         let written: BTreeSet<&str> = writes.values().map(|facts| facts.key.as_str()).collect();
-        let everywhere = everywhere(&history, &writes);
+        let confirmed = confirmed(&history, &writes);
         for (record, keys) in lists {
             let node = record.node;
             let ascends = keys.windows(2).all(|pair| pair[0] < pair[1]);
             if !ascends || !keys.iter().all(|key| written.contains(key.as_str())) {
                 return Err(format!("n{node} lists {keys:?}; there are {written:?}"));
             }
-            let is_due = |facts: &&&WriteFacts| facts.acknowledged.is_some_and(|at| at < record.begun);
-            let lacking = everywhere.iter().filter(is_due).find(|facts| !keys.contains(&facts.key));
-            if let Some(facts) = lacking {
+            let is_due = |places: &BTreeMap<u16, Duration>| {
+                places.values().filter(|confirmed| **confirmed < record.begun).count() >= REPLICAS
+            };
+            let lacking = confirmed.iter().find(|(key, places)| is_due(places) && !keys.iter().any(|k| k == *key));
+            if let Some((key, places)) = lacking {
                 return Err(format!(
-                    "at {:?} n{node} was asked for a list, and it says that it is whole: {keys:?}; all holders had \
-                     confirmed before: {facts:?}",
+                    "at {:?} n{node} was asked for a list, and it says that it is whole: {keys:?}; {key} was \
+                     confirmed before in all of its partitions: {places:?}",
                     record.begun
                 ));
             }
@@ -82,16 +85,27 @@ impl Invariant for ListsAreWhole {
     }
 }
 
-/// Writes that every holder confirmed, none as a stand-in, that nobody may have deleted, and of which no copy may be gone
-/// with what a machine had not synced. A copy may have moved to any machine, so none may have lost power since.
-fn everywhere<'a>(history: &History, writes: &'a BTreeMap<u64, WriteFacts>) -> Vec<&'a WriteFacts> {
+/// For each key the partitions in which a holder confirmed a write under it, and when that was acknowledged first. Not of
+/// writes that may have been deleted, nor of those of which a copy may be gone with what a machine had not synced: it may
+/// have moved to any machine, so none may have lost power since.
+fn confirmed<'a>(
+    history: &History,
+    writes: &'a BTreeMap<u64, WriteFacts>,
+) -> BTreeMap<&'a str, BTreeMap<u16, Duration>> {
     let forgets = history.forgets();
-    let is_sure = |facts: &&WriteFacts| {
-        facts.stand_ins.is_empty()
-            && !facts.deleted
-            && history.places_due(facts).count() == REPLICAS
-            && !history.power_losses.iter().any(|loss| loss.at >= facts.begun)
-            && !History::may_be_forgotten(facts, &forgets)
-    };
-    writes.values().filter(is_sure).collect()
+    let mut confirmed: BTreeMap<&str, BTreeMap<u16, Duration>> = BTreeMap::new();
+    for facts in writes.values() {
+        let Some(acknowledged) = facts.acknowledged else { continue };
+        let may_be_gone = facts.deleted
+            || history.power_losses.iter().any(|loss| loss.at >= facts.begun)
+            || History::may_be_forgotten(facts, &forgets);
+        let by_holder = |place: &u16| {
+            facts.confirmed.iter().any(|(of, name)| of == place && !facts.stand_ins.contains(name))
+        };
+        for place in history.places_due(facts).filter(|place| !may_be_gone && by_holder(place)) {
+            let first = confirmed.entry(&facts.key).or_default().entry(place).or_insert(acknowledged);
+            *first = acknowledged.min(*first);
+        }
+    }
+    confirmed
 }
