@@ -202,7 +202,10 @@ section! {
         exchanges: u32 = 2, Kind::Count { min: 0, max: limits::REPAIR_EXCHANGES_MAX as u64 };
         /// How often each pair of replicas is compared while the node has time. Two that are equal cost one small
         /// message; a shorter interval finds differences sooner.
-        interval: Span = Span::from_secs(15), Kind::Span { min: Span::from_secs(1), max: Span::from_secs(86_400) };
+        interval: Span = Span::from_secs(15), Kind::Span {
+                min: Span::from_millis(limits::REPAIR_INTERVAL_MS_MIN),
+                max: Span::from_millis(limits::REPAIR_INTERVAL_MS_MAX),
+            };
         /// Items that one comparison sends in a second when it finds differences. More of them make replicas
         /// equal sooner, and requests slower meanwhile.
         items_per_second: u32 = 5000, Kind::Count { min: 1, max: limits::REPAIRS_EXCHANGE_MAX };

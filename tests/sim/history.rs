@@ -132,8 +132,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whom it was sent to is not known where that has changed until its end in anybody's view, nor for which partition,
-    /// where a node has two: what one of them answers as moved goes to the other's holder.
+    /// Whom it was sent to is not known where that has changed until its end in anybody's view, nor for which
+    /// partition, where a node has two: what one of them answers as moved goes to the other's holder.
     pub fn keep_sure_places(&mut self, views: &[Vec<(u16, String)>]) {
         let has = |places: &[(u16, String)], name: &String| {
             places.iter().filter(|(_, other)| other == name).count()

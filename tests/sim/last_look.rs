@@ -55,8 +55,8 @@ impl World {
         list.iter().map(|entry| (entry.partition.0, core.name_of(entry.node).to_string())).collect()
     }
 
-    /// Whether a disk may be lost now: everybody is there and has what it holds, no disk has two copies of anything, and
-    /// what is unsynced since a machine lost power has had the time to become synced.
+    /// Whether a disk may be lost now: everybody is there and has what it holds, no disk has two copies of anything,
+    /// and what is unsynced since a machine lost power has had the time to become synced.
     pub fn copies_are_sound(&self) -> bool {
         let soon = |event: &MachineEvent| self.now() < event.at + Duration::from_secs(8);
         let history = self.history.borrow();

@@ -54,11 +54,15 @@ pub enum Mutant {
     TellNothing,
     /// Replicas are not compared.
     NeverCompare,
+    /// An incomplete vnode gives pages of a list.
+    ListIncomplete,
+    /// Lives of writers are folded before all members have what they wrote.
+    FoldEarly,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::LastWriteWins,
         Self::SkipSync,
         Self::AcknowledgeOneLess,
@@ -83,6 +87,8 @@ impl Mutant {
         Self::ForgetRemoved,
         Self::TellNothing,
         Self::NeverCompare,
+        Self::ListIncomplete,
+        Self::FoldEarly,
     ];
 }
 

@@ -386,7 +386,7 @@ pub struct TransferTotals {
 pub struct AntiEntropyStatus {
     /// The node's name.
     pub node: String,
-    /// Whether it keeps trees and compares them.
+    /// Whether its replicas are compared.
     pub enabled: bool,
     /// How often each pair is to be compared, in milliseconds.
     pub interval_ms: u64,

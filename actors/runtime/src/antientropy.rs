@@ -7,7 +7,7 @@ pub(crate) mod answering;
 pub mod board;
 
 use crate::antientropy::answering::{moving, not_now};
-use crate::antientropy::board::{RepairLine, RepairSettings};
+use crate::antientropy::board::RepairLine;
 use crate::families;
 use crate::handoff::service::OfService;
 use crate::net::Channel;
@@ -82,7 +82,6 @@ impl TreeTable {
 /// See the module's head.
 pub(crate) struct AntiEntropy<V: Vnode> {
     service: Arc<ServiceCore<V>>,
-    settings: RepairSettings,
     schedule: Schedule,
     /// The partition whose trees are being built, one at a time: a scan takes a pool thread.
     building: Option<Partition>,
@@ -101,9 +100,9 @@ struct Look;
 
 impl<V: Vnode> AntiEntropy<V> {
     /// Starts it on the calling thread, which must be an actix one.
-    pub(crate) fn start(service: Arc<ServiceCore<V>>, settings: RepairSettings) {
+    pub(crate) fn start(service: Arc<ServiceCore<V>>) {
         let (schedule, builds) = Default::default();
-        let actor = Self { service, settings, schedule, building: None, builds };
+        let actor = Self { service, schedule, building: None, builds };
         let permits = Permits::new(1);
         Self::create(|ctx| {
             Postbox::new(ctx.address(), permits).post_control(Look);
@@ -122,9 +121,10 @@ impl<V: Vnode> AntiEntropy<V> {
         }
         let view = node.ring.load_full();
         let held: BTreeSet<Partition> = view.state().held_by(node.id).collect();
-        // Alone there is nobody to compare with.
-        if !node.is_stopping() && !node.is_outside() && view.state().members().count() > 1 {
-            self.build_next(&held, ctx);
+        if !node.is_stopping() && !node.is_outside() && view.state().was_ever_shared() {
+            if node.repair.settings().compares() {
+                self.build_next(&held, ctx);
+            }
             self.begin_due(&held, ctx);
         }
         self.show(&held);
@@ -135,6 +135,7 @@ impl<V: Vnode> AntiEntropy<V> {
             return;
         }
         let node = self.service.node.clone();
+        let settings = node.repair.settings();
         let view = node.ring.load_full();
         let moving = moving(&node);
         let ready = held.iter().copied();
@@ -152,12 +153,12 @@ impl<V: Vnode> AntiEntropy<V> {
             n: node.quorum.n_val,
             ready: &ready,
             holder: &holder,
-            limit: self.settings.exchanges,
-            interval_ms: milliseconds(self.settings.interval),
+            limit: settings.exchanges,
+            interval_ms: milliseconds(settings.interval),
             pressure: pressure(&self.service),
         };
         for Start { pair, partner } in self.schedule.decide(self.now_ms(), &around) {
-            let run = exchange(self.service.clone(), pair, partner, self.settings.items_per_second);
+            let run = exchange(self.service.clone(), pair, partner);
             let ended = run.into_actor(self).map(move |ending, actor, _| actor.ended(pair, partner, &ending));
             ctx.spawn(ended);
         }
@@ -165,8 +166,7 @@ impl<V: Vnode> AntiEntropy<V> {
 
     fn ended(&mut self, pair: Pair, partner: NodeId, ending: &Ending) {
         let (node, now_ms) = (self.service.node.clone(), self.now_ms());
-        let interval_ms = milliseconds(self.settings.interval);
-        let consequence = self.schedule.ended(now_ms, interval_ms, pair, ending);
+        let consequence = self.schedule.ended(now_ms, pair, ending);
         let board = &node.repair;
         board.ended(V::SERVICE, ending, |problem| {
             format!("group {} with node {}: {problem}", pair.group, node.name_of(partner))
@@ -208,7 +208,7 @@ impl<V: Vnode> AntiEntropy<V> {
         if self.building.is_some() {
             return;
         }
-        let rebuild_ms = milliseconds(self.settings.rebuild_interval);
+        let rebuild_ms = milliseconds(self.service.node.repair.settings().rebuild_interval);
         let mut due = None;
         for partition in held {
             let due_ms = old_at_ms(now_ms, rebuild_ms, *partition);
@@ -248,7 +248,10 @@ impl<V: Vnode> AntiEntropy<V> {
                 Err(why) => {
                     let problem = format!("the trees of partition {partition} could not be built: {why}");
                     actor.service.node.repair.problem(V::SERVICE, problem);
-                    actor.tell(partition, TreeTask::Doubt);
+                    // Of one that could not be started nothing was built: what it finds when it does is whole.
+                    if standing.is_some() {
+                        actor.tell(partition, TreeTask::Doubt);
+                    }
                 }
             }
             actor.look(ctx);
@@ -363,21 +366,18 @@ async fn build<V: Vnode>(
 }
 
 /// Runs one exchange to its end.
-async fn exchange<V: Vnode>(
-    service: Arc<ServiceCore<V>>,
-    pair: Pair,
-    partner: NodeId,
-    items_per_second: u64,
-) -> Ending {
+async fn exchange<V: Vnode>(service: Arc<ServiceCore<V>>, pair: Pair, partner: NodeId) -> Ending {
     let node = service.node.clone();
     let now_ms = || milliseconds(node.clock.moment());
     let begun_ms = now_ms();
-    let mut exchange = Exchange::new(pair.group, items_per_second);
+    let mut exchange = Exchange::new(pair.group, node.repair.settings().items_per_second);
     // There are never more questions open than there are sides, each asked a few times.
     let (sender, mut answers) = mpsc::channel(16);
     let mut event = Event::Tick;
     loop {
         let mut wake_at_ms = None;
+        // It may be changed on the way.
+        exchange.pace(node.repair.settings().items_per_second);
         for effect in exchange.handle(now_ms(), event) {
             match effect {
                 Effect::End(ending) => return ending,

@@ -394,7 +394,7 @@ impl Administration for ClusterAdministration {
         let services = board.snapshot().into_iter().map(|(service, line)| (service.to_owned(), line));
         AntiEntropyStatus {
             node: self.node.name.clone(),
-            enabled: board.settings().enabled,
+            enabled: board.settings().compares(),
             interval_ms: u64::try_from(board.settings().interval.as_millis()).unwrap_or(u64::MAX),
             services: services.collect(),
         }

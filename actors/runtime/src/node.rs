@@ -176,10 +176,7 @@ impl NodeBuilder {
                     let postbox = VnodeMaster::start(for_master.clone());
                     let _ = for_master.master.set(postbox);
                 }),
-                start_repair: Box::new(move || {
-                    let settings = for_repair.node.repair.settings();
-                    AntiEntropy::start(for_repair, settings);
-                }),
+                start_repair: Box::new(move || AntiEntropy::start(for_repair)),
             }
         });
         self.services.push((V::SERVICE, TypeId::of::<V>(), starter));
@@ -357,10 +354,10 @@ impl NodeBuilder {
             started: Default::default(),
             generations,
             handoff: Arc::new(HandoffBoard::new(options.handoff, options.clock)),
-            repair: RepairBoard::new(RepairSettings {
+            repair: Arc::new(RepairBoard::new(RepairSettings {
                 enabled: options.repair.enabled && options.cluster.is_some(),
                 ..options.repair
-            }),
+            })),
             handoff_manager: Default::default(),
             metadata: MetadataBoard::new(metadata, options.features),
             requests: AtomicU64::new(1),

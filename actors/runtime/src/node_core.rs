@@ -121,7 +121,7 @@ pub struct NodeCore {
     /// What all members share beside the ring: settings, properties, features.
     pub metadata: MetadataBoard,
     /// Anti-entropy, as operators see it, and how it is done.
-    pub repair: RepairBoard,
+    pub repair: Arc<RepairBoard>,
     /// Partitions of which there is data here that this node does not hold.
     pub strays: StrayTable,
     /// Vnodes that do not run after a panic or a failed start.

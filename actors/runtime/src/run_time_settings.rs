@@ -4,13 +4,17 @@
 //!
 //! A further setting of the node is one entry in `of_node`.
 
-use crate::handoff::board::HandoffBoard;
+use crate::antientropy::board::RepairBoard;
 use crate::node_core::NodeCore;
 use ringwork_core::ids::NodeId;
-use ringwork_core::limits::{HANDOFF_BYTES_PER_SECOND_MAX, HANDOFF_BYTES_PER_SECOND_MIN, HANDOFF_LIMIT_MAX};
+use ringwork_core::limits::{
+    HANDOFF_BYTES_PER_SECOND_MAX, HANDOFF_BYTES_PER_SECOND_MIN, HANDOFF_LIMIT_MAX, REPAIR_EXCHANGES_MAX,
+    REPAIR_INTERVAL_MS_MAX, REPAIR_INTERVAL_MS_MIN, REPAIRS_EXCHANGE_MAX,
+};
 use ringwork_core::metadata::{Family, Metadata, SetFor};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// A word for "no limit", in settings that have one.
 const NONE: &str = "none";
@@ -138,14 +142,50 @@ fn rate(text: &str) -> Result<Option<u64>, String> {
     rate.map(Some).ok_or_else(wrong)
 }
 
-/// A setting of transfers: how it is read, and what is done with it.
-fn of_transfers<T: 'static>(
-    node: &NodeCore,
+fn exchanges(text: &str) -> Result<usize, String> {
+    let exchanges = text.parse::<usize>().ok().filter(|exchanges| *exchanges <= REPAIR_EXCHANGES_MAX);
+    exchanges.ok_or_else(|| {
+        format!("it takes a whole number from 0 to {REPAIR_EXCHANGES_MAX}; 0 compares nothing")
+    })
+}
+
+fn items_per_second(text: &str) -> Result<u64, String> {
+    let items = text.parse::<u64>().ok().filter(|items| (1..=REPAIRS_EXCHANGE_MAX).contains(items));
+    items.ok_or_else(|| format!("it takes a whole number from 1 to {REPAIRS_EXCHANGE_MAX}"))
+}
+
+/// Units of durations and their milliseconds, as in the configuration; the coarsest first.
+const SPAN_UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let span_ms = text.split_at_checked(end).and_then(|(number, unit)| {
+        let (_, unit_ms) = SPAN_UNITS.iter().find(|(name, _)| *name == unit)?;
+        number.parse::<u64>().ok()?.checked_mul(*unit_ms)
+    });
+    let range = REPAIR_INTERVAL_MS_MIN..=REPAIR_INTERVAL_MS_MAX;
+    let span_ms = span_ms.filter(|span_ms| range.contains(span_ms));
+    let wrong = || {
+        format!("it takes a duration from {} to {}, such as 15s", span(*range.start()), span(*range.end()))
+    };
+    span_ms.map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// A duration as it is written in the configuration.
+fn span(span_ms: u64) -> String {
+    let coarsest = SPAN_UNITS.iter().find(|(_, unit_ms)| span_ms.is_multiple_of(*unit_ms));
+    coarsest.map_or_else(String::new, |(name, unit_ms)| format!("{}{name}", span_ms / unit_ms))
+}
+
+/// A setting of the part of the node that `board` shows: how it is read, and what is done with it.
+fn of_board<B: Send + Sync + 'static, T: 'static>(
+    board: &Arc<B>,
     (key, takes, configured): (&str, String, String),
     read: fn(&str) -> Result<T, String>,
-    set: fn(&HandoffBoard, T) -> Result<(), String>,
+    set: fn(&B, T) -> Result<(), String>,
 ) -> RunTimeSetting {
-    let board = node.handoff.clone();
+    let board = board.clone();
     RunTimeSetting {
         key: key.to_owned(),
         family: Family::Settings,
@@ -160,9 +200,9 @@ fn of_transfers<T: 'static>(
 pub(crate) fn of_node(node: &Arc<NodeCore>) -> Vec<RunTimeSetting> {
     let board = &node.handoff;
     let configured_rate = board.bytes_per_second().map_or(NONE.to_owned(), |rate| rate.to_string());
-    vec![
-        of_transfers(
-            node,
+    let mut settings = vec![
+        of_board(
+            board,
             (
                 "handoff.limit",
                 format!("1 to {HANDOFF_LIMIT_MAX} transfers at a time"),
@@ -171,8 +211,8 @@ pub(crate) fn of_node(node: &Arc<NodeCore>) -> Vec<RunTimeSetting> {
             limit,
             |board, limit| board.set(Some(limit), None).map_err(|refusal| refusal.to_string()),
         ),
-        of_transfers(
-            node,
+        of_board(
+            board,
             (
                 "handoff.bytes_per_second",
                 "bytes a second for each transfer, such as 64MiB, or none".to_owned(),
@@ -181,12 +221,79 @@ pub(crate) fn of_node(node: &Arc<NodeCore>) -> Vec<RunTimeSetting> {
             rate,
             |board, rate| board.set(None, Some(rate)).map_err(|refusal| refusal.to_string()),
         ),
+    ];
+    settings.extend(of_repair(&node.repair));
+    settings
+}
+
+/// Those of anti-entropy. A board that was made to keep no trees takes no number of exchanges.
+fn of_repair(board: &Arc<RepairBoard>) -> Vec<RunTimeSetting> {
+    let configured = board.settings();
+    let interval_ms = u64::try_from(configured.interval.as_millis()).unwrap_or(u64::MAX);
+    let mut of_exchanges = of_board(
+        board,
+        (
+            "repair.exchanges",
+            format!(
+                "0 to {REPAIR_EXCHANGES_MAX} comparisons at a time, for each service; 0 compares nothing"
+            ),
+            if configured.enabled { configured.exchanges.to_string() } else { "0".to_owned() },
+        ),
+        exchanges,
+        |board, exchanges| {
+            board.change(|settings| settings.exchanges = exchanges);
+            Ok(())
+        },
+    );
+    if !configured.enabled {
+        of_exchanges.check = Box::new(|text| match exchanges(text)? {
+            0 => Ok(()),
+            _ => Err(
+                "this node keeps no trees to compare: configure repair.exchanges other than 0 for it, and \
+                      start it again"
+                    .to_owned(),
+            ),
+        });
+    }
+    vec![
+        of_exchanges,
+        of_board(
+            board,
+            (
+                "repair.items_per_second",
+                format!("1 to {REPAIRS_EXCHANGE_MAX} items a second, for each comparison"),
+                configured.items_per_second.to_string(),
+            ),
+            items_per_second,
+            |board, items| {
+                board.change(|settings| settings.items_per_second = items);
+                Ok(())
+            },
+        ),
+        of_board(
+            board,
+            (
+                "repair.interval",
+                format!(
+                    "a duration from {} to {}",
+                    span(REPAIR_INTERVAL_MS_MIN),
+                    span(REPAIR_INTERVAL_MS_MAX)
+                ),
+                span(interval_ms),
+            ),
+            interval,
+            |board, interval| {
+                board.change(|settings| settings.interval = interval);
+                Ok(())
+            },
+        ),
     ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::antientropy::board::RepairSettings;
     use ringwork_core::clock::hybrid::HybridTime;
     use ringwork_core::ids::ClusterId;
     use ringwork_core::metadata::At;
@@ -246,5 +353,42 @@ mod tests {
         assert_eq!((rate("64MiB"), rate("1 GiB")), (Ok(Some(64 << 20)), Ok(Some(1 << 30))));
         assert!(rate("MiB").is_err() && rate("99999999999TiB").is_err() && rate("64MB").is_err());
         assert!(rate("1").is_err() && rate("fast").is_err());
+    }
+    #[test]
+    fn settings_of_anti_entropy_take_what_the_configuration_takes_and_count_at_once() {
+        let board = Arc::new(RepairBoard::new(RepairSettings::default()));
+        let settings = of_repair(&board);
+        let shown: Vec<_> = settings.iter().map(|one| (one.key.as_str(), one.configured.as_str())).collect();
+        let configured =
+            [("repair.exchanges", "2"), ("repair.items_per_second", "5000"), ("repair.interval", "15s")];
+        assert_eq!(shown, configured);
+        for (setting, text) in settings.iter().zip(["16", "1", "2m"]) {
+            assert_eq!(((setting.check)(text), (setting.apply)(text)), (Ok(()), Ok(())), "{text}");
+            assert_eq!((setting.check)(&setting.configured), Ok(()));
+        }
+        let set = board.settings();
+        assert_eq!((set.exchanges, set.items_per_second), (16, 1));
+        assert_eq!((set.interval, set.compares()), (Duration::from_secs(120), true));
+        assert_eq!((settings[0].apply)("0"), Ok(()));
+        assert!(!board.settings().compares());
+        for (setting, texts) in settings.iter().zip([["17", "-1"], ["0", "100001"], ["999ms", "25h"]]) {
+            for text in texts.into_iter().chain(["", "15 s", "2M", "99999999999999999d", "none"]) {
+                assert!((setting.check)(text).unwrap_err().starts_with("it takes"), "{text}");
+            }
+        }
+        for (text, milliseconds) in [("1d", 86_400_000), ("1500ms", 1500), ("90s", 90_000), ("1000ms", 1000)]
+        {
+            assert_eq!(interval(text), Ok(Duration::from_millis(milliseconds)));
+            assert_eq!(interval(&span(milliseconds)), interval(text));
+        }
+    }
+
+    #[test]
+    fn a_node_that_keeps_no_trees_says_what_it_takes_to_compare() {
+        let without = RepairSettings { enabled: false, ..RepairSettings::default() };
+        let settings = of_repair(&Arc::new(RepairBoard::new(without)));
+        assert_eq!(settings[0].configured, "0");
+        assert_eq!((settings[0].check)("0"), Ok(()));
+        assert!((settings[0].check)("2").unwrap_err().contains("start it again"));
     }
 }

@@ -216,7 +216,8 @@ fn items_given(cluster: &Cluster, by: usize) -> u64 {
 #[test]
 fn a_death_of_the_target_costs_no_more_than_a_window_sent_twice() {
     let settings = ["handoff.bytes_per_second=256KiB", "handoff.limit=1"];
-    let mut cluster = Cluster::start(1, &settings);
+    let mut cluster = Cluster::apart(1, &settings);
+    cluster.wait_settled();
     let filled = fill(&addresses(&cluster), "first", scaled(6_000, 100_000));
     let new = cluster.add(&settings);
     commit(&cluster, 0);

@@ -43,6 +43,14 @@ fn a_setting_is_changed_while_nodes_run_and_kept() {
     run(cluster.node(0), &["set", "log.level", "trace", "--of", "n2"]);
     wait_value(cluster.node(1), "log.level", ("trace", "node"));
     wait_until("n2 says more", || cluster.node(1).log().contains("TRACE"));
+    run(cluster.node(0), &["set", "repair.interval", "3s"]);
+    run(cluster.node(0), &["set", "repair.exchanges", "0", "--of", "n2"]);
+    wait_until("n2 compares nothing, every 3 s", || {
+        let status = cluster.ask(1, "GET", "/admin/repair", "").json();
+        status["interval_ms"] == 3000 && status["enabled"] == false
+    });
+    run(cluster.node(0), &["unset", "repair.exchanges", "--of", "n2"]);
+    wait_until("n2 compares again", || cluster.ask(1, "GET", "/admin/repair", "").json()["enabled"] == true);
     cluster.kill(1);
     run(cluster.node(0), &["unset", "log.level", "--of", "n2"]);
     run(cluster.node(0), &["set", "chat.w", "all"]);
@@ -54,7 +62,16 @@ fn a_setting_is_changed_while_nodes_run_and_kept() {
     run(cluster.node(1), &["unset", "handoff.limit"]);
     wait_value(cluster.node(0), "handoff.limit", ("3", "configuration"));
     let table = run(cluster.node(0), &["get"]);
-    for word in ["handoff.limit", "handoff.bytes_per_second", "log.level", "chat.w", "all", "chat.n_val"] {
+    for word in [
+        "repair.exchanges",
+        "repair.items_per_second",
+        "handoff.limit",
+        "handoff.bytes_per_second",
+        "log.level",
+        "chat.w",
+        "all",
+        "chat.n_val",
+    ] {
         assert!(table.contains(word), "{word}: {table}");
     }
     let refused = cluster.node(0).run(&["set", "chat.n_val", "5"]);

@@ -1,5 +1,5 @@
-//! A node joins and is sent away again while the others still give it what it was to have, and one of these hears late of
-//! both: what it was given goes back to nodes that go on giving.
+//! A node joins and is sent away again while the others still give it what it was to have, and one of these hears late
+//! of both: what it was given goes back to nodes that go on giving.
 
 use super::{Evidence, Fault, Happening, Kind, between};
 use crate::faults::membership::{spare, take_in};

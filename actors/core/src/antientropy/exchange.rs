@@ -328,6 +328,11 @@ impl Exchange {
         }
     }
 
+    /// Sends at most so many items in a second from the next batch on.
+    pub fn pace(&mut self, items_per_second: u64) {
+        self.items_per_second = items_per_second.max(1);
+    }
+
     /// What it has sent so far.
     pub fn repaired(&self) -> Repaired {
         self.repaired

@@ -64,11 +64,40 @@ struct Course {
     running: bool,
     /// When an exchange last ended with both sides compared.
     compared_ms: Option<u64>,
-    /// Not before.
-    due_ms: u64,
+    /// When the last exchange ended; none before the first.
+    ended_ms: Option<u64>,
+    /// For how long nothing is begun after it.
+    rest: Rest,
     failures: u32,
     /// How often in a row the trees differed and the items did not.
     trees_differed: u32,
+}
+
+/// For how long a pair is left alone. The interval may change meanwhile, so it is looked at when it counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Rest {
+    /// As long as the interval.
+    #[default]
+    Interval,
+    /// So many milliseconds, and no longer than the interval.
+    AtMostInterval(u64),
+    /// So many milliseconds.
+    Of(u64),
+}
+
+impl Course {
+    /// Not before this time. Spread over an eighth of the pause, always alike for one pair, so that not all come at the
+    /// same moment.
+    fn due_ms(&self, pair: &Pair, interval_ms: u64) -> u64 {
+        let Some(ended_ms) = self.ended_ms else { return 0 };
+        let pause_ms = match self.rest {
+            Rest::Interval => interval_ms,
+            Rest::AtMostInterval(pause_ms) => pause_ms.min(interval_ms),
+            Rest::Of(pause_ms) => pause_ms,
+        };
+        let spread = u64::from(pair.group.0) * 7 + u64::from(pair.theirs.0) * 3;
+        ended_ms.saturating_add(pause_ms - pause_ms / 8 * (spread % 8) / 8)
+    }
 }
 
 /// What the end of an exchange asks for beyond the schedule.
@@ -117,8 +146,9 @@ impl Schedule {
         let mut due: Vec<(Option<u64>, u64, Pair)> = self
             .courses
             .iter()
-            .filter(|(pair, course)| !course.running && course.due_ms <= now_ms && wished.contains(pair))
-            .map(|(pair, course)| (course.compared_ms, course.due_ms, *pair))
+            .filter(|(pair, course)| !course.running && wished.contains(pair))
+            .map(|(pair, course)| (course.compared_ms, course.due_ms(pair, around.interval_ms), *pair))
+            .filter(|(_, due_ms, _)| *due_ms <= now_ms)
             .collect();
         due.sort();
         let mut starts = Vec::new();
@@ -133,22 +163,22 @@ impl Schedule {
     }
 
     /// An exchange has ended.
-    pub fn ended(&mut self, now_ms: u64, interval_ms: u64, pair: Pair, ending: &Ending) -> Consequence {
+    pub fn ended(&mut self, now_ms: u64, pair: Pair, ending: &Ending) -> Consequence {
         let Some(course) = self.courses.get_mut(&pair) else { return Consequence::Nothing };
         course.running = false;
         if !matches!(ending, Ending::TreesDiffer) {
             course.trees_differed = 0;
         }
         let mut consequence = Consequence::Nothing;
-        let pause_ms = match ending {
+        course.rest = match ending {
             Ending::Equal => {
                 course.compared_ms = Some(now_ms);
                 course.failures = 0;
-                interval_ms
+                Rest::Interval
             }
             Ending::Repaired { .. } => {
                 course.failures = 0;
-                AGAIN_MS.min(interval_ms)
+                Rest::AtMostInterval(AGAIN_MS)
             }
             // Once may be a write that came between.
             Ending::TreesDiffer => {
@@ -157,20 +187,18 @@ impl Schedule {
                     course.trees_differed = 0;
                     consequence = Consequence::Doubt;
                 }
-                AGAIN_MS.min(interval_ms)
+                Rest::AtMostInterval(AGAIN_MS)
             }
             // These pass by themselves, and to ask costs one small message.
             Ending::NotNow(_, NotNow::Building | NotNow::Busy | NotNow::Incomplete, _) => {
-                AGAIN_MS.min(interval_ms)
+                Rest::AtMostInterval(AGAIN_MS)
             }
             Ending::NotNow(..) | Ending::GaveUp { .. } => {
                 course.failures = course.failures.saturating_add(1);
-                PAUSE_MS.saturating_mul(1 << course.failures.min(16)).min(PAUSE_MS_MAX)
+                Rest::Of(PAUSE_MS.saturating_mul(1 << course.failures.min(16)).min(PAUSE_MS_MAX))
             }
         };
-        // Spread over an eighth of the pause, always alike for one pair, so that not all come at the same moment.
-        let spread = u64::from(pair.group.0) * 7 + u64::from(pair.theirs.0) * 3;
-        course.due_ms = now_ms.saturating_add(pause_ms - pause_ms / 8 * (spread % 8) / 8);
+        course.ended_ms = Some(now_ms);
         consequence
     }
 
@@ -264,13 +292,41 @@ mod tests {
                     assert_eq!(partner, owner(pair.theirs, 3));
                     let before = last.insert(pair, now_ms).unwrap_or(0);
                     assert!(now_ms - before <= 20_000, "{pair:?} after {} ms", now_ms - before);
-                    schedule.ended(now_ms, 15_000, pair, &Ending::Equal);
+                    schedule.ended(now_ms, pair, &Ending::Equal);
                 }
             }
             assert!(last.len() >= 63, "{}", last.len());
             assert!(last.values().all(|at| now_ms - at <= 20_000));
             assert_eq!((schedule.pairs(), schedule.never_equal()), (last.len(), 0));
         }
+    }
+
+    /// Pairs of one node that begin within a time, each found equal at once.
+    fn begun(schedule: &mut Schedule, (from_ms, to_ms): (u64, u64), interval_ms: u64) -> usize {
+        let size = size(64);
+        let ready = size.partitions().filter(|p| owner(*p, 3) == node(0)).collect();
+        let holder = |partition| Some(owner(partition, 3));
+        let around =
+            Surroundings { size, n: 3, ready: &ready, holder: &holder, limit: 2, interval_ms, pressure: 0 };
+        let mut begun = 0;
+        for now_ms in (from_ms..to_ms).step_by(50) {
+            for Start { pair, .. } in schedule.decide(now_ms, &around) {
+                begun += 1;
+                schedule.ended(now_ms, pair, &Ending::Equal);
+            }
+        }
+        begun
+    }
+
+    #[test]
+    fn another_interval_counts_at_once_for_pairs_that_wait_already() {
+        let mut schedule = Schedule::default();
+        let pairs = begun(&mut schedule, (0, 10_000), 60_000);
+        assert_eq!((pairs, schedule.never_equal()), (schedule.pairs(), 0));
+        let mut longer = schedule.clone();
+        assert_eq!(begun(&mut schedule.clone(), (10_000, 20_000), 60_000), 0);
+        assert!(begun(&mut schedule, (10_000, 20_000), 10_000) >= pairs);
+        assert_eq!(begun(&mut longer, (10_000, 80_000), 600_000), 0);
     }
 
     #[test]
@@ -281,7 +337,7 @@ mod tests {
         let mut schedule = Schedule::default();
         let before = decide(&mut schedule, 0, 0, 3, 0);
         assert_eq!(decide(&mut schedule, 0, 0, 3, 0), [], "both places are taken");
-        schedule.ended(0, 15_000, before[0].pair, &Ending::Equal);
+        schedule.ended(0, before[0].pair, &Ending::Equal);
         assert_eq!(decide(&mut schedule, 0, 0, 3, 0).len(), 1);
     }
 
@@ -296,7 +352,7 @@ mod tests {
                 let why = "planted".to_owned();
                 let gave_up = Ending::GaveUp { side: Side::Theirs, why, repaired: Repaired::default() };
                 let ending = if pair == bad { gave_up } else { Ending::Equal };
-                schedule.ended(now_ms, 15_000, pair, &ending);
+                schedule.ended(now_ms, pair, &ending);
             }
             now_ms += 50;
         }
@@ -309,10 +365,10 @@ mod tests {
     fn trees_that_differ_over_equal_items_twice_are_in_doubt() {
         let mut schedule = Schedule::default();
         let pair = decide(&mut schedule, 0, 0, 3, 0)[0].pair;
-        assert_eq!(schedule.ended(0, 15_000, pair, &Ending::TreesDiffer), Consequence::Nothing);
-        assert_eq!(schedule.ended(0, 15_000, pair, &Ending::Equal), Consequence::Nothing);
-        assert_eq!(schedule.ended(0, 15_000, pair, &Ending::TreesDiffer), Consequence::Nothing);
-        assert_eq!(schedule.ended(0, 15_000, pair, &Ending::TreesDiffer), Consequence::Doubt);
+        assert_eq!(schedule.ended(0, pair, &Ending::TreesDiffer), Consequence::Nothing);
+        assert_eq!(schedule.ended(0, pair, &Ending::Equal), Consequence::Nothing);
+        assert_eq!(schedule.ended(0, pair, &Ending::TreesDiffer), Consequence::Nothing);
+        assert_eq!(schedule.ended(0, pair, &Ending::TreesDiffer), Consequence::Doubt);
     }
 
     #[test]
@@ -332,12 +388,7 @@ mod tests {
         assert_eq!(schedule.decide(0, &around), []);
         assert_eq!((schedule.pairs(), schedule.running()), (2, 2));
         for Start { pair, .. } in running {
-            schedule.ended(
-                0,
-                15_000,
-                pair,
-                &Ending::NotNow(Side::Mine, NotNow::NotHolder, Repaired::default()),
-            );
+            schedule.ended(0, pair, &Ending::NotNow(Side::Mine, NotNow::NotHolder, Repaired::default()));
         }
         schedule.decide(0, &around);
         assert_eq!(schedule.pairs(), 0);

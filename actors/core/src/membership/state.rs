@@ -192,6 +192,12 @@ impl ClusterState {
         self.members.iter().find(|(_, member)| member.status() == Status::Valid).map(|(node, _)| *node)
     }
 
+    /// Whether replicas can differ: not in a cluster that has been one node since it was born. One that has shrunk to
+    /// a node holds what several have brought together.
+    pub fn was_ever_shared(&self) -> bool {
+        self.members().count() > 1 || self.target.key().epoch > 0
+    }
+
     /// Stands for all that changes by decisions (everything but the reports): equal on nodes that have seen the
     /// same.
     pub fn stamp(&self) -> u64 {

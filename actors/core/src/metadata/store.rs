@@ -10,6 +10,7 @@ use crate::clock::hybrid::HybridTime;
 use crate::ids::{Boot, ClusterId, NodeId};
 use crate::limits::{METADATA_BYTES_MAX, METADATA_JOINED_BYTES_MAX, METADATA_NAMESPACES_MAX};
 use crate::membership::section::digest_of;
+use crate::mutant::{Mutant, planted};
 use crate::wire::WireError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -199,7 +200,8 @@ impl Metadata {
     /// has exactly this: then nothing that the earlier lives wrote is on its way any more. Says whether it did.
     pub fn retire(&mut self, members: &[NodeId], is_gone: impl Fn(NodeId) -> bool) -> bool {
         let many = self.namespaces.values().any(|namespace| namespace.seen().lives() > LIVES_KEPT);
-        if !many || members.is_empty() || !self.behind(members).is_empty() {
+        let may = many && !members.is_empty() && self.behind(members).is_empty();
+        if !may && !planted(Mutant::FoldEarly) {
             return false;
         }
         self.namespaces.values_mut().fold(false, |folded, namespace| namespace.retire(&is_gone) | folded)

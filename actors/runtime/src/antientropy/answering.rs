@@ -35,7 +35,7 @@ pub(crate) fn not_now(node: &NodeCore, partition: Partition, moving: &BTreeSet<P
     let view = node.ring.load();
     let doubtful = view.doubts() != node.doubts.load(Ordering::SeqCst);
     match () {
-        () if !node.repair.settings().enabled => Some(NotNow::Disabled),
+        () if !node.repair.settings().compares() => Some(NotNow::Disabled),
         () if node.is_stopping() => Some(NotNow::Stopping),
         () if view.state().holder(partition) != Some(node.id) => Some(NotNow::NotHolder),
         () if moving.contains(&partition) => Some(NotNow::Moving),

@@ -11,16 +11,24 @@ use std::time::Duration;
 /// How anti-entropy is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RepairSettings {
-    /// Whether trees are kept and compared at all.
+    /// Whether trees are kept at all. Does not change while the node runs.
     pub enabled: bool,
     /// How often each pair of replicas is compared.
     pub interval: Duration,
-    /// Comparisons of one service that this node begins at a time.
+    /// Comparisons of one service that this node begins at a time. With 0 it compares nothing, with nobody, and keeps
+    /// its trees for when it does again.
     pub exchanges: usize,
     /// Items that each of them sends in a second.
     pub items_per_second: u64,
     /// How old trees may become before they are built anew from the items.
     pub rebuild_interval: Duration,
+}
+
+impl RepairSettings {
+    /// Whether replicas here are compared, by this node or by others.
+    pub fn compares(&self) -> bool {
+        self.enabled && self.exchanges > 0
+    }
 }
 
 impl Default for RepairSettings {
@@ -71,19 +79,24 @@ pub struct RepairLine {
 /// See the module's head.
 #[derive(Debug)]
 pub struct RepairBoard {
-    settings: RepairSettings,
+    settings: Mutex<RepairSettings>,
     lines: Mutex<BTreeMap<&'static str, RepairLine>>,
 }
 
 impl RepairBoard {
     /// A board with nothing on it.
     pub fn new(settings: RepairSettings) -> Self {
-        Self { settings, lines: Mutex::default() }
+        Self { settings: Mutex::new(settings), lines: Mutex::default() }
     }
 
-    /// How it is done on this node.
+    /// How it is done on this node now.
     pub fn settings(&self) -> RepairSettings {
-        self.settings
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes how it is done, at once but for batches that are on their way.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut RepairSettings)) {
+        change(&mut self.settings.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn lines(&self) -> MutexGuard<'_, BTreeMap<&'static str, RepairLine>> {

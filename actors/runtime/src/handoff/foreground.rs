@@ -2,8 +2,8 @@
 //! requests do not wait behind them. It decides from how many messages come over the request connections; what they are
 //! about it does not know.
 //!
-//! A limit on bytes would have to be chosen for the slowest machine; this gives requests their share of any machine, and
-//! an idle one moves data as fast as it can.
+//! A limit on bytes would have to be chosen for the slowest machine; this gives requests their share of any machine,
+//! and an idle one moves data as fast as it can.
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use ringwork_core::coverage::page::{Page, PageBounds};
 use ringwork_core::coverage::question::Question;
 use ringwork_core::ids::Partition;
 use ringwork_core::membership::Possession;
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::{PreflistEntry, Role};
 use ringwork_core::quorum::Refusal;
 use ringwork_core::vnode::Vnode;
@@ -134,7 +135,8 @@ impl<V: Vnode> ServiceCore<V> {
         reply: ReplyTo<V>,
         deadline: Moment,
     ) {
-        let asked = Asked { role: Role::Primary, possession, complete_only: true };
+        let complete_only = !planted(Mutant::ListIncomplete);
+        let asked = Asked { role: Role::Primary, possession, complete_only };
         self.post(partition, Request { asked, task: Task::Page(ask), reply, deadline, sync: false });
     }
 

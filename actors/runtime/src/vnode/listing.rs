@@ -6,6 +6,7 @@ use crate::messages::{PageAsk, ReplyTo, VnodeAnswer};
 use crate::time::Moment;
 use ringwork_core::coverage::page::read_page;
 use ringwork_core::keyspace::Sequence;
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::quorum::Refusal;
 use ringwork_core::vnode::Vnode;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +18,8 @@ impl<V: Vnode> VnodeActor<V> {
         let (service, partition) = (self.service.clone(), self.partition);
         let node = service.node.clone();
         // What lies in sealed generations was acknowledged, too, and is merged into the live one in a moment.
-        if !node.generations.sealed(partition).is_empty() {
+        let is_whole = node.generations.sealed(partition).is_empty();
+        if !is_whole && !planted(Mutant::ListIncomplete) {
             return reply.answer(VnodeAnswer::Refused(Refusal::Incomplete));
         }
         let Some(state) = &self.state else { return };

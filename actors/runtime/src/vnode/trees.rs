@@ -53,7 +53,8 @@ pub(crate) struct Trees {
 
 impl Trees {
     /// Those of a vnode that is being opened; none where nobody wants them. What an earlier life has kept is removed
-    /// at once, before anything can change it: the next life finds it only after another stop in peace.
+    /// at once, before anything can change it: the next life finds it only after another stop in peace. So it is where
+    /// nobody wants them: a later life that does would take them for what is there then.
     pub(crate) fn open(
         node: &NodeCore,
         service: &'static str,
@@ -62,22 +63,22 @@ impl Trees {
         own: &OpenTree,
         (opened, host): (&OpenTree, &KeyspaceHost),
     ) -> Result<Option<Self>, StoreError> {
-        if !node.repair.settings().enabled {
-            return Ok(None);
-        }
-        host.listen();
-        let groups = GroupOf::new(service, node.ring.load().size(), partition);
         let key: Bytes = format!("{TREES_PREFIX}{keyspace}").into();
-        let mut empty = true;
-        opened.tree.scan(&KeyRange::all(), Direction::Ascending, &mut |_, _| {
-            empty = false;
-            Flow::Break(())
-        })?;
         let kept = own.tree.get(&key)?;
         if kept.is_some() {
             let forget = Write { tree: own.slot, key: key.clone(), value: None };
             node.storage.submit(vec![forget], false, |_| {});
         }
+        if !node.repair.settings().enabled {
+            return Ok(None);
+        }
+        host.listen();
+        let groups = GroupOf::new(service, node.ring.load().size(), partition);
+        let mut empty = true;
+        opened.tree.scan(&KeyRange::all(), Direction::Ascending, &mut |_, _| {
+            empty = false;
+            Flow::Break(())
+        })?;
         let keeper = match kept.as_deref().map(from_stored::<KeptTrees>) {
             _ if empty => Keeper::empty(groups),
             Some(Ok(kept)) => Keeper::found(groups, kept),

@@ -6,6 +6,7 @@ use crate::mutant::{Mutant, plant};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 
 const REPLICAS: usize = 3;
 const KEYS: [&str; 3] = ["a", "b", "c"];
@@ -41,6 +42,10 @@ enum Step {
     Retire {
         at: usize,
     },
+    /// One would fold, and nobody has said that it has the same.
+    FoldEarly {
+        at: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -53,7 +58,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => at.clone().prop_map(|at| Step::Wipe { at }),
         1 => at.clone().prop_map(|at| Step::Copy { at }),
         1 => (at.clone(), any::<Index>()).prop_map(|(at, copy)| Step::SetBack { at, copy }),
-        1 => at.prop_map(|at| Step::Retire { at }),
+        1 => at.clone().prop_map(|at| Step::Retire { at }),
+        1 => at.prop_map(|at| Step::FoldEarly { at }),
     ];
     vec(step, 0..60)
 }
@@ -181,6 +187,11 @@ impl World {
                     self.replicas[at].metadata.put_back(&name("n"), folded);
                 }
             }
+            Step::FoldEarly { at } => {
+                let members: Vec<_> = (0..REPLICAS).map(node).collect();
+                // Whether it folds is not the matter: what stands is looked at below, and after every step from now on.
+                let _ = self.replicas[at].metadata.retire(&members, |_| false);
+            }
         }
         for at in 0..REPLICAS {
             for (key, text) in KEYS.iter().enumerate() {
@@ -230,6 +241,21 @@ proptest! {
             let _ = fresh().join_part(&part, |_| true);
         }
     }
+}
+
+#[test]
+fn to_fold_before_all_have_it_is_found() {
+    let config =
+        ProptestConfig { cases: 1000, max_shrink_iters: 0, failure_persistence: None, ..Default::default() };
+    let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    plant(Some(Mutant::FoldEarly));
+    let found = TestRunner::new_with_rng(config, random).run(&steps(), |steps| {
+        run(&steps);
+        Ok(())
+    });
+    plant(None);
+    let Err(TestError::Fail(why, _)) = found else { panic!("{found:?}") };
+    assert!(why.message().contains("left == right"), "a write that should stand does not: {why}");
 }
 
 #[test]
