@@ -1,6 +1,6 @@
 //! What a module can be asked to list: the part of the contract that a listing needs. It decides what a question and
-//! its rows owe; how a listing is spread over vnodes it does not know. A module that lists what it keeps, as it is, says
-//! `type Question = EveryItem;`, one that lists nothing `type Question = NoQuestion;`.
+//! its rows owe; how a listing is spread over vnodes it does not know. A module that lists what it keeps, as it is,
+//! says `type Question = EveryItem;`, one that lists nothing `type Question = NoQuestion;`.
 
 use crate::keyspace::Snapshot;
 use crate::store::{Flow, KeyRange};

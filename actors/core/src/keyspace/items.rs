@@ -23,8 +23,8 @@ pub enum ItemsError {
     Unwritable(WireError),
     /// The row was written in another layout. Nothing was changed: taken for nothing, it would be written over.
     #[error(
-        "a stored item has version {found}, and this module reads version {known}; run the module that wrote it, or one \
-         that reads both"
+        "a stored item has version {found}, and this module reads version {known}; run the module that wrote it, or \
+         one that reads both"
     )]
     Version {
         /// The row's; 0 of a row that is too short to have one.
