@@ -86,8 +86,8 @@ impl Invariant for ListsAreWhole {
 }
 
 /// For each key the partitions in which a holder confirmed a write under it, and when that was acknowledged first. Not
-/// of writes that may have been deleted, nor of those of which a copy may be gone with what a machine had not synced: it
-/// may have moved to any machine, so none may have lost power since.
+/// of writes that may have been deleted, nor of those of which a copy may be gone with what a machine had not synced:
+/// it may have moved to any machine, so none may have lost power since.
 fn confirmed<'a>(
     history: &History,
     writes: &'a BTreeMap<u64, WriteFacts>,
