@@ -1,7 +1,7 @@
-//! A list of keys that says that it is whole names each key once, in order, and none under which nobody wrote. It names
-//! every key of which a write was confirmed in each of its partitions before it was asked for: whoever gives the page, it
-//! has that or does not count as complete. When everything has healed it names exactly those under which reads show
-//! something: before that, the one replica of a key that is asked may lack a write that not all have.
+//! A list of keys that says that it is whole names each key once, in order, and none under which nobody wrote. It
+//! names every key of which a write was confirmed in each of its partitions before it was asked for: whoever gives the
+//! page, it has that or does not count as complete. When everything has healed it names exactly those under which reads
+//! show something: before that, the one replica of a key that is asked may lack a write that not all have.
 
 use super::{Invariant, Promise};
 use crate::history::{History, Outcome, Record, Seen, WriteFacts};
@@ -85,9 +85,9 @@ impl Invariant for ListsAreWhole {
     }
 }
 
-/// For each key the partitions in which a holder confirmed a write under it, and when that was acknowledged first. Not of
-/// writes that may have been deleted, nor of those of which a copy may be gone with what a machine had not synced: it may
-/// have moved to any machine, so none may have lost power since.
+/// For each key the partitions in which a holder confirmed a write under it, and when that was acknowledged first. Not
+/// of writes that may have been deleted, nor of those of which a copy may be gone with what a machine had not synced:
+/// it may have moved to any machine, so none may have lost power since.
 fn confirmed<'a>(
     history: &History,
     writes: &'a BTreeMap<u64, WriteFacts>,
