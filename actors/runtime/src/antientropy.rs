@@ -121,7 +121,9 @@ impl<V: Vnode> AntiEntropy<V> {
         }
         let view = node.ring.load_full();
         let held: BTreeSet<Partition> = view.state().held_by(node.id).collect();
-        if !node.is_stopping() && !node.is_outside() && view.state().was_ever_shared() {
+        // Before all shards are there no vnode can be started, and one whose start fails has lost the trees it found.
+        let serves = node.spawner.complete() && !node.is_stopping() && !node.is_outside();
+        if serves && view.state().was_ever_shared() {
             if node.repair.settings().compares() {
                 self.build_next(&held, ctx);
             }
