@@ -1,6 +1,6 @@
 //! Anti-entropy of one service on one node: an actor that has trees built where there are none, asks core's
 //! [`Schedule`] which pairs are to be compared, and runs core's [`Exchange`] for each. It decides nothing about trees
-//! or order; it carries questions to both sides and their answers back. Who answers is in [`answering`], what a vnode
+//! or order; it carries questions to both sides and their answers back. Who answers is in `answering`, what a vnode
 //! does for its trees in `vnode/trees`, what operators see in [`board`].
 
 pub(crate) mod answering;
