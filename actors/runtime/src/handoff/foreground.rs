@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
-/// Messages of other nodes in a second from which on somebody is served. Gossip alone brings some ten.
-const BUSY_MESSAGES_PER_SECOND: u64 = 200;
+/// Messages of other nodes in a second from which on somebody is served. Gossip and comparisons alone bring some
+/// twenty.
+const BUSY_MESSAGES_PER_SECOND: u64 = 50;
 /// How often it is found out anew.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// While somebody is served, a batch is followed by a rest of so many times what it took.
