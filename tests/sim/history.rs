@@ -202,6 +202,26 @@ pub struct MetadataChange {
     pub kept: bool,
 }
 
+/// Which requests have ended since they were looked at last; each is named once.
+#[derive(Default)]
+pub struct NewlyEnded {
+    looked_at: usize,
+    under_way: Vec<usize>,
+}
+
+impl NewlyEnded {
+    /// Those, in the order of their beginnings.
+    pub fn of<'a>(&mut self, history: &'a History) -> Vec<&'a Record> {
+        let records = &history.records;
+        self.under_way.extend(self.looked_at..records.len());
+        self.looked_at = records.len();
+        let all = std::mem::take(&mut self.under_way).into_iter();
+        let (ended, under_way): (Vec<usize>, Vec<usize>) = all.partition(|at| records[*at].ended.is_some());
+        self.under_way = under_way;
+        ended.into_iter().map(|at| &records[at]).collect()
+    }
+}
+
 /// All that is known about one write.
 #[derive(Clone, Debug, Default)]
 pub struct WriteFacts {

@@ -3,16 +3,13 @@
 //! nobody on this side of a cut can know of it.
 
 use super::{Invariant, Promise};
-use crate::history::{Forget, History, Operation, Outcome, Record, Seen, WriteFacts};
+use crate::history::{Forget, History, NewlyEnded, Operation, Outcome, Record, Seen, WriteFacts};
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 #[derive(Default)]
-struct CompleteReadsSeeAll {
-    looked_at: usize,
-    waiting: Vec<usize>,
-}
+struct CompleteReadsSeeAll(NewlyEnded);
 
 inventory::submit!(Promise(|| Box::new(CompleteReadsSeeAll::default())));
 
@@ -23,15 +20,10 @@ impl Invariant for CompleteReadsSeeAll {
 
     fn holds(&mut self, world: &World) -> Result<(), String> {
         let history = world.history.borrow();
-        let ended = |at: &usize| history.records.get(*at).is_some_and(|record| record.ended.is_some());
         // Those that are under way are looked at when they have ended.
-        self.waiting.extend(self.looked_at..history.records.len());
-        self.looked_at = history.records.len();
-        let (done, waiting): (Vec<usize>, Vec<usize>) = std::mem::take(&mut self.waiting).into_iter().partition(ended);
-        self.waiting = waiting;
-        let reads: Vec<&Record> = done
-            .iter()
-            .map(|at| &history.records[*at])
+        let ended = self.0.of(&history);
+        let reads: Vec<&Record> = ended
+            .into_iter()
             .filter(|record| matches!(record.outcome, Some(Outcome::Read { degraded: false, .. })))
             .collect();
         if reads.is_empty() {

@@ -3,16 +3,13 @@
 
 use super::complete_reads_see_all::lacks;
 use super::{Invariant, Promise};
-use crate::history::{Outcome, Record};
+use crate::history::{NewlyEnded, Outcome, Record};
 use crate::world::World;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[derive(Default)]
-struct DegradedReads {
-    looked_at: usize,
-    waiting: Vec<usize>,
-}
+struct DegradedReads(NewlyEnded);
 
 /// Who did not answer by then is taken for unreachable.
 const ALL_ANSWERED_WITHIN: Duration = Duration::from_millis(900);
@@ -28,18 +25,14 @@ impl Invariant for DegradedReads {
 
     fn holds(&mut self, world: &World) -> Result<(), String> {
         let history = world.history.borrow();
-        let ended = |at: &usize| history.records.get(*at).is_some_and(|record| record.ended.is_some());
-        self.waiting.extend(self.looked_at..history.records.len());
-        self.looked_at = history.records.len();
-        let (done, waiting): (Vec<usize>, Vec<usize>) = std::mem::take(&mut self.waiting).into_iter().partition(ended);
-        self.waiting = waiting;
+        let ended = self.0.of(&history);
         let Some(since) = world.all_up_since() else { return Ok(()) };
         let counts = |record: &&Record| {
             matches!(record.outcome, Some(Outcome::Read { degraded: true, .. }))
                 && since + KNOWN_AFTER <= record.begun
                 && record.ended.is_some_and(|ended| ended <= record.begun + ALL_ANSWERED_WITHIN)
         };
-        let reads: Vec<&Record> = done.iter().map(|at| &history.records[*at]).filter(counts).collect();
+        let reads: Vec<&Record> = ended.into_iter().filter(counts).collect();
         if reads.is_empty() {
             return Ok(());
         }
