@@ -42,6 +42,44 @@ impl CausalContext {
     pub fn contains(&self, dot: Dot) -> bool {
         dot.counter != 0 && self.counters.get(&dot.actor).is_some_and(|seen| dot.counter <= seen.get())
     }
+
+    /// What both have seen: for each actor the smaller counter. Met with the context of a set, a context from outside
+    /// claims nothing that the set has not seen, whoever made it up.
+    pub fn meet(&self, other: &Self) -> Self {
+        let smaller = |(actor, ours): (&ActorId, &NonZeroU64)| {
+            other.counters.get(actor).map(|theirs| (*actor, *ours.min(theirs)))
+        };
+        Self { counters: self.counters.iter().filter_map(smaller).collect() }
+    }
+
+    /// The last event that has been seen of each actor, by actor in ascending order.
+    pub fn dots(&self) -> impl Iterator<Item = Dot> + '_ {
+        self.counters.iter().map(|(&actor, counter)| Dot { actor, counter: counter.get() })
+    }
+
+    /// How many actors it names.
+    pub fn len(&self) -> usize {
+        self.counters.len()
+    }
+
+    /// Whether nothing has been seen.
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty()
+    }
+}
+
+/// The context that has seen these events and all earlier ones of their actors. A dot with counter 0 adds nothing.
+impl FromIterator<Dot> for CausalContext {
+    fn from_iter<I: IntoIterator<Item = Dot>>(dots: I) -> Self {
+        let mut context = Self::new();
+        for dot in dots {
+            if let Some(counter) = NonZeroU64::new(dot.counter) {
+                let seen = context.counters.entry(dot.actor).or_insert(counter);
+                *seen = counter.max(*seen);
+            }
+        }
+        context
+    }
 }
 
 /// What is known of one actor's events: that the first `counter` have been seen, and which of them wrote a
@@ -188,6 +226,33 @@ impl<T> DottedSet<T> {
     /// The current values: by actor in ascending order, and of one actor the newest first.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.columns.values().flat_map(|column| column.values.values().rev())
+    }
+
+    /// The current values with the dots of the writes that made them, in the order of [`values`](Self::values).
+    pub fn dotted(&self) -> impl Iterator<Item = (Dot, &T)> {
+        self.columns.iter().flat_map(|(&actor, column)| {
+            column.values.iter().rev().map(move |(counter, value)| (Dot { actor, counter: counter.get() }, value))
+        })
+    }
+
+    /// Removes the values for which `stays` is false, and remembers that they were there, as if somebody who had seen
+    /// just them had replaced them. Replicas that hold the same values and keep the same ones of them agree; one that
+    /// holds another value still has it after the join.
+    pub fn retain(&mut self, mut stays: impl FnMut(Dot, &T) -> bool) {
+        for (&actor, column) in &mut self.columns {
+            column.values.retain(|counter, value| stays(Dot { actor, counter: counter.get() }, value));
+        }
+    }
+
+    /// The same history with other values in it. As the dots stay, `make` has to give the same for the same.
+    pub fn map<U>(&self, mut make: impl FnMut(Dot, &T) -> U) -> DottedSet<U> {
+        let columns = self.columns.iter().map(|(&actor, column)| {
+            let made = |(&counter, value): (&NonZeroU64, &T)| {
+                (counter, make(Dot { actor, counter: counter.get() }, value))
+            };
+            (actor, Column { counter: column.counter, values: column.values.iter().map(made).collect() })
+        });
+        DottedSet { columns: columns.collect() }
     }
 
     /// How many values are current; more than one means that they were written concurrently.

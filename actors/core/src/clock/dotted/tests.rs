@@ -184,6 +184,56 @@ proptest! {
     }
 
     #[test]
+    fn what_two_contexts_have_both_seen_is_the_most_that_each_descends([x, y, z] in triples()) {
+        let [x, y, z] = [x, y, z].map(|set| set.context());
+        let both = x.meet(&y);
+        prop_assert!(x.descends(&both) && y.descends(&both));
+        prop_assert!(!(x.descends(&z) && y.descends(&z)) || both.descends(&z));
+        prop_assert_eq!(&both, &y.meet(&x));
+        prop_assert_eq!(x.dots().collect::<CausalContext>(), x.clone());
+        prop_assert_eq!((x.len(), x.is_empty()), (x.dots().count(), x == CausalContext::new()));
+    }
+
+    #[test]
+    fn a_context_met_with_a_sets_own_erases_only_what_the_set_holds(
+        [x, y, _] in triples(), claimed in vec((0..REPLICAS + 2, 1..u64::MAX), 0..6),
+    ) {
+        let forged: CausalContext = claimed.iter().map(|(actor, counter)| dot(*actor, *counter)).collect();
+        let met = forged.meet(&x.context());
+        let mut set = x.clone();
+        // By an actor that has not counted before, as one is whose store is new.
+        prop_assert!(set.put(usize::MAX, &met, dot(REPLICAS, 1)));
+        // What another replica has and this one has not seen is still there after they met.
+        let unseen: BTreeSet<_> = y.dotted().filter(|(dot, _)| !x.context().contains(*dot)).map(|(_, v)| *v).collect();
+        prop_assert!(values(&joined(&set, &y)).is_superset(&unseen));
+        prop_assert!(set.context().len() <= x.context().len() + 1, "no actor that nobody knows");
+    }
+
+    #[test]
+    fn values_that_are_not_kept_are_gone_on_every_replica_and_no_others([x, y, _] in triples(), odd in 0..2usize) {
+        let mut kept = x.clone();
+        kept.retain(|_, value| value % 2 == odd);
+        prop_assert!(kept.values().all(|value| value % 2 == odd));
+        prop_assert_eq!(kept.context(), x.context());
+        prop_assert_eq!(joined(&kept, &x), kept.clone(), "the old state brings nothing back");
+        let mut other = y.clone();
+        other.retain(|_, value| value % 2 == odd);
+        let of_both: BTreeSet<_> = values(&joined(&x, &y)).into_iter().filter(|value| value % 2 == odd).collect();
+        prop_assert_eq!(values(&joined(&kept, &other)), of_both);
+    }
+
+    #[test]
+    fn a_set_with_other_values_has_the_same_history([x, y, _] in triples()) {
+        let texts = |set: &Set| set.map(|dot, value| (dot, value.to_string()));
+        prop_assert!(texts(&x).values().all(|(dot, _)| x.context().contains(*dot)));
+        let dots = |set: &Set| set.dotted().map(|(dot, value)| (dot, value.to_string())).collect::<Vec<_>>();
+        prop_assert_eq!(texts(&x).values().cloned().collect::<Vec<_>>(), dots(&x));
+        let mut both = texts(&x);
+        both.sync(&texts(&y));
+        prop_assert_eq!(both, texts(&joined(&x, &y)));
+    }
+
+    #[test]
     fn a_dot_already_seen_changes_nothing([x, y, _] in triples(), at in 0..REPLICAS, back in 0..3u64) {
         let seen = x.columns.get(&ActorId(at as u64)).map_or(0, |column| column.counter.get());
         let mut set = x.clone();
