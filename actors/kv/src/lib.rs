@@ -5,20 +5,24 @@
 //!
 //! Reading order: [`name`] (what an object is called), [`content`] (a value with what describes it), [`object`] (values
 //! with their history, and the item that is replicated), [`context`] (the history as clients carry it), [`condition`]
-//! (what must be true for a request).
+//! (what must be true for a request), [`props`] (what buckets are like) and [`directory`] (where that is kept).
 
 pub mod blob;
 pub mod condition;
 pub mod content;
 pub mod context;
+pub mod directory;
 pub mod limits;
 pub mod name;
 pub mod object;
+pub mod props;
 
 pub use blob::Blob;
 pub use condition::{ConditionFailure, Conditions, ReadJudgement, Tags};
 pub use content::{Content, IndexEntry, IndexTerm, Link, vtag};
 pub use context::ContextError;
+pub use directory::DirectoryError;
 pub use limits::KvInputError;
 pub use name::{DEFAULT_TYPE, ObjectName};
+pub use props::{BucketProps, Datatype, PutRules, SyncOnWrite};
 pub use object::{Conflicts, Dvvs, KvItem, Object, Outline, Said, Sibling};

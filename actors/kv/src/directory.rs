@@ -1,0 +1,272 @@
+//! Which bucket types there are, and which properties types and buckets were given: entries of the metadata, which every
+//! member has (see [`ringwork_core::metadata`]). It decides where they lie there, and who may be given what. How entries
+//! spread, and when a type that was created is known everywhere, the metadata knows.
+//!
+//! A type is an entry of the namespace `kv-types` with a life: created, ready when every member has it, active. Only an
+//! active one can be used. A bucket's own properties are an entry of `kv-buckets`; a bucket without one has its type's.
+
+use crate::name::DEFAULT_TYPE;
+use crate::limits::{KvInputError, check_type};
+use crate::props::BucketProps;
+use crate::props::change::{Overrides, PropProblems, Target};
+use ringwork_core::ids::NodeId;
+use ringwork_core::limits::METADATA_KEY_BYTES_MAX;
+use ringwork_core::metadata::lifecycle::ActivationRefusal;
+use ringwork_core::metadata::{At, EntryRefusal, Metadata, NamespaceName, Stage};
+use serde_json::{Map, Value};
+use std::fmt::Write;
+
+const TYPES: &str = "kv-types";
+const BUCKETS: &str = "kv-buckets";
+/// Means "every type" in grants, so none is called that.
+const RESERVED: &str = "any";
+
+/// Why something was not found or not done. Nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// There is no such type, or it is not in use.
+    #[error("Unknown bucket type: {0}")]
+    UnknownType(String),
+    /// The name of a type that cannot be created.
+    #[error("{0:?} is not for use as a bucket type; choose another name")]
+    Reserved(String),
+    /// It is in use already; its properties can be updated.
+    #[error("the bucket type {0:?} is active already; update it instead")]
+    Active(String),
+    /// The bucket's name is too long for having properties of its own.
+    #[error("the bucket's name is too long for properties of its own; give them to a bucket type")]
+    BucketName,
+    /// The name cannot be one.
+    #[error(transparent)]
+    Name(#[from] KvInputError),
+    /// Properties are wrong.
+    #[error(transparent)]
+    Props(#[from] PropProblems),
+    /// The metadata does not take the entry.
+    #[error(transparent)]
+    Entry(#[from] EntryRefusal),
+    /// It cannot be brought into use.
+    #[error(transparent)]
+    Activation(#[from] ActivationRefusal),
+}
+
+fn namespace(name: &str) -> Result<NamespaceName, DirectoryError> {
+    Ok(NamespaceName::try_from(name)?)
+}
+
+/// A bucket's key in the metadata, which is text: what is no letter or digit is written as `%` and its number.
+fn bucket_key(bucket_type: &str, bucket: &[u8]) -> Result<String, DirectoryError> {
+    let mut key = String::new();
+    for (place, part) in [bucket_type.as_bytes(), bucket].into_iter().enumerate() {
+        if place > 0 {
+            key.push('/');
+        }
+        for byte in part {
+            if byte.is_ascii_alphanumeric() || b"-_.".contains(byte) {
+                key.push(char::from(*byte));
+            } else {
+                // Writing to a string does not fail.
+                let _ = write!(key, "%{byte:02x}");
+            }
+        }
+    }
+    if key.len() > METADATA_KEY_BYTES_MAX { Err(DirectoryError::BucketName) } else { Ok(key) }
+}
+
+fn given(metadata: &Metadata, of: &str, key: &str) -> Option<Overrides> {
+    let name = NamespaceName::try_from(of).ok()?;
+    metadata.namespace(&name)?.value(key).map(Overrides::from_bytes)
+}
+
+/// How far a type is; none where there is none. The default type is always in use.
+pub fn type_stage(metadata: &Metadata, bucket_type: &str) -> Option<Stage> {
+    if bucket_type == DEFAULT_TYPE {
+        return Some(Stage::Active);
+    }
+    metadata.namespace(&NamespaceName::try_from(TYPES).ok()?)?.stage(bucket_type)
+}
+
+/// The types that were created, with how far they are.
+pub fn types(metadata: &Metadata) -> Vec<(String, Stage)> {
+    let Some(all) = NamespaceName::try_from(TYPES).ok().and_then(|name| metadata.namespace(&name)) else {
+        return Vec::new();
+    };
+    all.keys().filter_map(|key| Some((key.to_owned(), all.stage(key)?))).collect()
+}
+
+fn of_type(metadata: &Metadata, bucket_type: &str) -> Result<Overrides, DirectoryError> {
+    if bucket_type == DEFAULT_TYPE {
+        return Ok(Overrides::default());
+    }
+    given(metadata, TYPES, bucket_type).ok_or_else(|| DirectoryError::UnknownType(bucket_type.to_owned()))
+}
+
+/// The properties of a type that is in use; `n_val` is the service's number of replicas.
+pub fn type_props(metadata: &Metadata, bucket_type: &str, n_val: usize) -> Result<BucketProps, DirectoryError> {
+    let of_type = of_type(metadata, bucket_type)?;
+    Ok(BucketProps::in_force(bucket_type != DEFAULT_TYPE, n_val, &of_type, &Overrides::default()))
+}
+
+/// The properties of a bucket: what every request for one of its objects begins with.
+pub fn bucket_props(
+    metadata: &Metadata,
+    bucket_type: &str,
+    bucket: &[u8],
+    n_val: usize,
+) -> Result<BucketProps, DirectoryError> {
+    let of_type = of_type(metadata, bucket_type)?;
+    // A bucket whose name is too long has none of its own.
+    let own = bucket_key(bucket_type, bucket).ok().and_then(|key| given(metadata, BUCKETS, &key));
+    Ok(BucketProps::in_force(bucket_type != DEFAULT_TYPE, n_val, &of_type, &own.unwrap_or_default()))
+}
+
+/// Creates a type, or one that is not active yet anew. It can be used when every member has it and it is activated.
+pub fn create_type(
+    metadata: &mut Metadata,
+    bucket_type: &str,
+    asked: &Map<String, Value>,
+    n_val: usize,
+    at: At,
+) -> Result<(), DirectoryError> {
+    check_type(bucket_type)?;
+    if [DEFAULT_TYPE, RESERVED].contains(&bucket_type) {
+        return Err(DirectoryError::Reserved(bucket_type.to_owned()));
+    }
+    if type_stage(metadata, bucket_type) == Some(Stage::Active) {
+        return Err(DirectoryError::Active(bucket_type.to_owned()));
+    }
+    let (none, defaults) = (Overrides::default(), BucketProps::defaults(true, n_val));
+    let given = none.change(asked, &defaults, Target::NewType, n_val)?;
+    Ok(metadata.create(&namespace(TYPES)?, bucket_type, given.to_bytes(), at)?)
+}
+
+/// Brings a type into use. `members` are all that must have it.
+pub fn activate_type(metadata: &mut Metadata, bucket_type: &str, members: &[NodeId]) -> Result<(), DirectoryError> {
+    Ok(metadata.activate(&namespace(TYPES)?, bucket_type, members)?)
+}
+
+/// Changes properties of a type that is in use.
+pub fn update_type(
+    metadata: &mut Metadata,
+    bucket_type: &str,
+    asked: &Map<String, Value>,
+    n_val: usize,
+    at: At,
+) -> Result<(), DirectoryError> {
+    if bucket_type == DEFAULT_TYPE {
+        return Err(DirectoryError::Reserved(bucket_type.to_owned()));
+    }
+    let before = of_type(metadata, bucket_type)?;
+    let now = type_props(metadata, bucket_type, n_val)?;
+    let after = before.change(asked, &now, Target::ActiveType, n_val)?;
+    Ok(metadata.put(&namespace(TYPES)?, bucket_type, after.to_bytes(), at)?)
+}
+
+/// Changes a bucket's own properties.
+pub fn set_bucket(
+    metadata: &mut Metadata,
+    (bucket_type, bucket): (&str, &[u8]),
+    asked: &Map<String, Value>,
+    n_val: usize,
+    at: At,
+) -> Result<(), DirectoryError> {
+    let now = bucket_props(metadata, bucket_type, bucket, n_val)?;
+    let key = bucket_key(bucket_type, bucket)?;
+    let before = given(metadata, BUCKETS, &key).unwrap_or_default();
+    let after = before.change(asked, &now, Target::Bucket, n_val)?;
+    Ok(metadata.put(&namespace(BUCKETS)?, &key, after.to_bytes(), at)?)
+}
+
+/// Takes a bucket's own properties away: it has its type's again. Says whether there were any.
+pub fn reset_bucket(metadata: &mut Metadata, bucket_type: &str, bucket: &[u8]) -> Result<bool, DirectoryError> {
+    of_type(metadata, bucket_type)?;
+    let key = bucket_key(bucket_type, bucket)?;
+    Ok(metadata.remove(&namespace(BUCKETS)?, &key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringwork_core::clock::hybrid::HybridTime;
+    use ringwork_core::ids::{Boot, ClusterId};
+    use ringwork_core::metadata::Said;
+    use serde_json::json;
+
+    fn at(metadata: &Metadata, time: u64) -> At {
+        let now = HybridTime(time);
+        At { life: metadata.begin_life(NodeId([1; 16]), now), now }
+    }
+
+    fn asked(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    fn empty() -> Metadata {
+        Metadata::new(ClusterId([7; 16]))
+    }
+
+    /// What the node says of itself, after which its entries are ready.
+    fn everybody_has_it(metadata: &mut Metadata) {
+        let node = NodeId([1; 16]);
+        let said = Said { having: metadata.having(), seen: metadata.stamp(), ..Said::default() };
+        metadata.state(node, Boot(1), &said).unwrap();
+        assert!(metadata.note_ready(&[node]));
+    }
+
+    #[test]
+    fn a_type_is_created_known_everywhere_and_then_used() {
+        let mut metadata = empty();
+        let now = at(&metadata, 1);
+        assert_eq!(type_props(&metadata, "maps", 3), Err(DirectoryError::UnknownType("maps".into())));
+        create_type(&mut metadata, "maps", &asked(json!({"datatype": "map"})), 3, now).unwrap();
+        assert_eq!(type_stage(&metadata, "maps"), Some(Stage::Created));
+        assert!(bucket_props(&metadata, "maps", b"b", 3).is_err(), "not in use yet");
+        let early = activate_type(&mut metadata, "maps", &[NodeId([1; 16])]);
+        assert!(matches!(early, Err(DirectoryError::Activation(ActivationRefusal::NotReady { .. }))));
+        everybody_has_it(&mut metadata);
+        activate_type(&mut metadata, "maps", &[NodeId([1; 16])]).unwrap();
+        assert_eq!(types(&metadata), [("maps".to_owned(), Stage::Active)]);
+        let props = bucket_props(&metadata, "maps", b"b", 3).unwrap();
+        assert!(props.allow_mult && props.datatype.is_some());
+        let again = create_type(&mut metadata, "maps", &Map::new(), 3, now);
+        assert_eq!(again, Err(DirectoryError::Active("maps".into())));
+        update_type(&mut metadata, "maps", &asked(json!({"r": 1})), 3, now).unwrap();
+        assert_eq!(type_props(&metadata, "maps", 3).unwrap().to_json()["r"], json!(1));
+        let other = update_type(&mut metadata, "maps", &asked(json!({"datatype": "set"})), 3, now);
+        assert!(matches!(other, Err(DirectoryError::Props(_))));
+    }
+
+    #[test]
+    fn a_bucket_has_its_own_properties_until_they_are_reset() {
+        let mut metadata = empty();
+        let now = at(&metadata, 1);
+        let name = ("default", b"a/b\0".as_slice());
+        set_bucket(&mut metadata, name, &asked(json!({"allow_mult": true, "r": 1})), 3, now).unwrap();
+        set_bucket(&mut metadata, name, &asked(json!({"r": 2})), 3, now).unwrap();
+        let props = bucket_props(&metadata, name.0, name.1, 3).unwrap();
+        assert_eq!((props.allow_mult, &props.to_json()["r"]), (true, &json!(2)));
+        assert!(!bucket_props(&metadata, "default", b"a", 3).unwrap().allow_mult);
+        assert!(set_bucket(&mut metadata, ("none", b"b"), &Map::new(), 3, now).is_err());
+        let wrong = set_bucket(&mut metadata, name, &asked(json!({"r": 9, "w": 1})), 3, now);
+        assert!(matches!(wrong, Err(DirectoryError::Props(_))));
+        assert_eq!(bucket_props(&metadata, name.0, name.1, 3).unwrap(), props, "all or nothing");
+        assert_eq!(reset_bucket(&mut metadata, name.0, name.1), Ok(true));
+        assert_eq!(reset_bucket(&mut metadata, name.0, name.1), Ok(false));
+        assert_eq!(bucket_props(&metadata, name.0, name.1, 3), Ok(BucketProps::defaults(false, 3)));
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused() {
+        let mut metadata = empty();
+        let now = at(&metadata, 1);
+        for name in ["default", "any"] {
+            let refused = create_type(&mut metadata, name, &Map::new(), 3, now);
+            assert_eq!(refused, Err(DirectoryError::Reserved(name.into())));
+        }
+        assert!(matches!(create_type(&mut metadata, "", &Map::new(), 3, now), Err(DirectoryError::Name(_))));
+        let long = set_bucket(&mut metadata, ("default", &[0; 300]), &Map::new(), 3, now);
+        assert_eq!(long, Err(DirectoryError::BucketName));
+        assert_eq!(bucket_key("t", b"a/b%").unwrap(), "t/a%2fb%25");
+    }
+}
