@@ -6,6 +6,7 @@
 //! idempotent, an item that arrives zero, one or five times, in any order and over any path, leaves the same
 //! state. [`crate::testing::check_laws`] checks a module against every sentence of this page.
 
+use crate::clock::dotted::CausalContext;
 use crate::clock::hybrid::{HybridTime, Stamp};
 use crate::coverage::question::Question;
 use crate::ids::{Dot, Partition};
@@ -178,8 +179,12 @@ pub trait Host {
     /// A time later than `above` and than every time this node has given or seen. A time that lies too far
     /// ahead to be believed does not move the clock; the stamp then is merely unique.
     fn stamp_above(&mut self, above: HybridTime) -> Stamp;
-    /// The vnode's next event, under its incarnation's actor id. Durable before the turn's reply leaves.
+    /// The vnode's next event, under its incarnation's actor id. As durable as the turn's reply, before that leaves.
     fn dot(&mut self) -> Dot;
+    /// Has the vnode count as a new actor from now on. Says whether that could be done.
+    fn renew_actor(&mut self) -> bool {
+        false
+    }
 }
 
 /// One uninterrupted run of a command at one vnode: what it may ask for, and what it leaves behind.
@@ -256,6 +261,15 @@ impl<'a, V: Vnode> Turn<'a, V> {
     /// See [`Host::dot`].
     pub fn dot(&mut self) -> Dot {
         self.host.dot()
+    }
+
+    /// The vnode's next event, which whoever has seen `seen` has not. If that has seen more of this vnode's events than
+    /// the vnode has counted, its store has gone back in time, and what it would count now names other writes already
+    /// (riak_kv#679): it then takes a new actor id. A set of [`crate::clock::dotted`] that is written to should be asked
+    /// like this, with its own context.
+    pub fn dot_unseen_by(&mut self, seen: &CausalContext) -> Dot {
+        let dot = self.host.dot();
+        if seen.contains(dot) && self.host.renew_actor() { self.host.dot() } else { dot }
     }
 
     /// Says that the turn changed this item; the runtime sends it to the other replicas. False when the turn

@@ -5,24 +5,39 @@
 //!
 //! Reading order: [`name`] (what an object is called), [`content`] (a value with what describes it), [`object`] (values
 //! with their history, and the item that is replicated), [`context`] (the history as clients carry it), [`condition`]
-//! (what must be true for a request), [`props`] (what buckets are like) and [`directory`] (where that is kept).
+//! (what must be true for a request), [`props`] (what buckets are like) and [`directory`] (where that is kept),
+//! [`command`] and [`kv`] (the vnode), with `rows` (bytes on disk) and `reap` (what was deleted), [`keys`] (listing).
 
 pub mod blob;
+pub mod command;
 pub mod condition;
 pub mod content;
 pub mod context;
 pub mod directory;
+pub mod keys;
+pub mod kv;
 pub mod limits;
 pub mod name;
 pub mod object;
 pub mod props;
+mod reap;
+mod rows;
+
+#[cfg(test)]
+mod bed;
+#[cfg(test)]
+mod tests;
 
 pub use blob::Blob;
+pub use command::{KvCommand, KvReply, Put, PutRefusal, PutReply, Stored};
 pub use condition::{ConditionFailure, Conditions, ReadJudgement, Tags};
 pub use content::{Content, IndexEntry, IndexTerm, Link, vtag};
 pub use context::ContextError;
 pub use directory::DirectoryError;
+pub use keys::{KvList, KvRow};
+pub use kv::{DeleteMode, Kv, KvConfig, KvError};
 pub use limits::KvInputError;
+pub use rows::RowError;
 pub use name::{DEFAULT_TYPE, ObjectName};
 pub use props::{BucketProps, Datatype, PutRules, SyncOnWrite};
 pub use object::{Conflicts, Dvvs, KvItem, Object, Outline, Said, Sibling};

@@ -150,7 +150,8 @@ impl Object {
     /// The value that counts where only one is to.
     fn that_counts(&self, conflicts: Conflicts) -> Option<Sibling<'_>> {
         match conflicts {
-            Conflicts::First => self.siblings().min_by_key(Sibling::order),
+            // A key that was given back by a delete is taken anew by what comes after.
+            Conflicts::First => self.siblings().min_by_key(|sibling| (sibling.content.deleted, sibling.order())),
             _ => self.siblings().max_by_key(Sibling::order),
         }
     }

@@ -12,7 +12,6 @@
 
 pub mod change;
 
-use crate::content::Content;
 use crate::object::Conflicts;
 use change::Overrides;
 use ringwork_core::quorum::Count;
@@ -253,11 +252,6 @@ impl BucketProps {
         props.insert("active".to_owned(), json!(active));
         props.insert("claimant".to_owned(), json!(claimant));
         json!({ "props": props })
-    }
-
-    /// Whether a write changes nothing, because a bucket that is written once has just that value.
-    pub(crate) fn is_repeated(there: &Content, again: &Content) -> bool {
-        there.says_the_same(again)
     }
 }
 

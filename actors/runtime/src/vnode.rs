@@ -12,6 +12,7 @@ use crate::coordinator::Service;
 use crate::messages::{Asked, ReplyTo, Request, Task, VnodeAnswer};
 use crate::node_core::NodeCore;
 use crate::post::{Postbox, Posted};
+use crate::randomness::Randomness;
 use crate::service_core::ServiceCore;
 use crate::storage::Committed;
 use crate::vnode_master::{MasterMessage, VnodeMaster};
@@ -147,6 +148,23 @@ impl Host for TurnHost<'_> {
         self.incarnation.counter += 1;
         Dot { actor: self.incarnation.actor, counter: self.incarnation.counter }
     }
+
+    fn renew_actor(&mut self) -> bool {
+        let Ok(actor) = random_actor(&self.node.randomness) else { return false };
+        tracing::warn!(
+            was = ?self.incarnation.actor,
+            is = ?actor,
+            "a vnode has counted less than others have seen of it: its store has gone back in time; it counts as a \
+             new actor"
+        );
+        (self.incarnation.actor, self.incarnation.counter, self.minted) = (actor, 0, true);
+        true
+    }
+}
+
+/// A name for a vnode that counts: nobody has it, and nobody will.
+pub(crate) fn random_actor(randomness: &Randomness) -> std::io::Result<ActorId> {
+    randomness.bytes().map(|bytes| ActorId(u64::from_be_bytes(bytes)))
 }
 
 /// A turn that ended well.
@@ -203,7 +221,7 @@ impl<V: Vnode> VnodeActor<V> {
             partition: self.partition,
             ring_size: node.ring.load().size(),
         };
-        let counter_before = state.incarnation.counter;
+        let counted_before = (state.incarnation.actor, state.incarnation.counter);
         let mut host = TurnHost { node: &node, incarnation: &mut state.incarnation, minted: false };
         let vnode = &mut state.vnode;
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -223,7 +241,7 @@ impl<V: Vnode> VnodeActor<V> {
             }
             Ok((Err(error), _)) => {
                 state.host.discard();
-                state.incarnation.counter = counter_before;
+                (state.incarnation.actor, state.incarnation.counter) = counted_before;
                 node.telemetry.vnode_errors.increment();
                 tracing::warn!(service = V::SERVICE, partition = self.partition.0, %error, "a turn failed");
                 Err(TurnFailure::Module(error.to_string()))

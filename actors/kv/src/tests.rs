@@ -1,0 +1,5 @@
+//! The vnode under test, by subject.
+
+mod laws;
+mod reaping;
+mod writing;
