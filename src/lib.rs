@@ -2,7 +2,7 @@
 //! keyed items that merge), and it gives you partitioning, replication, quorums, durability and operations.
 //!
 //! The facade: what a module author or an embedder imports. [`core`] has the rules and the contract
-//! ([`core::vnode::Vnode`]), [`runtime`] the actors, [`chat`] the module that comes with it; [`settings`],
+//! ([`core::vnode::Vnode`]), [`runtime`] the actors, [`chat`] and [`kv`] the modules that come with it; [`settings`],
 //! [`http`] and [`server`] are the node that the `ringwork` program runs. A program of one's own adds
 //! [`modules`] to such a node and is run by [`cli::start::program`]; `examples/presence.rs` is one.
 //!
@@ -33,6 +33,7 @@
 
 pub mod cli;
 pub mod http;
+pub mod kv;
 pub mod modules;
 pub mod server;
 pub mod settings;

@@ -98,7 +98,8 @@ fn core_and_the_modules_stay_pure() {
     ];
     let mut wrong = Vec::new();
     for (path, text) in files("rs") {
-        let pure = ["actors/core/src", "actors/chat/src", "actors/kv/src"].iter().any(|home| path.starts_with(home));
+        let pure =
+            ["actors/core/src", "actors/chat/src", "actors/kv/src"].iter().any(|home| path.starts_with(home));
         for (number, line) in text.lines().enumerate().filter(|_| pure) {
             let code = line.split("//").next().unwrap_or_default();
             for word in forbidden.iter().filter(|word| code.contains(**word)) {

@@ -85,7 +85,8 @@ pub(crate) fn delete(key: &str, seen: CausalContext) -> Put {
 
 /// The values that are there, tombstones as none.
 pub(crate) fn values(object: &Object) -> BTreeSet<Option<String>> {
-    let shown = |content: &Content| (!content.deleted).then(|| String::from_utf8(content.value.to_vec()).unwrap());
+    let shown =
+        |content: &Content| (!content.deleted).then(|| String::from_utf8(content.value.to_vec()).unwrap());
     object.siblings().map(|sibling| shown(sibling.content)).collect()
 }
 

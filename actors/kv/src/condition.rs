@@ -25,8 +25,9 @@ impl Tags {
             Self::Any => true,
             Self::OneOf(tags) => {
                 let own = object.etag();
-                let is_there =
-                    |tag: &String| Some(tag) == own.as_ref() || object.siblings().any(|sibling| sibling.vtag() == *tag);
+                let is_there = |tag: &String| {
+                    Some(tag) == own.as_ref() || object.siblings().any(|sibling| sibling.vtag() == *tag)
+                };
                 tags.iter().any(is_there)
             }
         }
@@ -34,7 +35,9 @@ impl Tags {
 
     fn check(&self) -> Result<(), KvInputError> {
         match self {
-            Self::OneOf(tags) if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) => {
+            Self::OneOf(tags)
+                if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) =>
+            {
                 Err(KvInputError::Tags)
             }
             _ => Ok(()),
@@ -168,7 +171,8 @@ mod tests {
     #[test]
     fn a_write_is_judged_by_what_is_there() {
         use ConditionFailure::{Match, Modified, NoneMatch, UnmodifiedSince};
-        let (nothing, one, two, dead) = (Object::new(), object(false, false), object(true, false), object(false, true));
+        let (nothing, one, two, dead) =
+            (Object::new(), object(false, false), object(true, false), object(false, true));
         let own = two.etag().unwrap();
         let none = Conditions::default();
         let matches = |tags: Option<Tags>| Conditions { if_match: tags, ..none.clone() };
@@ -197,7 +201,8 @@ mod tests {
     #[test]
     fn a_match_counts_before_a_time_and_a_time_only_without_one() {
         let one = object(false, false);
-        let both = Conditions { if_match: Some(Tags::Any), if_unmodified_since: Some(1), ..Conditions::default() };
+        let both =
+            Conditions { if_match: Some(Tags::Any), if_unmodified_since: Some(1), ..Conditions::default() };
         assert_eq!(both.judge_write(&one), Ok(()));
         let read = Conditions {
             if_none_match: Some(Tags::OneOf(vec!["other".into()])),
@@ -211,7 +216,8 @@ mod tests {
     fn a_read_is_shown_or_the_client_has_it_or_it_has_failed() {
         let one = object(false, false);
         let read = |if_none_match, if_modified_since, if_match| {
-            Conditions { if_none_match, if_modified_since, if_match, ..Conditions::default() }.judge_read(&one)
+            Conditions { if_none_match, if_modified_since, if_match, ..Conditions::default() }
+                .judge_read(&one)
         };
         assert_eq!(read(None, None, None), ReadJudgement::Show);
         assert_eq!(read(one_of(vtag(dot(1))), None, None), ReadJudgement::NotModified);
@@ -222,9 +228,13 @@ mod tests {
 
     #[test]
     fn tags_are_bounded() {
-        let many = Conditions { if_match: Some(Tags::OneOf(vec![String::new(); TAGS_MAX + 1])), ..Conditions::default() };
+        let many = Conditions {
+            if_match: Some(Tags::OneOf(vec![String::new(); TAGS_MAX + 1])),
+            ..Conditions::default()
+        };
         assert_eq!(many.check(), Err(KvInputError::Tags));
-        let long = Conditions { if_none_match: one_of("x".repeat(TAG_BYTES_MAX + 1)), ..Conditions::default() };
+        let long =
+            Conditions { if_none_match: one_of("x".repeat(TAG_BYTES_MAX + 1)), ..Conditions::default() };
         assert_eq!(long.check(), Err(KvInputError::Tags));
         assert!(Conditions { if_match: one_of("x".into()), ..Conditions::default() }.any());
         assert_eq!(Conditions::default().check(), Ok(()));

@@ -49,7 +49,11 @@ impl IndexEntry {
     pub fn parse(field: &str, text: &[u8]) -> Result<Self, KvInputError> {
         let bytes = field.len();
         if field.is_empty() || bytes > ENTRY_NAME_BYTES_MAX {
-            return Err(KvInputError::Text { field: "the name of an index", bytes, max: ENTRY_NAME_BYTES_MAX });
+            return Err(KvInputError::Text {
+                field: "the name of an index",
+                bytes,
+                max: ENTRY_NAME_BYTES_MAX,
+            });
         }
         check_text("the name of an index", field, ENTRY_NAME_BYTES_MAX)?;
         let field = field.to_lowercase();
@@ -58,7 +62,9 @@ impl IndexEntry {
         } else if field.ends_with("_int") {
             let number = std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
             let shown = || String::from_utf8_lossy(text.get(..32).unwrap_or(text)).into_owned();
-            IndexTerm::Integer(number.ok_or_else(|| KvInputError::IndexInteger { field: field.clone(), text: shown() })?)
+            IndexTerm::Integer(
+                number.ok_or_else(|| KvInputError::IndexInteger { field: field.clone(), text: shown() })?,
+            )
         } else {
             return Err(KvInputError::IndexName { field });
         };
@@ -117,7 +123,8 @@ impl Content {
     fn description_bytes(&self) -> usize {
         let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let metadata: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let links: usize = self.links.iter().map(|link| link.bucket.len() + link.key.len() + link.tag.len()).sum();
+        let links: usize =
+            self.links.iter().map(|link| link.bucket.len() + link.key.len() + link.tag.len()).sum();
         let indexes: usize = self.indexes.iter().map(IndexEntry::bytes).sum();
         let media = self.content_type.len() + optional(&self.charset) + optional(&self.content_encoding);
         media + metadata + links + indexes

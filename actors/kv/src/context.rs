@@ -29,7 +29,9 @@ pub enum ContextError {
     #[error("the causal context is not of this store; hand back the text that came with the object")]
     Layout,
     /// Of another object, or changed.
-    #[error("the causal context is of another object, or was changed; hand back the text that came with this object")]
+    #[error(
+        "the causal context is of another object, or was changed; hand back the text that came with this object"
+    )]
     Checksum,
 }
 
@@ -179,7 +181,8 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_standard() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
             assert_eq!(to_base64(bytes.as_bytes()), text);
         }
         for wrong in ["Zg=", "Z", "Zm8==", "Z===", "Zh==", "Zg==Zg==", "Z m8", "Zm-v"] {
@@ -191,11 +194,17 @@ mod tests {
     fn numbers_beyond_64_bits_and_texts_beyond_the_bound_are_refused() {
         assert_eq!(read_number(&[0xff; 11]), None);
         assert_eq!(read_number(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]), None);
-        assert_eq!(read_number(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]), Some((u64::MAX, &[][..])));
+        assert_eq!(
+            read_number(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
+            Some((u64::MAX, &[][..]))
+        );
         let long = "A".repeat(CONTEXT_TEXT_BYTES_MAX + 1);
         assert_eq!(from_text(&long, &name("a")), Err(ContextError::TooLong(long.len())));
         assert_eq!(from_text("", &name("a")), Err(ContextError::Layout));
-        assert_eq!(from_text("a85hYGBgzGDKBVIcypz/fvrde/U5gymRMY+VwZw35gRfFgA=", &name("a")), Err(ContextError::Layout));
+        assert_eq!(
+            from_text("a85hYGBgzGDKBVIcypz/fvrde/U5gymRMY+VwZw35gRfFgA=", &name("a")),
+            Err(ContextError::Layout)
+        );
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! A type is an entry of the namespace `kv-types` with a life: created, ready when every member has it, active. Only an
 //! active one can be used. A bucket's own properties are an entry of `kv-buckets`; a bucket without one has its type's.
 
-use crate::name::DEFAULT_TYPE;
 use crate::limits::{KvInputError, check_type};
+use crate::name::DEFAULT_TYPE;
 use crate::props::BucketProps;
 use crate::props::change::{Overrides, PropProblems, Target};
 use ringwork_core::ids::NodeId;
@@ -103,7 +103,11 @@ fn of_type(metadata: &Metadata, bucket_type: &str) -> Result<Overrides, Director
 }
 
 /// The properties of a type that is in use; `n_val` is the service's number of replicas.
-pub fn type_props(metadata: &Metadata, bucket_type: &str, n_val: usize) -> Result<BucketProps, DirectoryError> {
+pub fn type_props(
+    metadata: &Metadata,
+    bucket_type: &str,
+    n_val: usize,
+) -> Result<BucketProps, DirectoryError> {
     let of_type = of_type(metadata, bucket_type)?;
     Ok(BucketProps::in_force(bucket_type != DEFAULT_TYPE, n_val, &of_type, &Overrides::default()))
 }
@@ -142,7 +146,11 @@ pub fn create_type(
 }
 
 /// Brings a type into use. `members` are all that must have it.
-pub fn activate_type(metadata: &mut Metadata, bucket_type: &str, members: &[NodeId]) -> Result<(), DirectoryError> {
+pub fn activate_type(
+    metadata: &mut Metadata,
+    bucket_type: &str,
+    members: &[NodeId],
+) -> Result<(), DirectoryError> {
     Ok(metadata.activate(&namespace(TYPES)?, bucket_type, members)?)
 }
 
@@ -179,7 +187,11 @@ pub fn set_bucket(
 }
 
 /// Takes a bucket's own properties away: it has its type's again. Says whether there were any.
-pub fn reset_bucket(metadata: &mut Metadata, bucket_type: &str, bucket: &[u8]) -> Result<bool, DirectoryError> {
+pub fn reset_bucket(
+    metadata: &mut Metadata,
+    bucket_type: &str,
+    bucket: &[u8],
+) -> Result<bool, DirectoryError> {
     of_type(metadata, bucket_type)?;
     let key = bucket_key(bucket_type, bucket)?;
     Ok(metadata.remove(&namespace(BUCKETS)?, &key))

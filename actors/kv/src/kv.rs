@@ -11,6 +11,7 @@ use crate::name::ObjectName;
 use crate::object::{Conflicts, KvItem, Object};
 use crate::reap::Burials;
 use crate::rows::{self, RowError};
+use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::ids::Partition;
 use ringwork_core::keyspace::{Keyspace, Snapshot};
 use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
@@ -113,10 +114,17 @@ impl Kv {
                 return Ok(PutReply::Refused(PutRefusal::WrittenBefore));
             }
             // Perhaps the replicas did not get it the first time.
-            return self.store(before, KvItem { name, object }, (rules.conflicts, return_object, existed), turn);
+            return self.store(
+                before,
+                KvItem { name, object },
+                (rules.conflicts, return_object, existed),
+                turn,
+            );
         }
         let deletes = content.deleted;
-        content.modified = turn.stamp_above(object.latest()).time;
+        // A clock that is far behind what stands here does not move for it; the order of the writes does.
+        let after = HybridTime(object.latest().0.saturating_add(1));
+        content.modified = turn.stamp_above(object.latest()).time.max(after);
         let dot = turn.dot_unseen_by(&object.context());
         if !object.put(content, &seen, dot, rules.conflicts) {
             return Err(KvError::NoNewDot(name));
@@ -199,7 +207,11 @@ impl Vnode for Kv {
         Ok(Self { store, config: config.clone(), burials: Burials::default() })
     }
 
-    fn handle_command(&mut self, command: KvCommand, turn: &mut Turn<'_, Self>) -> Result<Outcome<Self>, KvError> {
+    fn handle_command(
+        &mut self,
+        command: KvCommand,
+        turn: &mut Turn<'_, Self>,
+    ) -> Result<Outcome<Self>, KvError> {
         match command {
             KvCommand::Get(name) => Ok(Outcome::Reply(KvReply::Object(self.load(&name)?))),
             KvCommand::Head(name) => {
@@ -240,13 +252,13 @@ impl Vnode for Kv {
 
     fn fold(snapshot: &Snapshot, range: &KeyRange, visit: VisitItem<'_, KvItem>) -> Result<(), KvError> {
         let mut failed = None;
-        snapshot.scan(&rows::names_within(range), Direction::Ascending, &mut |key, row| {
-            match rows::read(key, row) {
-                Ok(item) => visit(item),
-                Err(error) => {
-                    failed = Some(error);
-                    Flow::Break(())
-                }
+        snapshot.scan(&rows::names_within(range), Direction::Ascending, &mut |key, row| match rows::read(
+            key, row,
+        ) {
+            Ok(item) => visit(item),
+            Err(error) => {
+                failed = Some(error);
+                Flow::Break(())
             }
         })?;
         Ok(failed.map_or(Ok(()), Err)?)

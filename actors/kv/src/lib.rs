@@ -6,7 +6,8 @@
 //! Reading order: [`name`] (what an object is called), [`content`] (a value with what describes it), [`object`] (values
 //! with their history, and the item that is replicated), [`context`] (the history as clients carry it), [`condition`]
 //! (what must be true for a request), [`props`] (what buckets are like) and [`directory`] (where that is kept),
-//! [`command`] and [`kv`] (the vnode), with `rows` (bytes on disk) and `reap` (what was deleted), [`keys`] (listing).
+//! [`command`] and [`kv`] (the vnode), with `rows` (bytes on disk) and `reap` (what was deleted), [`keys`] (listing),
+//! [`request`] (which quorums a request asks for).
 
 pub mod blob;
 pub mod command;
@@ -21,6 +22,7 @@ pub mod name;
 pub mod object;
 pub mod props;
 mod reap;
+pub mod request;
 mod rows;
 
 #[cfg(test)]
@@ -37,7 +39,8 @@ pub use directory::DirectoryError;
 pub use keys::{KvList, KvRow};
 pub use kv::{DeleteMode, Kv, KvConfig, KvError};
 pub use limits::KvInputError;
-pub use rows::RowError;
 pub use name::{DEFAULT_TYPE, ObjectName};
-pub use props::{BucketProps, Datatype, PutRules, SyncOnWrite};
 pub use object::{Conflicts, Dvvs, KvItem, Object, Outline, Said, Sibling};
+pub use props::{BucketProps, Datatype, PutRules, SyncOnWrite};
+pub use request::{Quorums, ReadQuorums};
+pub use rows::RowError;

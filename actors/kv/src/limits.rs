@@ -46,7 +46,9 @@ const _: () = {
 #[non_exhaustive]
 pub enum KvInputError {
     /// The bucket type has no name, or one that cannot be.
-    #[error("the bucket type {0:?} is no name: 1 to {TYPE_BYTES_MAX} bytes without control characters are expected")]
+    #[error(
+        "the bucket type {0:?} is no name: 1 to {TYPE_BYTES_MAX} bytes without control characters are expected"
+    )]
     Type(String),
     /// The bucket or the key is empty.
     #[error("the {0} must not be empty")]
@@ -76,7 +78,9 @@ pub enum KvInputError {
         count: usize,
     },
     /// What describes the value is too large.
-    #[error("content type, metadata, links and indexes have {bytes} bytes: at most {DESCRIPTION_BYTES_MAX} are allowed")]
+    #[error(
+        "content type, metadata, links and indexes have {bytes} bytes: at most {DESCRIPTION_BYTES_MAX} are allowed"
+    )]
     Description {
         /// How large it is.
         bytes: usize,

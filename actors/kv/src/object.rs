@@ -151,7 +151,9 @@ impl Object {
     fn that_counts(&self, conflicts: Conflicts) -> Option<Sibling<'_>> {
         match conflicts {
             // A key that was given back by a delete is taken anew by what comes after.
-            Conflicts::First => self.siblings().min_by_key(|sibling| (sibling.content.deleted, sibling.order())),
+            Conflicts::First => {
+                self.siblings().min_by_key(|sibling| (sibling.content.deleted, sibling.order()))
+            }
             _ => self.siblings().max_by_key(Sibling::order),
         }
     }

@@ -223,7 +223,8 @@ impl BucketProps {
             ("write_once", json!(self.write_once)),
             ("young_vclock", json!(self.young_vclock)),
         ];
-        let mut all: Map<String, Value> = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut all: Map<String, Value> =
+            pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         if let Some(datatype) = self.datatype {
             all.insert("datatype".to_owned(), json!(datatype.word()));
             if datatype == Datatype::HyperLogLog {
@@ -297,6 +298,9 @@ mod tests {
         assert_eq!(props(|p| p.allow_mult = true), Conflicts::Siblings);
         assert_eq!(props(|p| (p.allow_mult, p.last_write_wins) = (true, true)), Conflicts::Overwrite);
         assert_eq!(props(|p| (p.write_once, p.last_write_wins) = (true, true)), Conflicts::First);
-        assert_eq!(props(|p| (p.datatype, p.last_write_wins) = (Some(Datatype::Set), true)), Conflicts::Siblings);
+        assert_eq!(
+            props(|p| (p.datatype, p.last_write_wins) = (Some(Datatype::Set), true)),
+            Conflicts::Siblings
+        );
     }
 }

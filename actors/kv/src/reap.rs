@@ -101,7 +101,9 @@ impl Kv {
     fn buried_of(&self, dead: &[DeadName]) -> Result<Vec<(KvItem, KvItem)>, KvError> {
         let mut buried = Vec::new();
         for DeadName { latest, name } in dead {
-            let Some(before) = self.load(name)?.filter(|item| item.object.latest() == *latest) else { continue };
+            let Some(before) = self.load(name)?.filter(|item| item.object.latest() == *latest) else {
+                continue;
+            };
             let mut after = before.clone();
             if after.object.bury() {
                 buried.push((before, after));
@@ -172,7 +174,9 @@ impl Kv {
         found.sort_by_key(|(_, dead)| dead.latest);
         // Of the millisecond of the first that is left some may be left, too: the horizon stands before it.
         let (more, through_ms) = match found.get(REAPED_PER_TURN_MAX) {
-            Some((_, first_left)) => (true, first_left.latest.milliseconds().saturating_sub(1).min(target_ms)),
+            Some((_, first_left)) => {
+                (true, first_left.latest.milliseconds().saturating_sub(1).min(target_ms))
+            }
             None => (false, target_ms),
         };
         for (which, dead) in found.iter().take(REAPED_PER_TURN_MAX) {

@@ -51,7 +51,9 @@ pub enum RowError {
         why: WireError,
     },
     /// What several sides of a cut network wrote is joined too large for a row.
-    #[error("object {name} has {bytes} bytes with all that was written of it: a row takes {STORE_VALUE_BYTES_MAX}")]
+    #[error(
+        "object {name} has {bytes} bytes with all that was written of it: a row takes {STORE_VALUE_BYTES_MAX}"
+    )]
     TooLarge {
         /// Which object's, as bytes that can be printed.
         name: String,
@@ -81,7 +83,9 @@ pub(crate) fn read(key: &[u8], row: &[u8]) -> Result<KvItem, RowError> {
             let name = ObjectName::from_bytes(key).ok_or_else(|| unreadable(WireError::Kind))?;
             Ok(KvItem { name, object })
         }
-        other => Err(RowError::Layout { name: printed(key), found: other.map_or(0, |([layout, _], _)| *layout) }),
+        other => {
+            Err(RowError::Layout { name: printed(key), found: other.map_or(0, |([layout, _], _)| *layout) })
+        }
     }
 }
 
@@ -226,7 +230,10 @@ mod tests {
         assert_eq!(row, [1, 0, 1, 7, 5, 1, 5, 1, b'v', 1, b't', 0, 0, 0, 0, 0, 9, 0, 9]);
         assert_eq!(read(item().name.bytes(), &row), Ok(item()));
         assert!(is_alive(&row));
-        assert_eq!(index_key(GRAVES, HybridTime(258), &item().name), b"\0g\0\0\0\0\0\0\x01\x02default\0b\0\0k");
+        assert_eq!(
+            index_key(GRAVES, HybridTime(258), &item().name),
+            b"\0g\0\0\0\0\0\0\x01\x02default\0b\0\0k"
+        );
     }
 
     #[test]
@@ -242,7 +249,10 @@ mod tests {
     #[test]
     fn ranges_of_names_leave_out_what_lies_before_names() {
         let before = [0, b't', 9];
-        for range in [KeyRange::all(), KeyRange { start: Bound::Excluded(Bytes::from_static(&[0])), end: Bound::Unbounded }] {
+        for range in [
+            KeyRange::all(),
+            KeyRange { start: Bound::Excluded(Bytes::from_static(&[0])), end: Bound::Unbounded },
+        ] {
             assert!(!names_within(&range).contains(&before));
             assert!(names_within(&range).contains(b"a"));
         }

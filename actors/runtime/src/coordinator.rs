@@ -17,7 +17,7 @@ use crate::watch::Watch;
 use read::ReadGather;
 use ringwork_core::ids::NodeId;
 use ringwork_core::membership::Possession;
-use ringwork_core::preflist::{Preflist, PreflistEntry, Role};
+use ringwork_core::preflist::{Preflist, PreflistEntry, Role, coordinators};
 use ringwork_core::quorum::{
     Answer, ImpossibleQuorum, QuorumOptions, ReadQuorum, Refusal, Rules, Verdict, WriteQuorum,
 };
@@ -241,8 +241,8 @@ impl<V: Vnode> Keyed<'_, V> {
         Ok(gather.written(verdict, None, rules.w))
     }
 
-    /// The coordinated write: the command runs at the first complete replica that can run it, else at the first
-    /// that can, and what it touched goes to the others.
+    /// The coordinated write: the command runs at the first complete replica that can run it, else at the first holder
+    /// that can, else at the first stand-in, and what it touched goes to the others.
     pub async fn run(&self, command: V::Command) -> Result<Written<V::Reply>, ImpossibleQuorum> {
         let (rules, deadline) = self.begin()?;
         let preflist = self.preflist(&rules);
@@ -252,54 +252,41 @@ impl<V: Vnode> Keyed<'_, V> {
         };
         let sync = rules.dw > 0;
         let mut refusal = Refusal::Replicas { needed: 1, up: 0 };
-        // First those that know everything, then, where these cannot, those that said that they may not.
         let mut left: SmallVec<[bool; 5]> = preflist.iter().map(|_| true).collect();
-        for complete_only in [true, false] {
-            for (replica, entry) in preflist.iter().enumerate() {
-                let passed_over = complete_only && entry.role != Role::Primary;
-                if passed_over || left.get(replica) != Some(&true) {
-                    continue;
+        for (replica, complete_only) in coordinators(&preflist) {
+            let (Some(entry), Some(true)) = (preflist.get(replica), left.get(replica)) else { continue };
+            match self.run_following(*entry, complete_only, &command, deadline, sync).await {
+                (at, Ran::Done { reply, touched, durable }) => {
+                    let mut preflist = preflist.clone();
+                    if let Some(place) = preflist.get_mut(replica) {
+                        *place = at;
+                    }
+                    quorum.relocate(replica, at.node, at.role == Role::Primary);
+                    let nothing = touched.is_empty();
+                    let declining = Declining::IsAsGoodAsDone;
+                    let gather =
+                        WriteGather::new(self.service, quorum, preflist, touched, declining, deadline, sync);
+                    gather.take(replica, Answer::Done { durable }, None);
+                    if nothing {
+                        return Ok(gather.written(Verdict::Done, Some(reply), rules.w));
+                    }
+                    for other in (0..gather.replicas()).filter(|other| *other != replica) {
+                        gather.send(other);
+                    }
+                    let verdict = self.wait_for(&gather, deadline).await;
+                    return Ok(gather.written(verdict, Some(reply), rules.w));
                 }
-                match self.run_following(*entry, complete_only, &command, deadline, sync).await {
-                    (at, Ran::Done { reply, touched, durable }) => {
-                        let mut preflist = preflist.clone();
-                        if let Some(place) = preflist.get_mut(replica) {
-                            *place = at;
-                        }
-                        quorum.relocate(replica, at.node, at.role == Role::Primary);
-                        let nothing = touched.is_empty();
-                        let declining = Declining::IsAsGoodAsDone;
-                        let gather = WriteGather::new(
-                            self.service,
-                            quorum,
-                            preflist,
-                            touched,
-                            declining,
-                            deadline,
-                            sync,
-                        );
-                        gather.take(replica, Answer::Done { durable }, None);
-                        if nothing {
-                            return Ok(gather.written(Verdict::Done, Some(reply), rules.w));
-                        }
-                        for other in (0..gather.replicas()).filter(|other| *other != replica) {
-                            gather.send(other);
-                        }
-                        let verdict = self.wait_for(&gather, deadline).await;
-                        return Ok(gather.written(verdict, Some(reply), rules.w));
-                    }
-                    (_, Ran::Refused(Refusal::Incomplete)) if complete_only => {}
-                    (_, Ran::Refused(why)) => {
-                        refusal = why;
-                        left.iter_mut().skip(replica).take(1).for_each(|left| *left = false);
-                    }
-                    (_, Ran::Moved(_)) => {
-                        refusal = Refusal::Unavailable("the partition is moving".to_owned());
-                    }
-                    (_, Ran::Unknown) => {
-                        self.service.0.node.telemetry.requests_unknown.increment();
-                        return Ok(Written { verdict: Verdict::Unknown, ..Written::refused(refusal) });
-                    }
+                (_, Ran::Refused(Refusal::Incomplete)) if complete_only => {}
+                (_, Ran::Refused(why)) => {
+                    refusal = why;
+                    left.iter_mut().skip(replica).take(1).for_each(|left| *left = false);
+                }
+                (_, Ran::Moved(_)) => {
+                    refusal = Refusal::Unavailable("the partition is moving".to_owned());
+                }
+                (_, Ran::Unknown) => {
+                    self.service.0.node.telemetry.requests_unknown.increment();
+                    return Ok(Written { verdict: Verdict::Unknown, ..Written::refused(refusal) });
                 }
             }
         }

@@ -42,16 +42,16 @@ pub(crate) fn lock(directory: &Path) -> Result<File, StartError> {
     }
 }
 
-/// Counts this boot in the store as well, and says which it is. An identity file that was put back from before
-/// would otherwise give a boot number, and with it message ids, a second time.
-pub(crate) fn count_boot(store: &dyn Store, boot: Boot) -> Result<Boot, StoreError> {
+/// Counts this boot in the store as well, and says which it is, and which the store had counted before. An identity file
+/// that was put back from before would otherwise give a boot number, and with it message ids, a second time.
+pub(crate) fn count_boot(store: &dyn Store, boot: Boot) -> Result<(Boot, Boot), StoreError> {
     let own = store.open(&KeyspaceId::Node)?;
     let kept = own.tree.get(BOOT_KEY)?;
     let kept = kept.and_then(|bytes| <[u8; 4]>::try_from(bytes.as_ref()).ok()).map_or(0, u32::from_be_bytes);
     let boot = Boot(boot.0.max(kept.saturating_add(1)));
     let value = Some(Bytes::copy_from_slice(&boot.0.to_be_bytes()));
     store.commit(&mut vec![Write { tree: own.slot, key: Bytes::from_static(BOOT_KEY), value }])?;
-    Ok(boot)
+    Ok((boot, Boot(kept)))
 }
 
 /// Names this machine's life since it was last switched on.

@@ -30,7 +30,7 @@ use crate::run_time_settings::{self, RunTimeSetting, RunTimeSettings};
 pub use crate::service_core::ServiceCore;
 use crate::spawner::Spawner;
 pub use crate::start_error::StartError;
-use crate::storage::{CommitMark, Durability, Storage, last_commit_ms};
+use crate::storage::{CommitMark, Durability, Storage, last_commit_ms, last_commit_number};
 use crate::store::disk::{DiskOptions, DiskStore};
 use crate::store::rescue::{JournalRescue, with_rescue};
 use crate::strays::StrayTable;
@@ -43,7 +43,7 @@ use arc_swap::ArcSwap;
 use keyspaces::{create_keyspaces, mark_strays};
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::gossip::detector::Availability;
-use ringwork_core::ids::{Boot, ClusterId, Partition};
+use ringwork_core::ids::{ClusterId, Partition};
 use ringwork_core::limits::SERVICE_NAME_BYTES_MAX;
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::RingView;
@@ -286,7 +286,11 @@ impl NodeBuilder {
             Some(path) => Some(CommitMark::new(NumberFile::open(&path)?, machine_went_on)),
             None => None,
         };
-        identity.boot = Boot(identity.boot.0.max(count_boot(&*store, identity.boot)?.0));
+        let (boot, counted) = count_boot(&*store, identity.boot)?;
+        identity.boot = boot;
+        // Some of the directory is not of the same moment as the rest: put back from a copy, or accepted with a loss.
+        let mixed = before.as_ref().is_some_and(|before| before.boot != counted)
+            || mark.as_ref().is_some_and(|mark| mark.is_not_of(last_commit_number(&*store)));
         let hybrid = Arc::new(HybridClock::new(options.clock.clone()));
         // The wall clock may have been set back since: what is minted now must still sort above what is there.
         if let Err(error) = hybrid.observe(HybridTime::at_ms(last_commit_ms(&*store)? + 1)) {
@@ -313,7 +317,7 @@ impl NodeBuilder {
             // What the life before left to be synced: nobody else will.
             store.sync()?;
         }
-        if may_have_lost && !planted(Mutant::ReuseActor) {
+        if (may_have_lost || born && mixed) && !planted(Mutant::ReuseActor) {
             // Before this life is known to have begun: the next one may find a machine that went on, and must not take
             // for its own what this one was to give up.
             forget_incarnations(&*store)?;

@@ -219,6 +219,12 @@ pub fn last_commit_ms(store: &dyn Store) -> Result<u64, StoreError> {
     read_last_commit(&store.open(&KeyspaceId::Node)?).map(|(_, wall_ms)| wall_ms)
 }
 
+/// The number of the last commit in `store`; 0 when there is none, or when its record cannot be read.
+pub(crate) fn last_commit_number(store: &dyn Store) -> u64 {
+    let number = store.open(&KeyspaceId::Node).and_then(|node| read_last_commit(&node));
+    number.map_or(0, |(number, _)| number)
+}
+
 fn read_last_commit(node: &OpenTree) -> Result<(u64, u64), StoreError> {
     match node.tree.get(COMMIT_NUMBER_KEY)? {
         None => Ok((0, 0)),
@@ -408,6 +414,12 @@ impl CommitMark {
     /// commits that were never synced must be there.
     pub fn new(file: crate::files::NumberFile, boot_unchanged: bool) -> Self {
         Self { file, boot_unchanged }
+    }
+
+    /// Whether a store whose last commit has this number has lost some that were marked, or has some although none was
+    /// marked ever: then the mark is not of this store's last life.
+    pub(crate) fn is_not_of(&self, number: u64) -> bool {
+        self.file.value().map_or(number > 0, |marked| number < marked)
     }
 
     fn check(&mut self, number: u64) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use crate::node_core::NodeCore;
 use crate::post::{Permits, Postbox, Posted};
 use crate::service_core::ServiceCore;
 use crate::time::Moment;
-use crate::vnode::{Freeze, Incarnation, Opened, Stop, Thaw, Trees, VnodeActor};
+use crate::vnode::{Freeze, Incarnation, Opened, Stop, Thaw, Trees, VnodeActor, random_actor};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use ringwork_core::ids::{ActorId, Partition};
 use ringwork_core::keyspace::Keyspace;
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::quorum::Refusal;
-use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, Store, StoreError, Write};
+use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, OpenTree, Store, StoreError, Write};
 use ringwork_core::vnode::Vnode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -480,13 +480,17 @@ fn unwritten(node: &NodeCore, service: &str, partitions: Vec<Partition>) -> Vec<
 
 /// Whether there is nothing in a keyspace that exists. What cannot be looked at counts as something.
 pub(crate) fn has_no_rows(node: &NodeCore, keyspace: &KeyspaceId) -> bool {
-    let Ok(opened) = node.store.open(keyspace) else { return false };
-    let mut empty = true;
+    node.store.open(keyspace).is_ok_and(|opened| !has_rows(&opened))
+}
+
+/// Whether there is something in a keyspace. What cannot be looked at counts as something.
+fn has_rows(opened: &OpenTree) -> bool {
+    let mut found = false;
     let looked = opened.tree.scan(&KeyRange::all(), Direction::Ascending, &mut |_, _| {
-        empty = false;
+        found = true;
         Flow::Break(())
     });
-    looked.is_ok() && empty
+    looked.is_err() || found
 }
 
 fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Opened<V>, String> {
@@ -495,21 +499,21 @@ fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Open
     let keyspace = KeyspaceId::Vnode { service: V::SERVICE.to_owned(), partition, generation };
     let text = |e: StoreError| e.to_string();
     let own = node.store.open(&KeyspaceId::Node).map_err(text)?;
+    let opened = node.store.open(&keyspace).map_err(text)?;
     let key = incarnation_key(&keyspace);
-    let kept = own.tree.get(&key).map_err(text)?;
+    let kept = own.tree.get(&key).map_err(text)?.filter(|_| planted(Mutant::ReuseActor) || has_rows(&opened));
     let (actor, counter) = match kept.as_deref().map(<[u8; 16]>::try_from) {
         Some(Ok(bytes)) => {
             let (actor, counter) = bytes.split_at(8);
             let number = |half: &[u8]| u64::from_be_bytes(half.try_into().unwrap_or_default());
             (ActorId(number(actor)), number(counter))
         }
-        // Unreadable counts as lost: a new actor can never claim another's dots.
+        // Unreadable counts as lost, and so does one whose rows are gone: a new actor can never claim another's dots.
         Some(Err(_)) | None => {
-            let bytes = node.randomness.bytes::<8>().map_err(|e| format!("no randomness: {e}"))?;
-            (ActorId(u64::from_be_bytes(bytes)), 0)
+            let actor = random_actor(&node.randomness).map_err(|e| format!("no randomness: {e}"))?;
+            (actor, 0)
         }
     };
-    let opened = node.store.open(&keyspace).map_err(text)?;
     let (handle, host) = Keyspace::new(opened.clone());
     let trees = Trees::open(node, V::SERVICE, partition, &keyspace, &own, (&opened, &host)).map_err(text)?;
     let vnode = V::init(partition, &service.config, handle).map_err(|e| e.to_string())?;

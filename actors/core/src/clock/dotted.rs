@@ -231,7 +231,11 @@ impl<T> DottedSet<T> {
     /// The current values with the dots of the writes that made them, in the order of [`values`](Self::values).
     pub fn dotted(&self) -> impl Iterator<Item = (Dot, &T)> {
         self.columns.iter().flat_map(|(&actor, column)| {
-            column.values.iter().rev().map(move |(counter, value)| (Dot { actor, counter: counter.get() }, value))
+            column
+                .values
+                .iter()
+                .rev()
+                .map(move |(counter, value)| (Dot { actor, counter: counter.get() }, value))
         })
     }
 

@@ -57,6 +57,25 @@ fn a_node_that_is_down_is_stood_in_for_by_the_next_that_has_no_replica() {
 }
 
 #[test]
+fn a_stand_in_coordinates_only_where_no_holder_does() {
+    let orders = |up: &[usize]| {
+        let list = view(0, &STRIPES, up).preflist(CHAT, &hash_at(1), 3);
+        let named = coordinators(&list)
+            .into_iter()
+            .map(|(place, complete_only)| (shown(&list)[place].1, complete_only));
+        named.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        orders(&[0, 1, 2, 3]),
+        [(1, true), (2, true), (3, true), (1, false), (2, false), (3, false)],
+        "whoever knows everything before who may not"
+    );
+    // The first of the list is down, and its stand-in comes last all the same.
+    assert_eq!(orders(&[0, 2, 3]), [(2, true), (3, true), (2, false), (3, false), (0, false)]);
+    assert_eq!(orders(&[0]), [(0, false), (0, false), (0, false)], "alone it stands in for everybody");
+}
+
+#[test]
 fn a_suspect_is_still_asked() {
     let mut view = view(0, &STRIPES, &[0, 1, 2, 3]);
     let state = view.state.clone();

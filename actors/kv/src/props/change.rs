@@ -47,7 +47,11 @@ pub struct PropProblems(pub BTreeMap<String, Problem>);
 impl PropProblems {
     /// As Riak tells it: property to word.
     pub fn to_json(&self) -> Value {
-        self.0.iter().map(|(name, problem)| (name.clone(), Value::from(problem.word))).collect::<Map<_, _>>().into()
+        self.0
+            .iter()
+            .map(|(name, problem)| (name.clone(), Value::from(problem.word)))
+            .collect::<Map<_, _>>()
+            .into()
     }
 
     fn add(&mut self, name: &str, (word, expected): (&'static str, String)) {
@@ -106,7 +110,8 @@ pub struct Overrides(BTreeMap<String, Value>);
 type Wrong = (&'static str, String);
 
 fn number(value: &Value, low: u64, high: u64) -> Result<u64, Wrong> {
-    let wrong = |word| (word, format!("a whole number from {low} to {high} is expected, not {}", shown(value)));
+    let wrong =
+        |word| (word, format!("a whole number from {low} to {high} is expected, not {}", shown(value)));
     let number = value.as_u64().ok_or_else(|| wrong("not_integer"))?;
     if (low..=high).contains(&number) { Ok(number) } else { Err(wrong("not_valid")) }
 }
@@ -126,7 +131,8 @@ fn count(value: &Value, low: usize) -> Result<Count, Wrong> {
         value => value.as_u64().and_then(|number| usize::try_from(number).ok()).map(Count::Exactly),
     };
     let wrong = || {
-        let expected = format!("one, quorum, all or a whole number from {low} is expected, not {}", shown(value));
+        let expected =
+            format!("one, quorum, all or a whole number from {low} is expected, not {}", shown(value));
         ("not_valid", expected)
     };
     parsed.filter(|count| !matches!(count, Count::Exactly(number) if *number < low)).ok_or_else(wrong)
@@ -147,7 +153,10 @@ fn hooks(value: &Value, known: Option<(&str, &str)>) -> Result<Vec<Value>, Wrong
     for hook in list {
         let known = known.is_some_and(|known| modfun(hook, known).is_ok());
         if !known {
-            return Err(("not_valid", format!("there is no hook {}: hooks of Erlang are not run here", shown(hook))));
+            return Err((
+                "not_valid",
+                format!("there is no hook {}: hooks of Erlang are not run here", shown(hook)),
+            ));
         }
     }
     Ok(list.clone())
@@ -185,7 +194,12 @@ fn put(props: &mut BucketProps, name: &str, value: &Value) -> Result<(), Wrong> 
                 Some("backend") => SyncOnWrite::Backend,
                 Some("one") => SyncOnWrite::One,
                 Some("all") => SyncOnWrite::All,
-                _ => return Err(("not_valid", format!("backend, one or all is expected, not {}", shown(value)))),
+                _ => {
+                    return Err((
+                        "not_valid",
+                        format!("backend, one or all is expected, not {}", shown(value)),
+                    ));
+                }
             }
         }
         "small_vclock" => props.small_vclock = number(value, 0, CLOCK_LIMIT_MAX)?,
@@ -198,7 +212,8 @@ fn put(props: &mut BucketProps, name: &str, value: &Value) -> Result<(), Wrong> 
         "linkfun" => modfun(value, LINKFUN)?,
         "datatype" => {
             let found = Datatype::ALL.into_iter().find(|datatype| value.as_str() == Some(datatype.word()));
-            let wrong = || ("not_valid", format!("counter, set, gset, map or hll is expected, not {}", shown(value)));
+            let wrong =
+                || ("not_valid", format!("counter, set, gset, map or hll is expected, not {}", shown(value)));
             props.datatype = Some(found.ok_or_else(wrong)?);
         }
         "hll_precision" => props.hll_precision = number(value, 4, 16)?,
@@ -210,7 +225,9 @@ fn put(props: &mut BucketProps, name: &str, value: &Value) -> Result<(), Wrong> 
         },
         "repl" => match value {
             Value::Bool(_) => props.repl = value.clone(),
-            Value::String(word) if ["realtime", "fullsync", "both", "true", "false"].contains(&word.as_str()) => {
+            Value::String(word)
+                if ["realtime", "fullsync", "both", "true", "false"].contains(&word.as_str()) =>
+            {
                 props.repl = value.clone();
             }
             _ => return Err(("not_valid", "true, false, realtime, fullsync or both is expected".to_owned())),

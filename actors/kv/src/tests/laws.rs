@@ -42,7 +42,10 @@ fn any_list(draw: &mut Draw) -> KvList {
     let bucket_type = draw.pick(&["default", "t", "none"]).copied().unwrap_or_default().to_owned();
     match draw.below(3) {
         0 => KvList::Names { bucket_type },
-        _ => KvList::Keys { bucket_type, bucket: draw.pick(&["b", "b\0", "c", "d"]).copied().unwrap_or_default().into() },
+        _ => KvList::Keys {
+            bucket_type,
+            bucket: draw.pick(&["b", "b\0", "c", "d"]).copied().unwrap_or_default().into(),
+        },
     }
 }
 
@@ -95,7 +98,8 @@ fn what_is_listed_is_what_can_be_read() {
         after = Some(crate::name::last_of_bucket("t", &bucket));
         found.push(bucket);
     }
-    let mut all: Vec<_> = listed(&bed, &names, None).into_iter().map(|row| KvRow(row).name().unwrap().bucket()).collect();
+    let mut all: Vec<_> =
+        listed(&bed, &names, None).into_iter().map(|row| KvRow(row).name().unwrap().bucket()).collect();
     all.dedup();
     assert_eq!(found, all);
     assert!(all.len() > 1);

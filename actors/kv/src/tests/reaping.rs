@@ -27,7 +27,9 @@ fn deleted(delete_mode: DeleteMode) -> Bed {
 #[test]
 fn a_tombstone_is_seen_as_long_as_the_mode_says_and_the_history_is_kept() {
     let three = DeleteMode::After(Duration::from_secs(3));
-    for (mode, tombstones) in [(DeleteMode::Keep, [1, 1, 1]), (DeleteMode::Immediate, [0, 0, 0]), (three, [1, 1, 0])] {
+    for (mode, tombstones) in
+        [(DeleteMode::Keep, [1, 1, 1]), (DeleteMode::Immediate, [0, 0, 0]), (three, [1, 1, 0])]
+    {
         let mut bed = deleted(mode);
         let context = bed.get("k").context();
         for (waited_ms, expected) in [0, 2990, 20].into_iter().zip(tombstones) {

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)] // a slow store sleeps, and the tests' own threads are not the node's
 
 mod log;
+mod names;
 mod sharing;
 mod stores;
 mod summit;

@@ -2,7 +2,7 @@
 //! thing that merges. Some of its commands panic on purpose.
 
 use ringwork_core::coverage::question::NoQuestion;
-use ringwork_core::ids::Partition;
+use ringwork_core::ids::{ActorId, Dot, Partition};
 use ringwork_core::keyspace::{Keyspace, Snapshot};
 use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
 use ringwork_core::vnode::{After, Item, Merged, Outcome, Resolution, Turn, Vnode};
@@ -36,6 +36,8 @@ impl Item for Highest {
 pub(crate) enum Ask {
     Get(String),
     GetOnThePool(String),
+    /// Adds one, under a dot that somebody who has seen so many of this actor's has not.
+    RaiseUnseen(String, u64, u64),
     /// Adds one, under a dot.
     Raise(String),
     /// Adds one at every tick until the number is reached.
@@ -108,6 +110,12 @@ impl Vnode for Summit {
             Ask::Raise(name) => {
                 let item = self.raise(&name)?;
                 let dot = turn.dot();
+                assert!(turn.touched(item));
+                Ok(Outcome::Reply(Told::Dot(dot.actor.0, dot.counter)))
+            }
+            Ask::RaiseUnseen(name, actor, counter) => {
+                let item = self.raise(&name)?;
+                let dot = turn.dot_unseen_by(&[Dot { actor: ActorId(actor), counter }].into_iter().collect());
                 assert!(turn.touched(item));
                 Ok(Outcome::Reply(Told::Dot(dot.actor.0, dot.counter)))
             }

@@ -63,10 +63,14 @@ fn counts_fit_the_replicas_and_replicas_the_service() {
     assert_eq!(wrong(json!({"r": 4}), Target::Bucket), json!({"r": "not_valid"}));
     assert_eq!(wrong(json!({"n_val": 4}), Target::Bucket), json!({"n_val": "not_valid"}));
     assert_eq!(wrong(json!({"n_val": 2, "pw": 3}), Target::Bucket), json!({"pw": "not_valid"}));
-    assert_eq!(wrong(json!({"n_val": 2, "node_confirms": 3}), Target::Bucket), json!({"node_confirms": "not_valid"}));
+    assert_eq!(
+        wrong(json!({"n_val": 2, "node_confirms": 3}), Target::Bucket),
+        json!({"node_confirms": "not_valid"})
+    );
     // What was given before and is too much now is the fault of the change.
     let none = Overrides::default();
-    let three = none.change(&asked(json!({"r": 3})), &BucketProps::defaults(false, 3), Target::Bucket, 3).unwrap();
+    let three =
+        none.change(&asked(json!({"r": 3})), &BucketProps::defaults(false, 3), Target::Bucket, 3).unwrap();
     let now = BucketProps::in_force(false, 3, &none, &three);
     let problems = three.change(&asked(json!({"n_val": 2})), &now, Target::Bucket, 3).unwrap_err();
     assert_eq!(problems.to_json(), json!({"n_val": "not_valid"}));
@@ -79,7 +83,8 @@ fn what_data_was_written_by_is_given_once() {
     assert!(create(json!({"write_once": true})).unwrap().write_once);
     assert_eq!(wrong(json!({"datatype": "list"}), Target::NewType), json!({"datatype": "not_valid"}));
     let both = json!({"datatype": "set", "allow_mult": false, "write_once": true, "last_write_wins": true});
-    let expected = json!({"allow_mult": "must_be_true", "write_once": "not_valid", "last_write_wins": "not_valid"});
+    let expected =
+        json!({"allow_mult": "must_be_true", "write_once": "not_valid", "last_write_wins": "not_valid"});
     assert_eq!(wrong(both, Target::NewType), expected);
     for target in [Target::ActiveType, Target::Bucket] {
         let given = json!({"datatype": "map", "allow_mult": true});
@@ -112,7 +117,10 @@ fn documents_are_bounded_and_of_one_form() {
     let long = vec![b' '; PROPS_BYTES_MAX + 1];
     assert_eq!(read_document(&long), Err(PropsDocumentError::TooLong(long.len())));
     let deep = format!("{{\"props\": {}{}}}", "[".repeat(5000), "]".repeat(5000));
-    assert!(matches!(read_document(deep.as_bytes()), Err(PropsDocumentError::Json(_))), "no stack is used up");
+    assert!(
+        matches!(read_document(deep.as_bytes()), Err(PropsDocumentError::Json(_))),
+        "no stack is used up"
+    );
 }
 
 fn values() -> impl Strategy<Value = Value> {
@@ -120,7 +128,8 @@ fn values() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         (0..20u64).prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        prop_oneof![Just("one"), Just("quorum"), Just("all"), Just("default"), Just("map")].prop_map(Value::from),
+        prop_oneof![Just("one"), Just("quorum"), Just("all"), Just("default"), Just("map")]
+            .prop_map(Value::from),
         Just(json!([])),
         Just(json!({"mod": "a", "fun": "b"})),
         Just(Value::Null),
