@@ -54,17 +54,31 @@ pub struct Owed {
 pub struct Keeper {
     groups: GroupOf,
     trees: BTreeMap<Partition, Tree>,
+    /// Those that are being replaced by a building, while what changes is added to both: they are to say the same.
+    former: Option<BTreeMap<Partition, Tree>>,
     standing: Standing,
     building: Building,
     /// Ranges that are gone through at present.
     owed: usize,
 }
 
+/// What became of a building.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Built {
+    /// Nothing: it was given up, or could not read everything.
+    Not,
+    /// The trees are ready.
+    Ready,
+    /// So they are, and those that there were before had not said what the items are: a turn has not told what it
+    /// changed, or the store has lost or damaged something.
+    Corrected,
+}
+
 impl Keeper {
     /// Of a vnode whose trees have to be built. `groups` says which group an item belongs to.
     pub fn new(groups: GroupOf) -> Self {
         let building = Building::default();
-        Self { groups, trees: BTreeMap::new(), standing: Standing::InDoubt, building, owed: 0 }
+        Self { groups, trees: BTreeMap::new(), former: None, standing: Standing::InDoubt, building, owed: 0 }
     }
 
     /// Of a vnode with nothing in it.
@@ -139,7 +153,7 @@ impl Keeper {
 
     fn change(&mut self, routing_key: &[u8], key: &[u8], was: Option<Fingerprint>, is: Option<Fingerprint>) {
         if let Some(group) = self.groups.of(routing_key) {
-            self.trees.entry(group).or_default().change(key, was, is);
+            self.each(|trees| trees.entry(group).or_default().change(key, was, is));
         }
     }
 
@@ -150,16 +164,17 @@ impl Keeper {
         }
         let Some((before, after)) = found else { return self.doubt() };
         self.owed = self.owed.saturating_sub(1);
-        for (group, tree) in &before.trees {
-            self.trees.entry(*group).or_default().subtract(tree);
-        }
-        self.add(&after);
+        self.each(|trees| {
+            for (group, tree) in &before.trees {
+                trees.entry(*group).or_default().subtract(tree);
+            }
+            add(trees, &after);
+        });
     }
 
-    fn add(&mut self, sums: &Sums) {
-        for (group, tree) in &sums.trees {
-            self.trees.entry(*group).or_default().add(tree);
-        }
+    fn each(&mut self, mut change: impl FnMut(&mut BTreeMap<Partition, Tree>)) {
+        change(&mut self.trees);
+        self.former.iter_mut().for_each(change);
     }
 
     /// The trees are not to be believed. What is under way for them is not taken in.
@@ -168,28 +183,70 @@ impl Keeper {
         self.building.0 += 1;
         self.owed = 0;
         self.trees.clear();
+        self.former = None;
     }
 
     /// Begins to build the trees: a snapshot is to be taken now, between two turns, and summed up for
     /// [`Self::built`]. From now on what turns say is added up beside.
     pub fn begin(&mut self) -> Building {
+        let former = self.is_settled().then(|| std::mem::take(&mut self.trees));
         self.doubt();
+        self.former = former;
         self.standing = Standing::Building;
         self.building
     }
 
-    /// The scan of a building has ended; none when it could not read everything. Says whether the trees are ready.
-    pub fn built(&mut self, building: Building, sums: Option<Sums>) -> bool {
+    /// The scan of a building has ended; none when it could not read everything.
+    pub fn built(&mut self, building: Building, sums: Option<Sums>) -> Built {
         if building != self.building || self.standing != Standing::Building {
-            return false;
+            return Built::Not;
         }
-        match sums {
-            Some(sums) => {
-                self.add(&sums);
-                self.standing = Standing::Ready;
-            }
-            None => self.doubt(),
+        let Some(sums) = sums else {
+            self.doubt();
+            return Built::Not;
+        };
+        add(&mut self.trees, &sums);
+        self.standing = Standing::Ready;
+        match self.former.take() {
+            Some(former) if !is_the_same(&former, &self.trees) => Built::Corrected,
+            _ => Built::Ready,
         }
-        self.standing == Standing::Ready
+    }
+}
+
+fn add(trees: &mut BTreeMap<Partition, Tree>, sums: &Sums) {
+    for (group, tree) in &sums.trees {
+        trees.entry(*group).or_default().add(tree);
+    }
+}
+
+fn is_the_same(one: &BTreeMap<Partition, Tree>, other: &BTreeMap<Partition, Tree>) -> bool {
+    let root = |trees: &BTreeMap<Partition, Tree>, group| {
+        trees.get(group).filter(|tree| !tree.is_empty()).map(Tree::root)
+    };
+    one.keys().chain(other.keys()).all(|group| root(one, group) == root(other, group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::RingSize;
+
+    #[test]
+    fn what_nobody_told_is_found_when_the_trees_are_built_anew() {
+        let groups = GroupOf::new("peaks", RingSize::try_from(8).unwrap(), Partition(3));
+        let mut keeper = Keeper::empty(groups);
+        let mut tree = Tree::default();
+        tree.change(b"a", None, Some(Fingerprint(7)));
+        let sums = |tree: &Tree| Sums { trees: [(Partition(2), tree.clone())].into() };
+        let building = keeper.begin();
+        assert_eq!(keeper.built(building, Some(sums(&tree))), Built::Corrected, "the first was not told");
+        let building = keeper.begin();
+        assert_eq!(keeper.built(building, Some(sums(&tree))), Built::Ready);
+        let building = keeper.begin();
+        assert_eq!(keeper.built(building, Some(sums(&Tree::default()))), Built::Corrected, "one is gone");
+        keeper.doubt();
+        let building = keeper.begin();
+        assert_eq!(keeper.built(building, Some(sums(&tree))), Built::Ready, "there was nothing to compare");
     }
 }

@@ -2,7 +2,7 @@
 //! exchanges between the two over a wire that delays and loses. What is law of trees alone is tested beside them.
 
 use super::exchange::{Answer, Effect, Ending, Event, Exchange, Question, Side};
-use super::keeping::{Keeper, Owed, Standing};
+use super::keeping::{Built, Keeper, Owed, Standing};
 use super::listing::{GroupOf, Page, Picked, Summing, Sums, Through, Wanted, list, pick, sum_up};
 use super::tree::{LEAF_LEVEL, Tree};
 use crate::coverage::question::NoQuestion;
@@ -194,7 +194,7 @@ impl Replica {
     fn rebuild(&mut self) {
         let building = self.keeper.begin();
         let sums = self.scanned();
-        assert!(self.keeper.built(building, Some(sums)));
+        assert_eq!(self.keeper.built(building, Some(sums)), Built::Ready);
     }
 
     fn content(&self) -> BTreeMap<String, u64> {
@@ -595,7 +595,11 @@ fn trees_that_are_kept_are_trees_that_are_built() {
                 }
                 3 | 4 => {
                     if let Some((building, sums)) = scan.take() {
-                        replica.keeper.built(building, Some(sums));
+                        assert_ne!(
+                            replica.keeper.built(building, Some(sums)),
+                            Built::Corrected,
+                            "seed {seed}"
+                        );
                     }
                 }
                 5 => replica.settle(),
@@ -617,7 +621,7 @@ fn trees_that_are_kept_are_trees_that_are_built() {
             }
         }
         if let Some((building, sums)) = scan.take() {
-            replica.keeper.built(building, Some(sums));
+            assert_ne!(replica.keeper.built(building, Some(sums)), Built::Corrected, "seed {seed}");
         }
         replica.settle();
         if replica.keeper.standing() != Standing::Ready {
