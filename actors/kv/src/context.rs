@@ -2,9 +2,10 @@
 //! What a context may erase it does not decide: a text can be made up, so an object takes of it only what it has seen
 //! itself (see [`crate::object`]).
 //!
-//! The bytes, written in base 64: the layout's number (1), for each actor its 8 bytes and the counter as a variable-length
-//! number, the lowest seven bits first, and a CRC-32C of the object's name and all that. With the name in it, the context
-//! of one object handed back with another is refused: counters belong to vnodes and not to keys, and it would pass.
+//! The bytes, written in base 64: the layout's number (1), for each actor its 8 bytes and the counter as a
+//! variable-length number, the lowest seven bits first, and a CRC-32C of the object's name and all that. With the
+//! name in it, the context of one object handed back with another is refused: counters belong to vnodes and not to
+//! keys, and it would pass.
 
 use crate::limits::CONTEXT_TEXT_BYTES_MAX;
 use crate::name::ObjectName;

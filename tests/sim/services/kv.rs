@@ -1,7 +1,7 @@
-//! The object store, through the call site that HTTP stands on. A write is what careful clients do: read, make one value
-//! of all siblings, add one's own serial, and write that under the context that was read. So a value that is lost,
-//! replaced by somebody who had not seen it, or swallowed by a clock that went back takes serials with it that nobody
-//! writes again, and the oracle misses them.
+//! The object store, through the call site that HTTP stands on. A write is what careful clients do: read, make one
+//! value of all siblings, add one's own serial, and write that under the context that was read. So a value that is
+//! lost, replaced by somebody who had not seen it, or swallowed by a clock that went back takes serials with it that
+//! nobody writes again, and the oracle misses them.
 
 use crate::history::{Operation, Outcome, Seen};
 use crate::service::{Face, Items, Later, Service, items_of};
@@ -21,8 +21,8 @@ use std::time::Duration;
 /// See the module's head.
 pub struct KvService;
 
-/// Siblings of which a put may be one, at most: each client, and each request whose outcome nobody knows, in a network in
-/// which a side cannot know of the other's. More means that somebody stands beside what it has seen.
+/// Siblings of which a put may be one, at most: each client, and each request whose outcome nobody knows, in a
+/// network in which a side cannot know of the other's. More means that somebody stands beside what it has seen.
 const SIBLINGS_MAX: usize = 60;
 
 fn name_of(key: &str) -> ObjectName {
