@@ -130,7 +130,7 @@ impl Plan {
         if plan.service == "chat" && Draw::from_seed(seed ^ hash_of("presence")).one_in(6) {
             plan.service = "presence";
         }
-        if plan.service == "chat" && (true || Draw::from_seed(seed ^ hash_of("objects")).one_in(5)) {
+        if plan.service == "chat" && Draw::from_seed(seed ^ hash_of("objects")).one_in(5) {
             plan.service = "kv";
         }
         if plan.service == "counter" {
