@@ -108,7 +108,8 @@ pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     let end = digits.iter().position(|digit| *digit == b'=').unwrap_or(digits.len());
     let (digits, padding) = digits.split_at(end);
-    let lawful_padding = padding.is_empty() || (padding.iter().all(|p| *p == b'=') && text.len() % 4 == 0);
+    let lawful_padding =
+        padding.is_empty() || (padding.iter().all(|p| *p == b'=') && text.len().is_multiple_of(4));
     if !lawful_padding || padding.len() > 2 || digits.len() % 4 == 1 {
         return None;
     }
