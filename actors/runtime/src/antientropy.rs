@@ -17,6 +17,7 @@ use crate::remote::TreesAsked;
 use crate::service_core::ServiceCore;
 use crate::vnode::TreeTask;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use ringwork_core::antientropy::Fingerprints;
 use ringwork_core::antientropy::exchange::{
     Answer, Effect, Ending, Event, Exchange, Question, Repaired, Side,
 };
@@ -372,7 +373,8 @@ async fn exchange<V: Vnode>(service: Arc<ServiceCore<V>>, pair: Pair, partner: N
     let node = service.node.clone();
     let now_ms = || milliseconds(node.clock.moment());
     let begun_ms = now_ms();
-    let mut exchange = Exchange::new(pair.group, node.repair.settings().items_per_second);
+    let prints = Fingerprints::new(node.ring.load().state().cluster(), V::SERVICE);
+    let mut exchange = Exchange::new(pair.group, prints, node.repair.settings().items_per_second);
     // There are never more questions open than there are sides, each asked a few times.
     let (sender, mut answers) = mpsc::channel(16);
     let mut event = Event::Tick;

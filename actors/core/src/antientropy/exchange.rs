@@ -9,6 +9,7 @@
 //!
 //! Every question has a deadline and is asked a few times at most; every answer is checked before it is believed.
 
+use super::Fingerprints;
 use super::listing::{Entry, Page, Picked, Through, Wanted};
 use super::tree::{Digest, FAN_OUT, LEAF_LEVEL, Root, children_of, width_of};
 use crate::ids::Partition;
@@ -128,13 +129,13 @@ pub enum Answer {
 
 impl Answer {
     /// Whether this can be the answer to that.
-    fn fits(&self, question: &Question) -> bool {
+    fn fits(&self, question: &Question, prints: &Fingerprints) -> bool {
         match (question, self) {
             (_, Self::NotNow(_)) | (Question::Root, Self::Root(_)) | (Question::Take(_), Self::Taken) => true,
             (Question::Children { nodes, .. }, Self::Children(digests)) => {
                 digests.len() == nodes.len() * usize::from(FAN_OUT)
             }
-            (Question::List(wanted), Self::Page(page)) => page.is_lawful(wanted),
+            (Question::List(wanted), Self::Page(page)) => page.is_lawful(wanted, prints),
             (Question::Pick(keys), Self::Picked(picked)) => {
                 let some = picked.looked_at > 0 || keys.is_empty();
                 some && picked.looked_at <= keys.len() && picked.items.len() <= picked.looked_at
@@ -291,6 +292,7 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub struct Exchange {
     group: Partition,
+    prints: Fingerprints,
     items_per_second: u64,
     phase: Phase,
     open: Vec<Open>,
@@ -310,9 +312,10 @@ pub struct Exchange {
 
 impl Exchange {
     /// An exchange about one group, that sends at most so many items in a second. [`Event::Tick`] begins it.
-    pub fn new(group: Partition, items_per_second: u64) -> Self {
+    pub fn new(group: Partition, prints: Fingerprints, items_per_second: u64) -> Self {
         Self {
             group,
+            prints,
             items_per_second: items_per_second.max(1),
             phase: Phase::Roots,
             open: Vec::new(),
@@ -347,7 +350,7 @@ impl Exchange {
                 let Some(open) = self.open.iter_mut().find(|open| open.number == number) else {
                     return effects;
                 };
-                if !answer.fits(&open.question) {
+                if !answer.fits(&open.question, &self.prints) {
                     let (side, why) = (open.side, "it answered what it was not asked".to_owned());
                     return self.end(Ending::GaveUp { side, why, repaired: self.repaired });
                 }

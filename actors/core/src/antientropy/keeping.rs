@@ -5,10 +5,9 @@
 //! ranges that a turn could not name the items of. Each belongs to one *building*: what was begun for an earlier one is
 //! not taken in any more.
 
-use super::Fingerprint;
 use super::listing::{GroupOf, Sums};
 use super::tree::{KeptTree, Tree};
-use crate::ids::Partition;
+use crate::ids::{ClusterId, Partition};
 use crate::keyspace::changes::{Change, ChangedRanges, Changes};
 use crate::limits::{N_VAL_MAX, RANGES_OWED_MAX};
 use crate::wire::Wire;
@@ -33,11 +32,14 @@ pub enum Standing {
 /// The trees as they are kept over a stop in peace.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeptTrees {
+    /// Whose fingerprints they are of: in another cluster they say nothing.
+    cluster: ClusterId,
     trees: BTreeMap<Partition, KeptTree>,
 }
 
 impl Wire for KeptTrees {
-    const VERSION: u16 = 1;
+    /// 1: trees of fingerprints that were SHA-1 without a key.
+    const VERSION: u16 = 2;
 }
 
 /// Ranges of which somebody has to find out what has changed in them.
@@ -72,8 +74,11 @@ impl Keeper {
         Self { standing: Standing::Ready, ..Self::new(groups) }
     }
 
-    /// Of a vnode that stopped in peace and has these.
+    /// Of a vnode that stopped in peace and has these. They have to be built if they are another cluster's.
     pub fn found(groups: GroupOf, kept: KeptTrees) -> Self {
+        if kept.cluster != groups.cluster() {
+            return Self::new(groups);
+        }
         let trees = kept.trees.into_iter().filter(|(group, _)| groups.reaches(*group));
         let trees = trees.take(N_VAL_MAX).map(|(group, kept)| (group, kept.into())).collect();
         Self { trees, ..Self::empty(groups) }
@@ -83,7 +88,8 @@ impl Keeper {
     pub fn keep(&self) -> Option<KeptTrees> {
         let trees = self.trees.iter().filter(|(_, tree)| !tree.is_empty());
         self.is_settled()
-            .then(|| KeptTrees { trees: trees.map(|(group, tree)| (*group, tree.into())).collect() })
+            .then(|| trees.map(|(group, tree)| (*group, tree.into())).collect())
+            .map(|trees| KeptTrees { cluster: self.groups.cluster(), trees })
     }
 
     /// How far they are.
@@ -125,8 +131,10 @@ impl Keeper {
         if self.standing == Standing::InDoubt {
             return None;
         }
-        for Change { routing_key, key, was, is } in items {
-            self.change(&routing_key, &key, was, is);
+        for Change { group, leaf, was, is, .. } in items {
+            if let Some(group) = group {
+                self.trees.entry(group).or_default().change(leaf, was, is);
+            }
         }
         let ranges = ranges?;
         if self.owed >= RANGES_OWED_MAX {
@@ -135,12 +143,6 @@ impl Keeper {
         }
         self.owed += 1;
         Some(Owed { building: self.building, ranges })
-    }
-
-    fn change(&mut self, routing_key: &[u8], key: &[u8], was: Option<Fingerprint>, is: Option<Fingerprint>) {
-        if let Some(group) = self.groups.of(routing_key) {
-            self.trees.entry(group).or_default().change(key, was, is);
-        }
     }
 
     /// What was found before and after a turn in the ranges that it named; none when they could not be read.
@@ -168,6 +170,12 @@ impl Keeper {
         self.building.0 += 1;
         self.owed = 0;
         self.trees.clear();
+    }
+
+    /// From now on items belong elsewhere, or are fingerprinted otherwise: the trees have to be built.
+    pub fn regroup(&mut self, groups: GroupOf) {
+        self.doubt();
+        self.groups = groups;
     }
 
     /// Begins to build the trees: a snapshot is to be taken now, between two turns, and summed up for

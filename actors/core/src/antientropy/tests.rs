@@ -1,12 +1,13 @@
 //! Two vnodes of one group in virtual time: a small module over a store in memory, its trees kept by its turns, and
 //! exchanges between the two over a wire that delays and loses. What is law of trees alone is tested beside them.
 
+use super::Fingerprints;
 use super::exchange::{Answer, Effect, Ending, Event, Exchange, Question, Side};
 use super::keeping::{Keeper, Owed, Standing};
 use super::listing::{GroupOf, Page, Picked, Summing, Sums, Through, Wanted, list, pick, sum_up};
 use super::tree::{LEAF_LEVEL, Tree};
 use crate::coverage::question::NoQuestion;
-use crate::ids::Partition;
+use crate::ids::{ClusterId, Partition};
 use crate::keyspace::{Keyspace, KeyspaceHost, Snapshot};
 use crate::limits::{ENTRIES_VISITED_MAX, REPAIR_BATCH_BYTES_MAX, REPAIR_BATCH_ITEMS_MAX};
 use crate::mutant::{Mutant, plant};
@@ -115,6 +116,12 @@ impl Wire for () {
     const VERSION: u16 = 1;
 }
 
+const CLUSTER: ClusterId = ClusterId([7; 16]);
+
+fn prints() -> Fingerprints {
+    Fingerprints::new(CLUSTER, Peaks::SERVICE)
+}
+
 fn size() -> RingSize {
     RingSize::try_from(8).unwrap()
 }
@@ -136,8 +143,9 @@ impl Replica {
     fn new(partition: Partition) -> Self {
         let store = MemoryStore::new();
         let (keyspace, host) = Keyspace::new(store.open(&KeyspaceId::Node).unwrap());
-        host.listen();
-        let keeper = Keeper::empty(GroupOf::new(Peaks::SERVICE, size(), partition));
+        let groups = GroupOf::new(CLUSTER, Peaks::SERVICE, size(), partition);
+        host.listen(groups);
+        let keeper = Keeper::empty(groups);
         Self { vnode: Peaks(keyspace), host, store, keeper, owed: Vec::new() }
     }
 
@@ -280,7 +288,7 @@ impl World {
     }
 
     fn exchange(&mut self, group: Partition) -> Ending {
-        let mut exchange = Exchange::new(group, 1_000_000);
+        let mut exchange = Exchange::new(group, prints(), 1_000_000);
         let mut due: BTreeMap<(u64, u64), Event> = BTreeMap::new();
         let mut event = Event::Tick;
         for step in 0..1_000_000u64 {
@@ -504,7 +512,7 @@ fn a_page_ends_where_it_has_gone_through_enough_and_the_next_goes_on_there() {
     for pages in 1.. {
         let snapshot = replica.host.snapshot();
         let page = list::<Peaks>(&snapshot, replica.keeper.groups(), &wanted).unwrap();
-        assert!(page.is_lawful(&wanted));
+        assert!(page.is_lawful(&wanted, &prints()));
         found.extend(page.entries.into_iter().map(|entry| entry.key));
         match page.through {
             Through::Key(key) => wanted.after = Some(key),
@@ -515,7 +523,7 @@ fn a_page_ends_where_it_has_gone_through_enough_and_the_next_goes_on_there() {
         }
     }
     let mut expected: Vec<_> = within.iter().map(|name| name.clone().into_bytes()).collect();
-    expected.retain(|key| super::tree::leaf_of(key) == 7);
+    expected.retain(|key| prints().leaf_of(key) == 7);
     expected.sort();
     assert!(!expected.is_empty());
     assert_eq!(found, expected);
@@ -530,7 +538,7 @@ fn what_answers_something_else_is_not_believed() {
         Answer::Page(Page { entries: Vec::new(), through: Through::End }),
     ];
     for answer in unlawful {
-        let mut exchange = Exchange::new(Partition(1), 1000);
+        let mut exchange = Exchange::new(Partition(1), prints(), 1000);
         let effects = exchange.handle(0, Event::Tick);
         let Some(Effect::Ask { side, number, .. }) = effects.into_iter().next() else { panic!() };
         let effects = exchange.handle(1, Event::Answered { number, answer });
@@ -551,7 +559,7 @@ fn what_answers_something_else_is_not_believed() {
 
 #[test]
 fn a_side_that_never_answers_is_given_up_after_three_attempts() {
-    let mut exchange = Exchange::new(Partition(1), 1000);
+    let mut exchange = Exchange::new(Partition(1), prints(), 1000);
     let (mut now_ms, mut asked, mut event) = (0, 0, Event::Tick);
     loop {
         let mut next = None;
