@@ -83,7 +83,7 @@ fn run(size: RingSize, trees: bool) -> Result<Duration, Box<dyn Error>> {
         host.committed(sealed.sequence);
     }
     let took = cpu_time() - begun;
-    let items: u64 = hosted.iter().map(|hosted| hosted.keeper.items()).sum();
+    let items: u64 = hosted.iter_mut().map(|hosted| hosted.keeper.items()).sum();
     assert_eq!(items, if trees { TURNS } else { 0 });
     Ok(took)
 }

@@ -123,6 +123,8 @@ pub const TURN_RANGES_MAX: usize = 4096;
 pub const TREE_LEAVES: usize = 4096;
 /// Memory that a vnode keeps between two items to encode them into: enough for most, little for a thousand vnodes.
 pub const FINGERPRINT_SCRATCH_BYTES_MAX: usize = 4096;
+/// Changes that a vnode gathers before it adds them to its trees: some three kilobytes.
+pub const CHANGES_LATE_MAX: usize = 64;
 /// Ranges that are gone through for one vnode's trees at a time. With more the trees are built anew, which is one scan.
 pub const RANGES_OWED_MAX: usize = 16;
 /// Items that one step of a scan on the pool goes through: some ten milliseconds.

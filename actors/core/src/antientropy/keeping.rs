@@ -5,11 +5,12 @@
 //! ranges that a turn could not name the items of. Each belongs to one *building*: what was begun for an earlier one is
 //! not taken in any more.
 
+use super::Fingerprint;
 use super::listing::{GroupOf, Sums};
 use super::tree::{KeptTree, Tree};
 use crate::ids::{ClusterId, Partition};
 use crate::keyspace::changes::{Change, ChangedRanges, Changes};
-use crate::limits::{N_VAL_MAX, RANGES_OWED_MAX};
+use crate::limits::{CHANGES_LATE_MAX, N_VAL_MAX, RANGES_OWED_MAX};
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,11 +52,23 @@ pub struct Owed {
     pub ranges: ChangedRanges,
 }
 
+/// A change that is to be added to a tree.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    group: Partition,
+    leaf: u16,
+    was: Option<Fingerprint>,
+    is: Option<Fingerprint>,
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Keeper {
     groups: GroupOf,
     trees: BTreeMap<Partition, Tree>,
+    /// What turns have said and is not in the trees yet. A sum that is touched alone has to be fetched from memory
+    /// while the turn waits; those of many changes are fetched side by side.
+    late: Vec<Late>,
     standing: Standing,
     building: Building,
     /// Ranges that are gone through at present.
@@ -66,7 +79,8 @@ impl Keeper {
     /// Of a vnode whose trees have to be built. `groups` says which group an item belongs to.
     pub fn new(groups: GroupOf) -> Self {
         let building = Building::default();
-        Self { groups, trees: BTreeMap::new(), standing: Standing::InDoubt, building, owed: 0 }
+        let (trees, late) = Default::default();
+        Self { groups, trees, late, standing: Standing::InDoubt, building, owed: 0 }
     }
 
     /// Of a vnode with nothing in it.
@@ -85,7 +99,8 @@ impl Keeper {
     }
 
     /// What to keep at a stop in peace; nothing unless the trees are ready.
-    pub fn keep(&self) -> Option<KeptTrees> {
+    pub fn keep(&mut self) -> Option<KeptTrees> {
+        self.catch_up();
         let trees = self.trees.iter().filter(|(_, tree)| !tree.is_empty());
         self.is_settled()
             .then(|| trees.map(|(group, tree)| (*group, tree.into())).collect())
@@ -108,7 +123,8 @@ impl Keeper {
     }
 
     /// Items in all trees, as far as they are known.
-    pub fn items(&self) -> u64 {
+    pub fn items(&mut self) -> u64 {
+        self.catch_up();
         self.trees.values().fold(0, |all, tree| all.wrapping_add(tree.items()))
     }
 
@@ -117,6 +133,7 @@ impl Keeper {
         if !self.is_settled() || !self.groups.reaches(group) {
             return None;
         }
+        self.catch_up();
         Some(self.trees.entry(group).or_default())
     }
 
@@ -133,8 +150,11 @@ impl Keeper {
         }
         for Change { group, leaf, was, is, .. } in items {
             if let Some(group) = group {
-                self.trees.entry(group).or_default().change(leaf, was, is);
+                self.late.push(Late { group, leaf, was, is });
             }
+        }
+        if self.late.len() >= CHANGES_LATE_MAX {
+            self.catch_up();
         }
         let ranges = ranges?;
         if self.owed >= RANGES_OWED_MAX {
@@ -143,6 +163,14 @@ impl Keeper {
         }
         self.owed += 1;
         Some(Owed { building: self.building, ranges })
+    }
+
+    fn catch_up(&mut self) {
+        for Late { group, leaf, was, is } in self.late.drain(..) {
+            self.trees.entry(group).or_default().change(leaf, was, is);
+        }
+        // A turn may have said much more than the others do.
+        self.late.shrink_to(CHANGES_LATE_MAX);
     }
 
     /// What was found before and after a turn in the ranges that it named; none when they could not be read.
@@ -170,6 +198,7 @@ impl Keeper {
         self.building.0 += 1;
         self.owed = 0;
         self.trees.clear();
+        self.late.clear();
     }
 
     /// From now on items belong elsewhere, or are fingerprinted otherwise: the trees have to be built.

@@ -93,7 +93,7 @@ impl Trees {
     }
 
     /// What to write at a stop in peace.
-    fn keep(&self) -> Option<Write> {
+    fn keep(&mut self) -> Option<Write> {
         let value = stored(&self.keeper.keep()?).ok()?;
         Some(Write { tree: self.slot, key: self.key.clone(), value: Some(value.into()) })
     }
@@ -121,7 +121,7 @@ impl<V: Vnode> VnodeActor<V> {
 
     /// Keeps the trees; nothing comes after.
     pub(super) fn keep_trees(&mut self) {
-        if let Some(kept) = self.state.as_ref().and_then(|state| state.trees.as_ref()?.keep()) {
+        if let Some(kept) = self.state.as_mut().and_then(|state| state.trees.as_mut()?.keep()) {
             self.service.node.storage.submit(vec![kept], false, |_| {});
         }
     }

@@ -1,0 +1,78 @@
+//! What a comparison costs where there is much: trees of a million items, without a store behind them. Whoever asks
+//! for more than the trees know is told nothing, and the test fails.
+
+use super::{Peak, prints, size};
+use crate::antientropy::exchange::{Answer, Effect, Ending, Event, Exchange, Question, Side};
+use crate::antientropy::tree::Tree;
+use crate::ids::Partition;
+use crate::vnode::Item;
+use crate::wire::codec;
+
+const ITEMS: u64 = 1_000_000;
+
+fn item(number: u64) -> Peak {
+    Peak { name: format!("a{number:07}"), number: number + 1 }
+}
+
+fn tree_of(numbers: impl Iterator<Item = u64>) -> Tree {
+    let (mut tree, prints, mut scratch) = (Tree::default(), prints(), Vec::new());
+    for item in numbers.map(item) {
+        let print = prints.of(&item, &mut scratch).unwrap();
+        tree.change(prints.leaf_of(&item.key()), None, Some(print));
+    }
+    tree
+}
+
+/// How the exchange ends, or the leaves that it wants listed, and the bytes of all questions and answers between nodes.
+fn compare(mine: &Tree, theirs: &Tree) -> (Result<Ending, Vec<u16>>, usize) {
+    let mut exchange = Exchange::new(Partition(1), prints(), 1000);
+    let (mut now_ms, mut bytes, mut events) = (0, 0, vec![Event::Tick]);
+    loop {
+        let mut wake_at_ms = now_ms;
+        for effect in exchange.handle(now_ms, events.pop().unwrap_or(Event::Tick)) {
+            match effect {
+                Effect::End(ending) => return (Ok(ending), bytes),
+                Effect::WakeAt(at_ms) => wake_at_ms = at_ms,
+                Effect::Ask { side, number, question } => {
+                    assert!(question.is_lawful(size()));
+                    let tree = if side == Side::Mine { mine } else { theirs };
+                    let answer = match &question {
+                        Question::Root => Answer::Root(tree.root()),
+                        Question::Children { level, nodes } => Answer::Children(tree.children(*level, nodes)),
+                        Question::List(wanted) => return (Err(wanted.leaves.clone()), bytes),
+                        Question::Pick(_) | Question::Take(_) => panic!("nothing was listed"),
+                    };
+                    if side == Side::Theirs {
+                        bytes +=
+                            codec::encode(&question).unwrap().len() + codec::encode(&answer).unwrap().len();
+                    }
+                    events.push(Event::Answered { number, answer });
+                }
+            }
+        }
+        if events.is_empty() {
+            now_ms = wake_at_ms;
+        }
+    }
+}
+
+#[test]
+fn two_equal_trees_of_a_million_items_are_compared_in_few_bytes_and_without_a_scan() {
+    let (mine, mut theirs) = (tree_of(0..ITEMS), tree_of((0..ITEMS).rev()));
+    let (ended, bytes) = compare(&mine, &theirs);
+    println!("equal trees of {ITEMS} items: {bytes} bytes");
+    assert_eq!(ended, Ok(Ending::Equal));
+    assert!(bytes < 100, "{bytes} bytes");
+
+    // One of them in another state: one leaf is listed, a four thousandth of the items.
+    let mut other = item(ITEMS / 2);
+    let was = prints().of(&other, &mut Vec::new()).unwrap();
+    other.number += 1;
+    let is = prints().of(&other, &mut Vec::new()).unwrap();
+    let leaf = prints().leaf_of(&other.key());
+    theirs.change(leaf, Some(was), Some(is));
+    let (ended, bytes) = compare(&mine, &theirs);
+    println!("with one item that differs: {bytes} bytes to find its leaf");
+    assert_eq!(ended, Err(vec![leaf]));
+    assert!(bytes < 1000, "{bytes} bytes");
+}
