@@ -230,3 +230,29 @@ impl Keeper {
         self.standing == Standing::Ready
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::RingSize;
+    use crate::wire::{WireError, from_stored, stored};
+
+    fn groups(cluster: u8) -> GroupOf {
+        GroupOf::new(ClusterId([cluster; 16]), "chat", RingSize::LEAST, Partition(0))
+    }
+
+    #[test]
+    fn trees_of_another_cluster_or_release_are_not_taken_for_this_one_s() {
+        let mut keeper = Keeper::empty(groups(1));
+        keeper.late.push(Late { group: Partition(0), leaf: 7, was: None, is: Some(Fingerprint(9)) });
+        let kept = keeper.keep().unwrap();
+        let mut bytes = stored(&kept).unwrap();
+        let found = |cluster| Keeper::found(groups(cluster), from_stored(&bytes).unwrap());
+        assert_eq!((found(1).standing(), found(1).items()), (Standing::Ready, 1));
+        assert_eq!((found(2).standing(), found(2).items()), (Standing::InDoubt, 0));
+        bytes[0] = 1;
+        assert_eq!(from_stored::<KeptTrees>(&bytes), Err(WireError::Version(1)));
+        keeper.regroup(groups(2));
+        assert_eq!((keeper.standing(), keeper.items(), keeper.keep()), (Standing::InDoubt, 0, None));
+    }
+}

@@ -4,7 +4,7 @@
 mod scale;
 
 use super::Fingerprints;
-use super::exchange::{Answer, Effect, Ending, Event, Exchange, Question, Side};
+use super::exchange::{Answer, Effect, Ending, Event, Exchange, Question, SETTLE_MS, Side};
 use super::keeping::{Keeper, Owed, Standing};
 use super::listing::{GroupOf, Page, Picked, Summing, Sums, Through, Wanted, list, pick, sum_up};
 use super::tree::{LEAF_LEVEL, Tree};
@@ -287,8 +287,19 @@ impl World {
         self.loses > 0 && self.draw.one_in(self.loses)
     }
 
+    /// The second look follows the first.
     fn exchange(&mut self, group: Partition) -> Ending {
-        let mut exchange = Exchange::new(group, prints(), 1_000_000);
+        match self.look(group, None) {
+            Ending::Unsettled(leaves) => {
+                self.advance(self.now_ms + SETTLE_MS);
+                self.look(group, Some(leaves))
+            }
+            ending => ending,
+        }
+    }
+
+    fn look(&mut self, group: Partition, before: Option<Vec<u16>>) -> Ending {
+        let mut exchange = Exchange::new(group, prints(), 1_000_000, before);
         let mut due: BTreeMap<(u64, u64), Event> = BTreeMap::new();
         let mut event = Event::Tick;
         for step in 0..1_000_000u64 {
@@ -523,7 +534,7 @@ fn what_answers_something_else_is_not_believed() {
         Answer::Page(Page { entries: Vec::new(), through: Through::End }),
     ];
     for answer in unlawful {
-        let mut exchange = Exchange::new(Partition(1), prints(), 1000);
+        let mut exchange = Exchange::new(Partition(1), prints(), 1000, None);
         let effects = exchange.handle(0, Event::Tick);
         let Some(Effect::Ask { side, number, .. }) = effects.into_iter().next() else { panic!() };
         let effects = exchange.handle(1, Event::Answered { number, answer });
@@ -544,7 +555,7 @@ fn what_answers_something_else_is_not_believed() {
 
 #[test]
 fn a_side_that_never_answers_is_given_up_after_three_attempts() {
-    let mut exchange = Exchange::new(Partition(1), prints(), 1000);
+    let mut exchange = Exchange::new(Partition(1), prints(), 1000, None);
     let (mut now_ms, mut asked, mut event) = (0, 0, Event::Tick);
     loop {
         let mut next = None;
