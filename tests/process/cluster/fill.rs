@@ -74,10 +74,11 @@ pub(super) fn send_to_all(nodes: &[SocketAddr], users: usize, name: fn(usize) ->
                         return;
                     }
                     let path = format!("/chat/users/{}/messages?w=3", name(number));
-                    let sent = || connection.ask("POST", &path, r#"{"text": "hello"}"#);
-                    let confirmed = std::iter::repeat_with(sent).take(20).any(|answer| {
+                    let confirmed = (0..20).any(|_| {
+                        let answer = connection.ask("POST", &path, r#"{"text": "hello"}"#);
                         matches!(answer, Some((201, _))) || {
                             std::thread::sleep(Duration::from_millis(100));
+                            connection = Connection::to(node);
                             false
                         }
                     });
