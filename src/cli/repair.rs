@@ -93,6 +93,9 @@ fn service_lines(service: &str, line: &RepairLine) -> Vec<String> {
             line.equal, line.differed, line.failed, line.items_sent, line.items_fetched
         ),
     ];
+    if line.corrected > 0 {
+        lines.push(format!("  {} times trees were found wrong and built anew", line.corrected));
+    }
     lines.extend(line.last_problem.as_ref().map(|problem| format!("  last problem: {problem}")));
     lines
 }

@@ -129,7 +129,11 @@ impl Machine {
             rebuild: self.rebuild.get(),
             durability: around.plan.durability,
             // What reads leave unmended when they are told to, this would mend.
-            repair: RepairSettings { enabled: !planted(Mutant::NoReadRepair), ..RepairSettings::default() },
+            repair: RepairSettings {
+                enabled: !planted(Mutant::NoReadRepair),
+                rebuild_interval: around.plan.rebuild_interval,
+                ..RepairSettings::default()
+            },
             handoff: HandoffSettings {
                 bytes_per_second: around.plan.transfer_bytes_per_second.filter(|_| around.faults_on.get()),
                 ..HandoffSettings::default()

@@ -52,6 +52,8 @@ pub struct Plan {
     pub churn: bool,
     /// How fast a transfer may be while faults go on.
     pub transfer_bytes_per_second: Option<u64>,
+    /// How old trees may become before they are built anew, and compared with what was built.
+    pub rebuild_interval: Duration,
     /// How wrong each node's wall clock is, in milliseconds, node 1 first.
     pub skews_ms: Vec<i64>,
 }
@@ -109,6 +111,8 @@ impl Plan {
             batch_items_max: [1, 1, 5, 1000][draw.below(4) as usize],
             transfer_bytes_per_second: draw.one_in(2).then(|| 4_000 + draw.below(16_000)),
             churn: draw.one_in(5),
+            rebuild_interval: [4, 12, 600].map(Duration::from_secs)
+                [Draw::from_seed(seed ^ hash_of("rebuild")).below(3) as usize],
             skews_ms,
         };
         if plan.churn {

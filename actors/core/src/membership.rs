@@ -2,10 +2,11 @@
 //! it changes. Pure: who is reachable, when something is sent and where it is kept, others decide.
 //!
 //! Reading order: [`register`], [`member`], [`target`] (wish and fact), [`staging`], [`report`], then [`state`]
-//! (the whole and its merge), [`section`] (how it travels), [`change`], [`replacement`] and [`plan`] (who may change
-//! what).
+//! (the whole and its merge), [`section`] (how it travels), [`change`], [`introduction`], [`replacement`] and
+//! [`plan`] (who may change what).
 
 pub mod change;
+pub mod introduction;
 pub mod member;
 pub mod plan;
 pub mod register;

@@ -28,5 +28,8 @@ pub const METADATA: u16 = 12;
 /// "What do your trees say, and which items are these?" `antientropy`. Request channel.
 pub const TREES: u16 = 10;
 
+/// "You do not know me, but I am a member of your cluster: here is its state." `introduction`. Guests may.
+pub const INTRODUCTION: u16 = 13;
+
 /// The one version of all bodies so far.
 pub const VERSION: u16 = 1;

@@ -3,6 +3,7 @@
 //! to whom, core decides; what is true of the cluster, the ring manager.
 
 use crate::families;
+use crate::introduction::{INTRODUCTION_INTERVAL_MS, introduce};
 use crate::net::{Channel, Network};
 use crate::node_core::NodeCore;
 use crate::post::{Permits, Postbox, Posted};
@@ -48,6 +49,8 @@ pub(crate) enum AgentMessage {
     Lost(NodeId),
     /// A node is known to know more than this one: it is asked for what differs.
     AskState(NodeId),
+    /// A node that is a member, as far as this one knows, does not know this one.
+    Unknown(NodeId),
     /// The ring manager has published another state.
     StateChanged,
     /// Say goodbye to all.
@@ -124,6 +127,8 @@ pub(crate) struct GossipAgent {
     me: Option<Postbox<Self>>,
     /// When each node was last asked for its state out of turn.
     asked: BTreeMap<NodeId, u64>,
+    /// When this node last introduced itself to each.
+    introduced: BTreeMap<NodeId, u64>,
 }
 
 impl GossipAgent {
@@ -162,6 +167,7 @@ impl GossipAgent {
             services_up,
             me: None,
             asked: BTreeMap::new(),
+            introduced: BTreeMap::new(),
         };
         let mut postbox = None;
         let _ = Self::create(|ctx| {
@@ -262,6 +268,18 @@ impl GossipAgent {
         }
     }
 
+    fn introduce_itself(&mut self, to: NodeId) {
+        let now_ms = now_ms(&self.node);
+        let before = self.introduced.get(&to);
+        if !self.members.contains(&to) || before.is_some_and(|ms| now_ms < ms + INTRODUCTION_INTERVAL_MS) {
+            return;
+        }
+        self.introduced.insert(to, now_ms);
+        let (node, network, ring_manager) =
+            (self.node.clone(), self.network.clone(), self.ring_manager.clone());
+        actix_rt::spawn(introduce(node, network, ring_manager, to));
+    }
+
     fn state_changed(&mut self) {
         let view = self.node.ring.load_full();
         if !Arc::ptr_eq(&self.shared.0, view.state()) {
@@ -273,6 +291,7 @@ impl GossipAgent {
         if members != self.members {
             self.members = members;
             self.asked.retain(|node, _| self.members.contains(node));
+            self.introduced.retain(|node, _| self.members.contains(node));
             let effects = self.detector.set_members(&self.members);
             self.carry_out(effects);
         }
@@ -390,6 +409,7 @@ impl Handler<Posted<AgentMessage>> for GossipAgent {
                 self.carry_out(effects);
             }
             AgentMessage::AskState(node) => self.ask_state(node),
+            AgentMessage::Unknown(node) => self.introduce_itself(node),
             AgentMessage::StateChanged => self.state_changed(),
             AgentMessage::Leave(done) => {
                 let effects = self.detector.leave();

@@ -20,6 +20,7 @@ pub mod files;
 mod gossip_agent;
 pub mod handoff;
 mod identity;
+mod introduction;
 mod joining;
 mod latencies;
 pub mod messages;

@@ -106,14 +106,19 @@ impl MetadataManager {
         At { life: self.life, now }
     }
 
-    /// What the cluster state asks of the metadata whenever either has changed.
-    fn duties(&mut self) {
+    /// Looks at the cluster state, and begins anew when this node has joined another cluster: what the members of that
+    /// one know counts. Before every change: what is changed in the metadata of the cluster before would be gone.
+    fn follow(&mut self) {
         self.state = self.node.ring.load().state().clone();
         if self.metadata.cluster() != self.state.cluster() {
-            // This node has joined another cluster: what the members of that one know counts.
             self.metadata = Metadata::new(self.state.cluster());
             self.life = self.metadata.begin_life(self.node.id, self.life.begun);
         }
+    }
+
+    /// What the cluster state asks of the metadata whenever either has changed.
+    fn duties(&mut self) {
+        self.follow();
         let members: Vec<NodeId> = self.state.members().map(|(node, _)| node).collect();
         let state = self.state.clone();
         let is_gone = |node: NodeId| state.status(node) == Some(Status::Removed);
@@ -267,6 +272,7 @@ impl MetadataManager {
     }
 
     fn change(&mut self, change: Change, done: oneshot::Sender<Changed>, ctx: &mut Context<Self>) {
+        self.follow();
         let at = self.at();
         let mut changed = self.metadata.clone();
         if let Err(refusal) = change(&mut changed, at) {

@@ -5,6 +5,7 @@ use crate::claimant;
 use crate::families;
 use crate::gossip_agent::{AgentMessage, GossipAgent};
 use crate::handoff::manager::ManagerMessage;
+use crate::introduction;
 use crate::joining;
 use crate::metadata_manager::MetadataMessage;
 use crate::net::{
@@ -99,6 +100,10 @@ impl Wiring {
             families::JOIN => {
                 actix_rt::spawn(async move { joining::serve(node, manager, &body, respond).await });
             }
+            families::INTRODUCTION => {
+                let by = from.node;
+                actix_rt::spawn(async move { introduction::serve(node, manager, by, &body, respond).await });
+            }
             families::ADMINISTRATION if !from.guest => {
                 actix_rt::spawn(async move { claimant::serve(node, manager, &body, respond).await });
             }
@@ -178,6 +183,10 @@ impl NetworkHandler for Wiring {
     fn transfer(&self, from: NodeId, stream: TransferStream) {
         // Dropped when there is no manager, or it is full: the sender comes again.
         self.node.tell_handoff(ManagerMessage::Connected(from, stream));
+    }
+
+    fn told_unknown(&self, by: NodeId) {
+        self.tell_agent(AgentMessage::Unknown(by));
     }
 
     fn told_removed(&self, by: NodeId) {

@@ -9,7 +9,7 @@ struct HandoffPaused;
 
 inventory::submit!(Kind(&HandoffPaused));
 
-fn set(world: &World, paused: bool) {
+pub(super) fn set_paused(world: &World, paused: bool) {
     for core in world.machines.iter().filter_map(|machine| machine.core()) {
         core.handoff.set_paused(paused);
     }
@@ -28,9 +28,9 @@ impl Fault for HandoffPaused {
         Box::pin(async move {
             world.note("all transfers rest");
             world.count("pauses of transfers");
-            set(world, true);
+            set_paused(world, true);
             world.while_faults(between(draw, 2000, 15_000)).await;
-            set(world, false);
+            set_paused(world, false);
             world.note("transfers go on");
             true
         })

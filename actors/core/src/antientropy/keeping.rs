@@ -69,10 +69,24 @@ pub struct Keeper {
     /// What turns have said and is not in the trees yet. A sum that is touched alone has to be fetched from memory
     /// while the turn waits; those of many changes are fetched side by side.
     late: Vec<Late>,
+    /// Those that are being replaced by a building, while what changes is added to both: they are to say the same.
+    former: Option<BTreeMap<Partition, Tree>>,
     standing: Standing,
     building: Building,
     /// Ranges that are gone through at present.
     owed: usize,
+}
+
+/// What became of a building.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Built {
+    /// Nothing: it was given up, or could not read everything.
+    Not,
+    /// The trees are ready.
+    Ready,
+    /// So they are, and those that there were before had not said what the items are: a turn has not told what it
+    /// changed, or the store has lost or damaged something.
+    Corrected,
 }
 
 impl Keeper {
@@ -80,7 +94,7 @@ impl Keeper {
     pub fn new(groups: GroupOf) -> Self {
         let building = Building::default();
         let (trees, late) = Default::default();
-        Self { groups, trees, late, standing: Standing::InDoubt, building, owed: 0 }
+        Self { groups, trees, late, former: None, standing: Standing::InDoubt, building, owed: 0 }
     }
 
     /// Of a vnode with nothing in it.
@@ -166,11 +180,16 @@ impl Keeper {
     }
 
     fn catch_up(&mut self) {
-        for Late { group, leaf, was, is } in self.late.drain(..) {
-            self.trees.entry(group).or_default().change(leaf, was, is);
-        }
+        let mut late = std::mem::take(&mut self.late);
+        self.each(|trees| {
+            for Late { group, leaf, was, is } in &late {
+                trees.entry(*group).or_default().change(*leaf, *was, *is);
+            }
+        });
+        late.clear();
         // A turn may have said much more than the others do.
-        self.late.shrink_to(CHANGES_LATE_MAX);
+        late.shrink_to(CHANGES_LATE_MAX);
+        self.late = late;
     }
 
     /// What was found before and after a turn in the ranges that it named; none when they could not be read.
@@ -180,16 +199,17 @@ impl Keeper {
         }
         let Some((before, after)) = found else { return self.doubt() };
         self.owed = self.owed.saturating_sub(1);
-        for (group, tree) in &before.trees {
-            self.trees.entry(*group).or_default().subtract(tree);
-        }
-        self.add(&after);
+        self.each(|trees| {
+            for (group, tree) in &before.trees {
+                trees.entry(*group).or_default().subtract(tree);
+            }
+            add(trees, &after);
+        });
     }
 
-    fn add(&mut self, sums: &Sums) {
-        for (group, tree) in &sums.trees {
-            self.trees.entry(*group).or_default().add(tree);
-        }
+    fn each(&mut self, mut change: impl FnMut(&mut BTreeMap<Partition, Tree>)) {
+        change(&mut self.trees);
+        self.former.iter_mut().for_each(change);
     }
 
     /// The trees are not to be believed. What is under way for them is not taken in.
@@ -199,6 +219,7 @@ impl Keeper {
         self.owed = 0;
         self.trees.clear();
         self.late.clear();
+        self.former = None;
     }
 
     /// From now on items belong elsewhere, or are fingerprinted otherwise: the trees have to be built.
@@ -210,25 +231,45 @@ impl Keeper {
     /// Begins to build the trees: a snapshot is to be taken now, between two turns, and summed up for
     /// [`Self::built`]. From now on what turns say is added up beside.
     pub fn begin(&mut self) -> Building {
+        // What was said before the snapshot is in it.
+        self.catch_up();
+        let former = self.is_settled().then(|| std::mem::take(&mut self.trees));
         self.doubt();
+        self.former = former;
         self.standing = Standing::Building;
         self.building
     }
 
-    /// The scan of a building has ended; none when it could not read everything. Says whether the trees are ready.
-    pub fn built(&mut self, building: Building, sums: Option<Sums>) -> bool {
+    /// The scan of a building has ended; none when it could not read everything.
+    pub fn built(&mut self, building: Building, sums: Option<Sums>) -> Built {
         if building != self.building || self.standing != Standing::Building {
-            return false;
+            return Built::Not;
         }
-        match sums {
-            Some(sums) => {
-                self.add(&sums);
-                self.standing = Standing::Ready;
-            }
-            None => self.doubt(),
+        let Some(sums) = sums else {
+            self.doubt();
+            return Built::Not;
+        };
+        self.catch_up();
+        add(&mut self.trees, &sums);
+        self.standing = Standing::Ready;
+        match self.former.take() {
+            Some(former) if !is_the_same(&former, &self.trees) => Built::Corrected,
+            _ => Built::Ready,
         }
-        self.standing == Standing::Ready
     }
+}
+
+fn add(trees: &mut BTreeMap<Partition, Tree>, sums: &Sums) {
+    for (group, tree) in &sums.trees {
+        trees.entry(*group).or_default().add(tree);
+    }
+}
+
+fn is_the_same(one: &BTreeMap<Partition, Tree>, other: &BTreeMap<Partition, Tree>) -> bool {
+    let root = |trees: &BTreeMap<Partition, Tree>, group| {
+        trees.get(group).filter(|tree| !tree.is_empty()).map(Tree::root)
+    };
+    one.keys().chain(other.keys()).all(|group| root(one, group) == root(other, group))
 }
 
 #[cfg(test)]
@@ -254,5 +295,22 @@ mod tests {
         assert_eq!(from_stored::<KeptTrees>(&bytes), Err(WireError::Version(1)));
         keeper.regroup(groups(2));
         assert_eq!((keeper.standing(), keeper.items(), keeper.keep()), (Standing::InDoubt, 0, None));
+    }
+
+    #[test]
+    fn what_nobody_told_is_found_when_the_trees_are_built_anew() {
+        let mut keeper = Keeper::empty(groups(1));
+        let mut tree = Tree::default();
+        tree.change(7, None, Some(Fingerprint(7)));
+        let sums = |tree: &Tree| Sums { trees: [(Partition(0), tree.clone())].into() };
+        let building = keeper.begin();
+        assert_eq!(keeper.built(building, Some(sums(&tree))), Built::Corrected, "the first was not told");
+        let building = keeper.begin();
+        assert_eq!(keeper.built(building, Some(sums(&tree))), Built::Ready);
+        let building = keeper.begin();
+        assert_eq!(keeper.built(building, Some(sums(&Tree::default()))), Built::Corrected, "one is gone");
+        keeper.doubt();
+        let building = keeper.begin();
+        assert_eq!(keeper.built(building, Some(sums(&tree))), Built::Ready, "there was nothing to compare");
     }
 }

@@ -490,6 +490,45 @@ fn a_member_that_has_moved_says_so_to_its_own_cluster_only() {
     assert_eq!(state.readmit(&elsewhere).unwrap_err().code, "other-cluster");
 }
 
+/// n0 was cut off while n1 took n3 in and left (simulator seed 820158): nobody is left whom n0 would listen to.
+#[test]
+fn a_member_that_was_away_takes_the_word_of_one_that_was_admitted_meanwhile() {
+    let away = three_members();
+    let mut state = away.clone();
+    state.admit(&joiner(3), id(1)).unwrap();
+    let brings = |state: &ClusterState, me: usize| away.clone().take_introduction(id(me), id(3), state);
+    assert_eq!(brings(&state, 0).unwrap_err().code, "not-a-member", "it waits to be admitted itself");
+    let plan = state.plan().unwrap();
+    state.show_plan(&plan, id(0));
+    state.commit(&plan, id(0)).unwrap();
+    assert_eq!(state.status(id(3)), Some(Status::Valid));
+    let mut taken = away.clone();
+    taken.take_introduction(id(0), id(3), &state).unwrap();
+    assert_eq!(taken, state);
+    taken.take_introduction(id(0), id(3), &state).unwrap();
+    assert_eq!(taken, state, "twice is once");
+    assert_eq!(
+        brings(&state, 4).unwrap_err().code,
+        "not-a-member",
+        "whom it brings it to is no member there"
+    );
+    let elsewhere = ClusterState::born(
+        ClusterId([8; 16]),
+        RingSize::try_from(8).unwrap(),
+        id(3),
+        state.member(id(3)).unwrap().clone(),
+    );
+    assert_eq!(brings(&elsewhere, 0).unwrap_err().code, "other-cluster");
+    let mut without = taken.clone();
+    without.stage_force_remove(id(3), id(0)).unwrap();
+    let plan = without.plan().unwrap();
+    without.show_plan(&plan, id(0));
+    without.commit(&plan, id(0)).unwrap();
+    let removed = without.clone();
+    assert_eq!(without.take_introduction(id(0), id(3), &state).unwrap_err().code, "removed");
+    assert_eq!(without, removed);
+}
+
 /// An heir that learned of its possession without the target passed it back, and the writes after it (decision 0020).
 #[test]
 fn a_part_of_the_state_brings_possession_and_the_target_that_wished_it_together() {

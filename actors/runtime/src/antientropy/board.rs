@@ -2,6 +2,7 @@
 //! wrong last. It decides names in metrics and in the admin API; nothing else looks at it.
 
 use ringwork_core::antientropy::exchange::{Ending, NotNow};
+use ringwork_core::ids::Partition;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -62,6 +63,8 @@ pub struct RepairLine {
     pub trees_in_doubt: usize,
     /// How often trees were built from the items.
     pub builds: u64,
+    /// Those of them that found that the trees there were had not said what the items are.
+    pub corrected: u64,
     /// Comparisons that found both sides equal.
     pub equal: u64,
     /// Comparisons that found differences.
@@ -109,6 +112,7 @@ impl RepairBoard {
         let line = lines.entry(service).or_default();
         *line = RepairLine {
             builds: line.builds,
+            corrected: line.corrected,
             equal: line.equal,
             differed: line.differed,
             failed: line.failed,
@@ -121,6 +125,11 @@ impl RepairBoard {
 
     pub(crate) fn built(&self, service: &'static str) {
         self.lines().entry(service).or_default().builds += 1;
+    }
+
+    pub(crate) fn corrected(&self, service: &'static str, partition: Partition) {
+        tracing::warn!(service, %partition, "the trees had not said what the items are; they were built anew");
+        self.lines().entry(service).or_default().corrected += 1;
     }
 
     pub(crate) fn problem(&self, service: &'static str, problem: String) {
@@ -199,6 +208,9 @@ impl RepairBoard {
             (line.trees_in_doubt + line.trees_building) as u64
         });
         write("builds_total", "counter", "Times that trees were built from items.", &|line| line.builds);
+        write("corrected_total", "counter", "Builds that found the trees there were wrong.", &|line| {
+            line.corrected
+        });
         write("equal_total", "counter", "Comparisons that found both sides equal.", &|line| line.equal);
         write("differed_total", "counter", "Comparisons that found differences.", &|line| line.differed);
         write("failed_total", "counter", "Comparisons that did not come to their end.", &|line| line.failed);

@@ -92,6 +92,12 @@ pub trait NetworkHandler: Send + Sync + 'static {
         let _ = by;
     }
 
+    /// A node that is a member, as far as this node knows, did not let it in because it does not know it. Called on the
+    /// control thread, at every attempt to connect.
+    fn told_unknown(&self, by: NodeId) {
+        let _ = by;
+    }
+
     /// A member has dialled for a transfer. Called on the control thread.
     fn transfer(&self, from: NodeId, stream: TransferStream) {
         let _ = (from, stream);

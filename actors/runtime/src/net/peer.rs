@@ -247,6 +247,9 @@ impl Peer {
                 if refused == Some(RefusalReason::Removed) {
                     self.inner.carriage.handler.told_removed(self.spec.node);
                 }
+                if refused == Some(RefusalReason::NotMember) {
+                    self.inner.carriage.handler.told_unknown(self.spec.node);
+                }
                 if refused == Some(RefusalReason::Direction) {
                     return self.dial_later(channel, ctx);
                 }

@@ -8,7 +8,7 @@ use crate::post::Posted;
 use actix::Handler;
 use bytes::Bytes;
 use ringwork_core::antientropy::exchange::{Answer, NotNow, Question};
-use ringwork_core::antientropy::keeping::{Building, Keeper, KeptTrees, Owed};
+use ringwork_core::antientropy::keeping::{Building, Built, Keeper, KeptTrees, Owed};
 use ringwork_core::antientropy::listing::{GroupOf, Sums, sum_up};
 use ringwork_core::ids::Partition;
 use ringwork_core::keyspace::{KeyspaceHost, Snapshot};
@@ -179,7 +179,9 @@ impl<V: Vnode> Handler<Posted<TreeTask>> for VnodeActor<V> {
                 let _ = done.send((building, state.host.snapshot(), keeper.groups()));
             }
             TreeTask::Built(building, sums) => {
-                keeper.built(building, sums);
+                if keeper.built(building, sums) == Built::Corrected {
+                    self.service.node.repair.corrected(V::SERVICE, self.partition);
+                }
             }
             TreeTask::Settle(building, found) => keeper.settle(building, found),
             TreeTask::Doubt => keeper.doubt(),

@@ -1,10 +1,12 @@
-//! What a comparison costs where there is much: trees of a million items, without a store behind them. Whoever asks
-//! for more than the trees know is told nothing, and the test fails.
+//! What a comparison costs where there is much: trees of a million items, without a store behind them (whoever asks for
+//! more than the trees know makes the test fail); listings of more than a page goes through.
 
-use super::{Peak, prints, size};
+use super::{Peak, Peaks, Replica, names, prints, size};
 use crate::antientropy::exchange::{Answer, Effect, Ending, Event, Exchange, Question, Side};
+use crate::antientropy::listing::{Through, Wanted, list};
 use crate::antientropy::tree::Tree;
 use crate::ids::Partition;
+use crate::limits::ENTRIES_VISITED_MAX;
 use crate::vnode::Item;
 use crate::wire::codec;
 
@@ -74,4 +76,33 @@ fn two_equal_trees_of_a_million_items_are_compared_in_few_bytes_and_without_a_sc
     println!("with one item that differs: {bytes} bytes to find its leaf");
     assert_eq!(ended, Ending::Unsettled(vec![leaf]));
     assert!(bytes < 1000, "{bytes} bytes");
+}
+
+#[test]
+fn a_page_ends_where_it_has_gone_through_enough_and_the_next_goes_on_there() {
+    let mut replica = Replica::new(Partition(3));
+    let (group, within, _) = names(ENTRIES_VISITED_MAX + 500);
+    for name in &within {
+        replica.merge(name, 1);
+    }
+    let mut wanted = Wanted { group, leaves: vec![7], after: None };
+    let mut found = Vec::new();
+    for pages in 1.. {
+        let snapshot = replica.host.snapshot();
+        let page = list::<Peaks>(&snapshot, replica.keeper.groups(), &wanted).unwrap();
+        assert!(page.is_lawful(&wanted, &prints()));
+        found.extend(page.entries.into_iter().map(|entry| entry.key));
+        match page.through {
+            Through::Key(key) => wanted.after = Some(key),
+            Through::End => {
+                assert_eq!(pages, 2);
+                break;
+            }
+        }
+    }
+    let mut expected: Vec<_> = within.iter().map(|name| name.clone().into_bytes()).collect();
+    expected.retain(|key| prints().leaf_of(key) == 7);
+    expected.sort();
+    assert!(!expected.is_empty());
+    assert_eq!(found, expected);
 }
