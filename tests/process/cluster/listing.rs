@@ -10,8 +10,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a node may take beyond what it had before a list: its memtables fill meanwhile.
-const RESIDENT_MIB_MORE_MAX: u64 = 96;
+/// What a node may take beyond what it had before a list: its memtables and the cache of what it
+/// reads (64 MiB) fill meanwhile.
+const RESIDENT_MIB_MORE_MAX: u64 = 128;
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Long names, so that a stream of them does not fit into what lies between the node and a client that does not read.
