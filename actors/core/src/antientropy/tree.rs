@@ -1,6 +1,6 @@
 //! A sum of items that can be compared in few bytes: 4096 leaves, each the sum of the fingerprints of the items that
-//! fall to it, and three levels above them that are worked out when they are asked for. It decides what a node above the
-//! leaves says; it does not know which items there are, nor which leaf they fall to.
+//! fall to it, and three levels above them that are worked out when they are asked for. It decides what a node above
+//! the leaves says; it does not know which items there are, nor which leaf they fall to.
 //!
 //! Sums commute. So a tree need not be built in one go: what a scan over a snapshot finds and what has changed since
 //! that snapshot are two trees, and their sum is the tree. And it takes no order of writes to keep one up to date: what
