@@ -144,7 +144,8 @@ fn a_setting_reaches_every_member_and_stays_over_a_start_and_a_node_may_differ()
         nodes[0].administration().change_setting("handoff.limit", None, Some("n3")).await.unwrap();
         set(&nodes[1], "handoff.limit", "7", None).await.unwrap();
         let third = machines[2].start(None, features::own()).await;
-        assert_eq!(third.core().handoff.limit(), 2, "as it was kept, until others have told");
+        let limit = third.core().handoff.limit();
+        assert!([2, 7].contains(&limit), "{limit}: as it was kept, or what others have told already");
         sees(&third, "handoff.limit", "7", "cluster").await;
         for node in &nodes {
             sees(node, "handoff.limit", "7", "cluster").await;
