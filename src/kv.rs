@@ -280,6 +280,15 @@ impl KvStore {
         }
     }
 
+    /// Adds to a counter of Riak 1.4, which the bucket must keep siblings for; negative: takes away. The answer has the
+    /// object as the coordinating vnode has it then. What is answered with [`KvFailure::Unknown`] may count, and counts once
+    /// more when it is sent again.
+    pub async fn count(&self, request: &Request<'_>, amount: i64) -> Result<PutDone, KvFailure> {
+        let options = request.quorums.write(request.props)?;
+        let key = self.calls.key(request.name.bytes()).quorum(options).within(request.within);
+        outcome(key.run(KvCommand::Count(request.name.clone(), amount)).await?)?.ok_or_else(strange)
+    }
+
     /// Deletes an object: writes a tombstone over what `seen` has seen, or, without one, over what a read finds.
     pub async fn delete(
         &self,
