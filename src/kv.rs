@@ -1,6 +1,7 @@
-//! The object store as a program calls it: get, put, delete, lists. It decides the order of the steps of a request (when
-//! replicas are read before one of them writes) and what their outcome means. What an object is, what a write leaves, and
-//! which quorums are asked for, the [module](ringwork_kv) decides; HTTP is somebody else's, on top of this.
+//! The object store as a program calls it: get, put, delete, lists. It decides the order of the steps of a request
+//! (when replicas are read before one of them writes) and what their outcome means. What an object is, what a write
+//! leaves, and which quorums are asked for, the [module](ringwork_kv) decides; HTTP is somebody else's, on top of
+//! this.
 //!
 //! ```
 //! use ringwork::kv::{BucketProps, Content, KvConfig, KvStore, Kv, ObjectName, PutRequest, Request};
@@ -42,8 +43,8 @@ pub use ringwork_kv::*;
 
 /// Time for a request that does not say otherwise: Riak's.
 pub const WITHIN_DEFAULT: Duration = Duration::from_secs(60);
-/// Names of one bucket that a list of buckets passes over one by one; then it begins anew behind the bucket, which costs
-/// as much as some hundred of them at every vnode.
+/// Names of one bucket that a list of buckets passes over one by one; then it begins anew behind the bucket, which
+/// costs as much as some hundred of them at every vnode.
 const PASSED_OVER_MAX: usize = 2000;
 
 /// The call site of the object store. Cheap to clone.
@@ -95,8 +96,8 @@ impl PutRequest {
 /// What was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Got {
-    /// The object as the bucket shows it: one value where it keeps no siblings. Without any value where there is none; a
-    /// dead one ([`Object::is_dead`]) has tombstones at most. Its context is the one to write under.
+    /// The object as the bucket shows it: one value where it keeps no siblings. Without any value where there is
+    /// none; a dead one ([`Object::is_dead`]) has tombstones at most. Its context is the one to write under.
     pub object: Object,
     /// Fewer complete replicas than asked for could answer: something acknowledged may be missing.
     pub degraded: bool,
@@ -244,8 +245,8 @@ impl KvStore {
         }
     }
 
-    /// Writes a value. Conditions are judged by the vnode that coordinates the write, over what it has joined with what a
-    /// read quorum has.
+    /// Writes a value. Conditions are judged by the vnode that coordinates the write, over what it has joined with
+    /// what a read quorum has.
     pub async fn put(&self, request: &Request<'_>, put: PutRequest) -> Result<PutDone, KvFailure> {
         let ends = self.ends(request.within);
         let options = request.quorums.write(request.props)?;

@@ -21,8 +21,8 @@ pub enum ChangeFailure {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The node could not. Nothing was changed, unless the code is `deadline`: then it may come to be.
-    #[error("{0}")]
-    Node(String, AdministrationRefusal),
+    #[error("{}", .0.detail)]
+    Node(AdministrationRefusal),
 }
 
 impl KvStore {
@@ -54,7 +54,7 @@ impl KvStore {
         match (changed, wrong.lock().unwrap_or_else(PoisonError::into_inner).take()) {
             (Ok(_), _) => Ok(()),
             (Err(_), Some(wrong)) => Err(ChangeFailure::Directory(wrong)),
-            (Err(refusal), None) => Err(ChangeFailure::Node(refusal.detail.clone(), refusal)),
+            (Err(refusal), None) => Err(ChangeFailure::Node(refusal)),
         }
     }
 

@@ -176,6 +176,14 @@ impl RunningNode {
         format!("http://{}", self.address)
     }
 
+    /// What it has in memory, as the system counts it.
+    pub(crate) fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib / 1024
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

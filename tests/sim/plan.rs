@@ -130,9 +130,6 @@ impl Plan {
         if plan.service == "chat" && Draw::from_seed(seed ^ hash_of("presence")).one_in(6) {
             plan.service = "presence";
         }
-        if plan.service == "chat" && Draw::from_seed(seed ^ hash_of("kv")).one_in(4) {
-            plan.service = "kv";
-        }
         if plan.service == "counter" {
             plan.keys += 8;
             // What counters alone can show: an actor that counts on from a state that was lost. Reads would mend it.

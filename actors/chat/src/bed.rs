@@ -10,7 +10,7 @@ use ringwork_core::keyspace::{Keyspace, KeyspaceHost};
 use ringwork_core::ring::RingSize;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{Flow, KeyRange, KeyspaceId, Store};
-use ringwork_core::testing::told::Told;
+use ringwork_core::testing::told::{self, Told};
 use ringwork_core::vnode::{After, Host, Merged, Outcome, Turn, TurnPlace, Vnode};
 use std::collections::VecDeque;
 
@@ -55,7 +55,7 @@ impl Bed {
     pub(crate) fn with(config: ChatConfig, node: u8) -> Self {
         let store = MemoryStore::new();
         let (keyspace, host) = Keyspace::new(store.open(&KeyspaceId::Node).unwrap());
-        host.listen();
+        host.listen(told::groups::<Chat>());
         let chat = Chat::init(Partition(0), &config, keyspace).unwrap();
         Self {
             chat,

@@ -23,7 +23,7 @@ impl Chat {
     /// when the key was not known, and `Absorbed` when nothing was written.
     pub(crate) fn merge_item(&mut self, item: ChatItem, budget: &mut usize) -> Result<Merged, ChatError> {
         match item {
-            ChatItem::Message { user, id, content } => self.merge_message(&user, id, content),
+            ChatItem::Message { user, id, content } => self.merge_message(user, id, content),
             ChatItem::Keyed { .. } => self.merge_keyed(item),
             ChatItem::Mark { user, through } => self.merge_mark(&user, through, budget),
         }
@@ -36,12 +36,12 @@ impl Chat {
     }
 
     /// In the common case, a new message at the end of a log that was touched lately, this reads nothing.
-    fn merge_message(&mut self, user: &str, id: MessageId, content: Content) -> Result<Merged, ChatError> {
-        let head = self.head(user)?;
+    fn merge_message(&mut self, user: String, id: MessageId, content: Content) -> Result<Merged, ChatError> {
+        let head = self.head(&user)?;
         if head.mark >= Some(id) {
             return Ok(Merged::Absorbed);
         }
-        let row = layout::message_key(user, id, None);
+        let row = layout::message_key(&user, id, None);
         let (before, merged) = if head.tail < Some(id) {
             (None, Merged::Changed)
         } else {
@@ -54,9 +54,9 @@ impl Chat {
         };
         let message = StoredMessage { content, aliases: BTreeSet::new() };
         self.store.put(row, stored(&message)?);
-        let item = |content| ChatItem::Message { user: user.to_owned(), id, content };
-        self.store.changed(before.map(item).as_ref(), Some(&item(message.content)));
-        self.raise_tail(user, id);
+        self.raise_tail(&user, id);
+        let before = before.map(|content| ChatItem::Message { user: user.clone(), id, content });
+        self.store.changed(before.as_ref(), Some(&ChatItem::Message { user, id, content: message.content }));
         Ok(merged)
     }
 

@@ -12,6 +12,7 @@
 //! whatever ways they came to it.
 
 pub mod exchange;
+mod fingerprint;
 pub mod keeping;
 pub mod listing;
 pub mod schedule;
@@ -19,28 +20,7 @@ pub mod schedule;
 mod tests;
 pub mod tree;
 
-use crate::vnode::Item;
-use crate::wire::{WireError, codec};
-use serde::{Deserialize, Serialize};
-use sha1::{Digest, Sha1};
-
-/// What an item is, in 64 bits: of its key and of all that it says. Two states of an item have the same one by an
-/// accident of 1 in 2⁶⁴.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Fingerprint(pub u64);
-
-impl Fingerprint {
-    /// Of an item, `key` being its key. Fails only for an item that cannot be encoded, and so not be sent either.
-    pub fn of<I: Item>(key: &[u8], item: &I) -> Result<Self, WireError> {
-        let bytes = codec::encode(item)?;
-        let mut hasher = Sha1::new();
-        hasher.update((key.len() as u64).to_be_bytes());
-        hasher.update(key);
-        hasher.update(&bytes);
-        let [a, b, c, d, e, f, g, h, ..] = <[u8; 20]>::from(hasher.finalize());
-        Ok(Self(u64::from_be_bytes([a, b, c, d, e, f, g, h])))
-    }
-}
+pub use fingerprint::{Fingerprint, Fingerprints};
 
 /// Scatters 64 bits (the finaliser of SplitMix64; Steele, Lea, Flood 2014). 0 stays 0.
 pub(crate) fn scatter(bits: u64) -> u64 {

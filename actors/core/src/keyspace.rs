@@ -9,6 +9,7 @@
 pub mod changes;
 pub mod items;
 
+use crate::antientropy::listing::GroupOf;
 use crate::mutant::{Mutant, planted};
 use crate::store::{Direction, Flow, KeyRange, OpenTree, StoreError, Tree, TreeSlot, Visit, Write};
 use crate::vnode::Item;
@@ -162,17 +163,19 @@ pub struct Sealed {
 }
 
 impl KeyspaceHost {
-    /// From now on turns keep what they say of the items they change.
-    pub fn listen(&self) {
-        self.0.state().told.get_or_insert_default();
+    /// From now on turns keep what they say of the items they change, for trees of these groups. Called between turns.
+    pub fn listen(&self, groups: GroupOf) {
+        self.0.state().told = Some(Told::new(groups));
     }
 
     /// Ends a turn that succeeded.
     pub fn seal(&self) -> Sealed {
         let mut state = self.0.state();
         let observed = std::mem::take(&mut state.observed);
-        let told = state.told.as_mut().map(std::mem::take);
-        let changes = told.map(|told| told.finish(|| now(&state, &*self.0.tree))).unwrap_or_default();
+        let mut told = state.told.take();
+        let changes =
+            told.as_mut().map(|told| told.finish(|| now(&state, &*self.0.tree))).unwrap_or_default();
+        state.told = told;
         if state.staged.is_empty() {
             return Sealed { writes: Vec::new(), sequence: Sequence(0), wait_for: observed, changes };
         }
@@ -195,7 +198,9 @@ impl KeyspaceHost {
     pub fn discard(&self) {
         let mut state = self.0.state();
         state.observed = Sequence(0);
-        state.told = state.told.take().map(|_| Told::default());
+        if let Some(told) = &mut state.told {
+            told.forget();
+        }
         for key in std::mem::take(&mut state.staged) {
             if let Some(pending) = state.overlay.remove(&key)
                 && let Some(before) = pending.before

@@ -121,8 +121,10 @@ pub const TURN_CHANGES_MAX: usize = 65_536;
 pub const TURN_RANGES_MAX: usize = 4096;
 /// Leaves of a tree: with a million items in it some 250 fall to each, which is what one difference costs to find.
 pub const TREE_LEAVES: usize = 4096;
-/// Leaves up to which a tree is kept as a list: beyond, a full table of 32 KiB is smaller.
-pub const TREE_LEAVES_SPARSE_MAX: usize = 1024;
+/// Memory that a vnode keeps between two items to encode them into: enough for most, little for a thousand vnodes.
+pub const FINGERPRINT_SCRATCH_BYTES_MAX: usize = 4096;
+/// Changes that a vnode gathers before it adds them to its trees: some three kilobytes.
+pub const CHANGES_LATE_MAX: usize = 64;
 /// Ranges that are gone through for one vnode's trees at a time. With more the trees are built anew, which is one scan.
 pub const RANGES_OWED_MAX: usize = 16;
 /// Items that one step of a scan on the pool goes through: some ten milliseconds.
@@ -147,7 +149,7 @@ pub const REPAIR_INTERVAL_MS_MIN: u64 = 1000;
 pub const REPAIR_INTERVAL_MS_MAX: u64 = 86_400_000;
 
 const _: () = {
-    assert!(TREE_LEAVES == 4096 && TREE_LEAVES_SPARSE_MAX < TREE_LEAVES);
+    assert!(TREE_LEAVES == 4096);
     assert!(ENTRIES_PAGE_BYTES_MAX + STORE_KEY_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX + REPAIR_BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);

@@ -45,10 +45,10 @@ pub struct PreflistEntry {
 /// The replicas that answer for one key, in ring order.
 pub type Preflist = SmallVec<[PreflistEntry; 5]>;
 
-/// In which order replicas are asked to run a command that only one of them is to run, each by its place in the list and
-/// with whether it is to refuse unless it is complete. First all that know everything; then, where none of these can,
-/// holders that may lack something; a stand-in only where no holder answers: each one that mints a dot is one more actor
-/// in what it writes.
+/// In which order replicas are asked to run a command that only one of them is to run, each by its place in the list
+/// and with whether it is to refuse unless it is complete. First all that know everything; then, where none of these
+/// can, holders that may lack something; a stand-in only where no holder answers: each one that mints a dot is one
+/// more actor in what it writes.
 pub fn coordinators(preflist: &Preflist) -> SmallVec<[(usize, bool); 8]> {
     let of = |primary: bool, complete_only: bool| {
         let these = move |entry: &PreflistEntry| (entry.role == Role::Primary) == primary;

@@ -64,6 +64,9 @@ impl fmt::Display for RingSize {
 }
 
 impl RingSize {
+    /// The smallest ring.
+    pub const LEAST: Self = Self(RING_SIZE_MIN);
+
     /// Q as a count.
     pub fn count(self) -> usize {
         self.0 as usize

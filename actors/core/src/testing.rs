@@ -348,7 +348,7 @@ impl<V: Vnode> Bed<V> {
     fn open(case: &Case<'_, V>, store: MemoryStore) -> Result<Self, Violation> {
         let open = case.ok(store.open(&KeyspaceId::Node), "the store opens")?;
         let (keyspace, host) = Keyspace::new(open);
-        host.listen();
+        host.listen(told::groups::<V>());
         let told = case.ok(Told::as_folded::<V>(&host.snapshot()), "a fold works")?;
         let vnode = case.ok(V::init(Partition(0), case.config, keyspace), "init works")?;
         let mut bed = Self { vnode, host, store, told };

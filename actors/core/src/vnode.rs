@@ -263,10 +263,10 @@ impl<'a, V: Vnode> Turn<'a, V> {
         self.host.dot()
     }
 
-    /// The vnode's next event, which whoever has seen `seen` has not. If that has seen more of this vnode's events than
-    /// the vnode has counted, its store has gone back in time, and what it would count now names other writes already
-    /// (riak_kv#679): it then takes a new actor id. A set of [`crate::clock::dotted`] that is written to should be asked
-    /// like this, with its own context.
+    /// The vnode's next event, which whoever has seen `seen` has not. If that has seen more of this vnode's events
+    /// than the vnode has counted, its store has gone back in time, and what it would count now names other writes
+    /// already (riak_kv#679): it then takes a new actor id. A set of [`crate::clock::dotted`] that is written to
+    /// should be asked like this, with its own context.
     pub fn dot_unseen_by(&mut self, seen: &CausalContext) -> Dot {
         let dot = self.host.dot();
         if seen.contains(dot) && self.host.renew_actor() { self.host.dot() } else { dot }

@@ -15,7 +15,7 @@ use ringwork_core::keyspace::{Keyspace, KeyspaceHost};
 use ringwork_core::ring::RingSize;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, Store};
-use ringwork_core::testing::told::Told;
+use ringwork_core::testing::told::{self, Told};
 use ringwork_core::vnode::{Host, Merged, Outcome, Turn, TurnPlace, Vnode};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -102,7 +102,7 @@ impl Bed {
     pub(crate) fn with(config: KvConfig, actor: u64) -> Self {
         let store = MemoryStore::new();
         let (keyspace, host) = Keyspace::new(store.open(&KeyspaceId::Node).unwrap());
-        host.listen();
+        host.listen(told::groups::<Kv>());
         let kv = Kv::init(Partition(0), &config, keyspace).unwrap();
         let actor = ActorId(actor);
         Self {

@@ -18,8 +18,8 @@ pub struct Put {
     pub content: Content,
     /// What the writer had seen.
     pub seen: CausalContext,
-    /// What other replicas had, where the coordinator has asked them: joined in before anything is judged. None where it
-    /// has not: then a context that knows more than the vnode is answered with [`PutReply::Behind`].
+    /// What other replicas had, where the coordinator has asked them: joined in before anything is judged. None where
+    /// it has not: then a context that knows more than the vnode is answered with [`PutReply::Behind`].
     pub read: Option<Object>,
     /// What must be true.
     pub conditions: Conditions,

@@ -2,9 +2,10 @@
 //! What a context may erase it does not decide: a text can be made up, so an object takes of it only what it has seen
 //! itself (see [`crate::object`]).
 //!
-//! The bytes, written in base 64: the layout's number (1), for each actor its 8 bytes and the counter as a variable-length
-//! number, the lowest seven bits first, and a CRC-32C of the object's name and all that. With the name in it, the context
-//! of one object handed back with another is refused: counters belong to vnodes and not to keys, and it would pass.
+//! The bytes, written in base 64: the layout's number (1), for each actor its 8 bytes and the counter as a
+//! variable-length number, the lowest seven bits first, and a CRC-32C of the object's name and all that. With the
+//! name in it, the context of one object handed back with another is refused: counters belong to vnodes and not to
+//! keys, and it would pass.
 
 use crate::limits::CONTEXT_TEXT_BYTES_MAX;
 use crate::name::ObjectName;
@@ -113,7 +114,8 @@ pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     let end = digits.iter().position(|digit| *digit == b'=').unwrap_or(digits.len());
     let (digits, padding) = digits.split_at(end);
-    let lawful_padding = padding.is_empty() || (padding.iter().all(|p| *p == b'=') && text.len() % 4 == 0);
+    let lawful_padding =
+        padding.is_empty() || (padding.iter().all(|p| *p == b'=') && text.len().is_multiple_of(4));
     if !lawful_padding || padding.len() > 2 || digits.len() % 4 == 1 {
         return None;
     }

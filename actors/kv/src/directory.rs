@@ -1,6 +1,6 @@
-//! Which bucket types there are, and which properties types and buckets were given: entries of the metadata, which every
-//! member has (see [`ringwork_core::metadata`]). It decides where they lie there, and who may be given what. How entries
-//! spread, and when a type that was created is known everywhere, the metadata knows.
+//! Which bucket types there are, and which properties types and buckets were given: entries of the metadata, which
+//! every member has (see [`ringwork_core::metadata`]). It decides where they lie there, and who may be given what.
+//! How entries spread, and when a type that was created is known everywhere, the metadata knows.
 //!
 //! A type is an entry of the namespace `kv-types` with a life: created, ready when every member has it, active. Only an
 //! active one can be used. A bucket's own properties are an entry of `kv-buckets`; a bucket without one has its type's.

@@ -1,9 +1,9 @@
 //! Listing: the keys of a bucket, the buckets of a type. It decides which rows a vnode gives. It does not know how the
 //! lists of all vnodes become one.
 //!
-//! A list of buckets consists of names of objects: a bucket lies on all vnodes, and none of them knows whether another one
-//! has shown it already. Whoever asked takes the first name of each bucket, and passes the others over, if there are many
-//! by asking for what lies behind the bucket ([`crate::name::last_of_bucket`]).
+//! A list of buckets consists of names of objects: a bucket lies on all vnodes, and none of them knows whether
+//! another one has shown it already. Whoever asked takes the first name of each bucket, and passes the others over,
+//! if there are many by asking for what lies behind the bucket ([`crate::name::last_of_bucket`]).
 
 use crate::blob::Blob;
 use crate::kv::{Kv, KvError};

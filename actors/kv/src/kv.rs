@@ -1,6 +1,6 @@
-//! The vnode: one partition's objects. It decides what each command does: when a write is taken, what it leaves, and what
-//! a read answers. How rows lie is in `rows`, what becomes of deleted objects in `reap`, listing in [`crate::keys`]. It
-//! does not know replicas: an item that it merges may come from anywhere.
+//! The vnode: one partition's objects. It decides what each command does: when a write is taken, what it leaves, and
+//! what a read answers. How rows lie is in `rows`, what becomes of deleted objects in `reap`, listing in
+//! [`crate::keys`]. It does not know replicas: an item that it merges may come from anywhere.
 
 use crate::command::{KvCommand, KvReply, Put, PutRefusal, PutReply, Stored};
 use crate::content::Content;
@@ -44,8 +44,8 @@ pub struct KvConfig {
     pub siblings_max: usize,
     /// See [`DeleteMode`]. Riak's `delete_mode`, with its default.
     pub delete_mode: DeleteMode,
-    /// How long it is remembered that an object was deleted. A node that was away for longer must not come back with what
-    /// it had.
+    /// How long it is remembered that an object was deleted. A node that was away for longer must not come back with
+    /// what it had.
     pub tombstone_keep: Duration,
     /// How often is looked at what was deleted long ago.
     pub sweep_interval: Duration,

@@ -1,7 +1,7 @@
-//! The kv module: objects under (bucket type, bucket, key), with causal contexts and siblings, as a vnode; what Riak KV
-//! is to Riak Core. It decides what an object is and how its states merge, what a write leaves and a read shows, and what
-//! buckets' properties mean. It does not know HTTP, the network, threads or the wall clock; replication, durability,
-//! handoff and repair are the runtime's.
+//! The kv module: objects under (bucket type, bucket, key), with causal contexts and siblings, as a vnode; what Riak
+//! KV is to Riak Core. It decides what an object is and how its states merge, what a write leaves and a read shows,
+//! and what buckets' properties mean. It does not know HTTP, the network, threads or the wall clock; replication,
+//! durability, handoff and repair are the runtime's.
 //!
 //! Reading order: [`name`] (what an object is called), [`content`] (a value with what describes it), [`object`] (values
 //! with their history, and the item that is replicated), [`context`] (the history as clients carry it), [`condition`]

@@ -112,7 +112,6 @@ pub enum KvInputError {
     Tags,
 }
 
-/// Where the first control character is.
 fn has_control(text: &str) -> bool {
     text.chars().any(char::is_control)
 }

@@ -1,8 +1,9 @@
 //! What an object is called: bucket type, bucket and key, and how the three are one string of bytes. It decides that
 //! layout, which is in every row and is what is hashed, so it stays for ever. It does not know whether the type exists.
 //!
-//! The bytes are the type, a NUL, the bucket with each NUL written as NUL 0xff, two NULs, and the key as it is. They sort
-//! by type, then bucket, then key; none begins with a NUL, so rows that are no objects have room before all that are.
+//! The bytes are the type, a NUL, the bucket with each NUL written as NUL 0xff, two NULs, and the key as it is. They
+//! sort by type, then bucket, then key; none begins with a NUL, so rows that are no objects have room before all that
+//! are.
 
 use crate::blob::Blob;
 use crate::limits::{KvInputError, NAME_BYTES_MAX, check_type};

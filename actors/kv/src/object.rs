@@ -1,13 +1,13 @@
 //! The object: the values under one name that are current, with the history they were written in. It decides what a
-//! write leaves of what is there, how two replicas' states become one, which value is shown where only one is to be, and
-//! what is left of an object that was deleted. It does not know the store, the clock, or who mints the dots.
+//! write leaves of what is there, how two replicas' states become one, which value is shown where only one is to be,
+//! and what is left of an object that was deleted. It does not know the store, the clock, or who mints the dots.
 //!
-//! The values are a dotted version vector set ([`Dvvs`]). Beside it the state has the latest time that any of its writes
-//! bore. Both only grow, so the state is a join-semilattice, whatever a bucket's properties are: *which* of several
-//! values counts is decided when one writes or reads, and never in a join.
+//! The values are a dotted version vector set ([`Dvvs`]). Beside it the state has the latest time that any of its
+//! writes bore. Both only grow, so the state is a join-semilattice, whatever a bucket's properties are: *which* of
+//! several values counts is decided when one writes or reads, and never in a join.
 //!
-//! An object is *dead* when all its values are tombstones, and *buried* when it has no value at all and only its history
-//! is left, so that no replica that lags behind brings a deleted value back.
+//! An object is *dead* when all its values are tombstones, and *buried* when it has no value at all and only its
+//! history is left, so that no replica that lags behind brings a deleted value back.
 
 use crate::content::{Content, vtag};
 use crate::limits::KvInputError;
@@ -62,8 +62,8 @@ impl Sibling<'_> {
         vtag(self.dot)
     }
 
-    /// Its place among writes: the node's clock, and of two at one time the dot's number, which means nothing but is the
-    /// same on every replica.
+    /// Its place among writes: the node's clock, and of two at one time the dot's number, which means nothing but is
+    /// the same on every replica.
     fn order(&self) -> (HybridTime, Dot) {
         (self.content.modified, self.dot)
     }
@@ -158,8 +158,8 @@ impl Object {
         }
     }
 
-    /// What a reader is shown: all values, or the one that counts. The history is whole in either case, so a write under
-    /// its context replaces all of them.
+    /// What a reader is shown: all values, or the one that counts. The history is whole in either case, so a write
+    /// under its context replaces all of them.
     pub fn shown(mut self, conflicts: Conflicts) -> Self {
         if conflicts != Conflicts::Siblings {
             self.keep_one(conflicts);

@@ -1,11 +1,12 @@
-//! The properties of buckets and bucket types: what they are, what they are by default, and what follows from them for a
-//! request. It decides which of Riak's properties mean something here. How they are written and what may be changed is in
-//! [`change`], where they are kept in [`crate::directory`].
+//! The properties of buckets and bucket types: what they are, what they are by default, and what follows from them
+//! for a request. It decides which of Riak's properties mean something here. How they are written and what may be
+//! changed is in [`change`], where they are kept in [`crate::directory`].
 //!
 //! Some of Riak's properties are kept and shown, because clients send back all that they have read, and change nothing:
 //!
-//! - `young_vclock`, `old_vclock`, `small_vclock`, `big_vclock` say when Riak prunes clocks. Here no clock is pruned: an
-//!   actor is a vnode's store, so an object's history names few of them, and one that is forgotten makes false siblings.
+//! - `young_vclock`, `old_vclock`, `small_vclock`, `big_vclock` say when Riak prunes clocks. Here no clock is pruned:
+//!   an actor is a vnode's store, so an object's history names few of them, and one that is forgotten makes false
+//!   siblings.
 //! - `dvv_enabled`: histories always have dots here.
 //! - `chash_keyfun` and `linkfun` have the one value that Riak has by default; another one is refused.
 //! - `repl` is about replication between clusters, which there is none of.

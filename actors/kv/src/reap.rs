@@ -1,14 +1,14 @@
-//! What becomes of objects that were deleted. Decides when tombstones are taken from an object, so that only its history
-//! is left (*burying*), and when that is forgotten, too. It does not know whether all replicas have heard of the delete:
-//! that is what the time is for which the history is kept.
+//! What becomes of objects that were deleted. Decides when tombstones are taken from an object, so that only its
+//! history is left (*burying*), and when that is forgotten, too. It does not know whether all replicas have heard of
+//! the delete: that is what the time is for which the history is kept.
 //!
 //! Burying is a state that merges: whoever does it says so to the replicas, and a replica that has not heard of it has
 //! more than the buried object and nothing that it lacks. So it is done soon, by the vnode that wrote the tombstone.
 //!
-//! Forgetting is not. Each replica forgets by itself what died before its *horizon*, which moves in steps and never back;
-//! of such an object it takes no dead state in again, so replicas whose horizons differ for a while do not hand it to and
-//! fro. A replica that was away for longer than [`crate::KvConfig::tombstone_keep`] and has the value still would bring it
-//! back: it must come back without its data.
+//! Forgetting is not. Each replica forgets by itself what died before its *horizon*, which moves in steps and never
+//! back; of such an object it takes no dead state in again, so replicas whose horizons differ for a while do not hand
+//! it to and fro. A replica that was away for longer than [`crate::KvConfig::tombstone_keep`] and has the value still
+//! would bring it back: it must come back without its data.
 
 use crate::command::KvCommand;
 use crate::kv::{DeleteMode, Kv, KvError};

@@ -1,8 +1,8 @@
 //! What a request asks of the replicas: Riak's parameters, with the bucket's properties behind them, as the quorums of
 //! core. It decides what each of Riak's words means here. It does not send anything.
 //!
-//! - `dw` counts replicas whose store has taken a write in, and is no sync. Here a replica acknowledges only then, so the
-//!   larger of w and dw is waited for. A sync is what `sync_on_write` asks for, or the node's durability.
+//! - `dw` counts replicas whose store has taken a write in, and is no sync. Here a replica acknowledges only then, so
+//!   the larger of w and dw is waited for. A sync is what `sync_on_write` asks for, or the node's durability.
 //! - `node_confirms` 0, Riak's default, leaves it to core: as many distinct nodes as w, as far as there are so many.
 //! - `notfound_ok` false: that there is nothing is believed when all replicas say so, or, with `basic_quorum`, most.
 

@@ -1,5 +1,6 @@
-//! How objects lie in a vnode's keyspace: keys, values, and the rows beside them by which deleted objects are found again.
-//! It decides bytes on disk, so what is here stays for ever. It does not know when something is buried or forgotten.
+//! How objects lie in a vnode's keyspace: keys, values, and the rows beside them by which deleted objects are found
+//! again. It decides bytes on disk, so what is here stays for ever. It does not know when something is buried or
+//! forgotten.
 //!
 //! | key | value |
 //! |---|---|
@@ -226,7 +227,8 @@ mod tests {
     #[test]
     fn the_layout_on_disk_does_not_change() {
         let row = write(&item()).unwrap();
-        // Layout, alive, one actor, its counter, one value under 5: "v", "t", five that are empty, time, not deleted; latest.
+        // Layout, alive, one actor, its counter, one value under 5: "v", "t", five that are empty, time, not deleted;
+        // latest.
         assert_eq!(row, [1, 0, 1, 7, 5, 1, 5, 1, b'v', 1, b't', 0, 0, 0, 0, 0, 9, 0, 9]);
         assert_eq!(read(item().name.bytes(), &row), Ok(item()));
         assert!(is_alive(&row));

@@ -17,6 +17,7 @@ use crate::remote::TreesAsked;
 use crate::service_core::ServiceCore;
 use crate::vnode::TreeTask;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use ringwork_core::antientropy::Fingerprints;
 use ringwork_core::antientropy::exchange::{
     Answer, Effect, Ending, Event, Exchange, Question, Repaired, Side,
 };
@@ -39,6 +40,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How often it looks what is due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How soon after an exchange the next one may begin: what decides goes through all pairs.
+const NEXT_AFTER: Duration = Duration::from_millis(40);
 /// How long one question to another node may be on its way; core asks again a little later.
 const ANSWER_WITHIN: Duration = Duration::from_secs(14);
 /// How long one exchange may take in all: with the most that it sends, several times over.
@@ -87,6 +90,8 @@ pub(crate) struct AntiEntropy<V: Vnode> {
     building: Option<Partition>,
     /// When a partition's trees may be built next, and when they are to be, whatever they say.
     builds: BTreeMap<Partition, Builds>,
+    /// An exchange has ended, and what is next is looked at in a moment.
+    next_soon: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -102,7 +107,7 @@ impl<V: Vnode> AntiEntropy<V> {
     /// Starts it on the calling thread, which must be an actix one.
     pub(crate) fn start(service: Arc<ServiceCore<V>>) {
         let (schedule, builds) = Default::default();
-        let actor = Self { service, schedule, building: None, builds };
+        let actor = Self { service, schedule, building: None, builds, next_soon: false };
         let permits = Permits::new(1);
         Self::create(|ctx| {
             Postbox::new(ctx.address(), permits).post_control(Look);
@@ -159,14 +164,16 @@ impl<V: Vnode> AntiEntropy<V> {
             interval_ms: milliseconds(settings.interval),
             pressure: pressure(&self.service),
         };
-        for Start { pair, partner } in self.schedule.decide(self.now_ms(), &around) {
-            let run = exchange(self.service.clone(), pair, partner);
-            let ended = run.into_actor(self).map(move |ending, actor, _| actor.ended(pair, partner, &ending));
+        for start in self.schedule.decide(self.now_ms(), &around) {
+            let (pair, partner) = (start.pair, start.partner);
+            let run = exchange(self.service.clone(), start);
+            let ended =
+                run.into_actor(self).map(move |ending, actor, ctx| actor.ended(pair, partner, &ending, ctx));
             ctx.spawn(ended);
         }
     }
 
-    fn ended(&mut self, pair: Pair, partner: NodeId, ending: &Ending) {
+    fn ended(&mut self, pair: Pair, partner: NodeId, ending: &Ending, ctx: &mut Context<Self>) {
         let (node, now_ms) = (self.service.node.clone(), self.now_ms());
         let consequence = self.schedule.ended(now_ms, pair, ending);
         let board = &node.repair;
@@ -182,6 +189,12 @@ impl<V: Vnode> AntiEntropy<V> {
                 fetched,
                 "two replicas differed and are being made equal"
             );
+        }
+        if !std::mem::replace(&mut self.next_soon, true) {
+            ctx.run_later(NEXT_AFTER, |actor, ctx| {
+                actor.next_soon = false;
+                actor.look(ctx);
+            });
         }
         if consequence == Consequence::Doubt {
             tracing::warn!(
@@ -368,11 +381,13 @@ async fn build<V: Vnode>(
 }
 
 /// Runs one exchange to its end.
-async fn exchange<V: Vnode>(service: Arc<ServiceCore<V>>, pair: Pair, partner: NodeId) -> Ending {
+async fn exchange<V: Vnode>(service: Arc<ServiceCore<V>>, start: Start) -> Ending {
+    let Start { pair, partner, before } = start;
     let node = service.node.clone();
     let now_ms = || milliseconds(node.clock.moment());
     let begun_ms = now_ms();
-    let mut exchange = Exchange::new(pair.group, node.repair.settings().items_per_second);
+    let prints = Fingerprints::new(node.ring.load().state().cluster(), V::SERVICE);
+    let mut exchange = Exchange::new(pair.group, prints, node.repair.settings().items_per_second, before);
     // There are never more questions open than there are sides, each asked a few times.
     let (sender, mut answers) = mpsc::channel(16);
     let mut event = Event::Tick;

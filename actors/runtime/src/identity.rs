@@ -42,8 +42,8 @@ pub(crate) fn lock(directory: &Path) -> Result<File, StartError> {
     }
 }
 
-/// Counts this boot in the store as well, and says which it is, and which the store had counted before. An identity file
-/// that was put back from before would otherwise give a boot number, and with it message ids, a second time.
+/// Counts this boot in the store as well, and says which it is, and which the store had counted before. An identity
+/// file that was put back from before would otherwise give a boot number, and with it message ids, a second time.
 pub(crate) fn count_boot(store: &dyn Store, boot: Boot) -> Result<(Boot, Boot), StoreError> {
     let own = store.open(&KeyspaceId::Node)?;
     let kept = own.tree.get(BOOT_KEY)?;

@@ -12,6 +12,11 @@ use tokio::sync::oneshot;
 const TURN_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 const TURN_TRIES: usize = 3000;
 
+/// How far the thread of the transfers, and those of the pool, step back for others when all processors are taken, in
+/// the operating system's steps of niceness: whoever serves requests goes first.
+const HANDOFF_NICENESS: i32 = 15;
+const POOL_NICENESS: i32 = 10;
+
 /// Where a node's actors live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Placement {
@@ -59,12 +64,14 @@ impl Spawner {
             control = Some(arbiter.handle());
             own.push(arbiter);
             let arbiter = Arbiter::new();
+            arbiter.spawn_fn(|| step_back(HANDOFF_NICENESS));
             handoff = Some(arbiter.handle());
             own.push(arbiter);
             let (sender, receiver) = bounded::<Job>(pool_queue_max.max(1));
             for number in 0..pool_threads.max(1) {
                 let jobs = receiver.clone();
                 start_thread(&format!("pool-{number}"), move || {
+                    step_back(POOL_NICENESS);
                     for job in jobs.iter() {
                         // A job answers for its own panics by dropping its reply handle; the thread lives on.
                         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
@@ -216,6 +223,17 @@ impl Spawner {
         }
         locked(&self.0.shards).clear();
     }
+}
+
+/// Lets the calling thread give way to the others. Where the system has no such thing, or does not allow it, all are the
+/// same, which costs speed and nothing else.
+fn step_back(niceness: i32) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), niceness) {
+        tracing::debug!(%error, "a thread keeps its priority");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = niceness;
 }
 
 /// Starts a named thread of the node's own.

@@ -60,6 +60,35 @@ pub(super) fn fill(nodes: &[SocketAddr], prefix: &str, count: usize) -> Filled {
     filled.into_inner().unwrap()
 }
 
+/// Sends each of so many users a message, confirmed by all replicas: whichever of them is asked has it.
+pub(super) fn send_to_all(nodes: &[SocketAddr], users: usize, name: fn(usize) -> String) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..CONNECTIONS {
+            let (next, node) = (&next, nodes[thread % nodes.len()]);
+            scope.spawn(move || {
+                let mut connection = Connection::to(node);
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= users {
+                        return;
+                    }
+                    let path = format!("/chat/users/{}/messages?w=3", name(number));
+                    let confirmed = (0..20).any(|_| {
+                        let answer = connection.ask("POST", &path, r#"{"text": "hello"}"#);
+                        matches!(answer, Some((201, _))) || {
+                            std::thread::sleep(Duration::from_millis(100));
+                            connection = Connection::to(node);
+                            false
+                        }
+                    });
+                    assert!(confirmed, "user {number}");
+                }
+            });
+        }
+    });
+}
+
 /// Asks one node for every log, with r = 3: each confirmed message is there once. What a replica lacks is mended by
 /// that.
 pub(super) fn check_filled(node: SocketAddr, filled: &Filled) {

@@ -1,49 +1,23 @@
 //! Who has messages, over the whole cluster: by page, as a stream, and while nodes die under it. A list is whole or
 //! says that it is not.
 
-use super::fill::{Connection, scaled};
+use super::fill::{Connection, scaled, send_to_all};
 use super::harness::Cluster;
 use crate::node::{ask, wait_until};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-const SENDERS: usize = 16;
+/// What a node may take beyond what it had before a list: its memtables and the cache of what it
+/// reads (64 MiB) fill meanwhile.
+const RESIDENT_MIB_MORE_MAX: u64 = 128;
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Long names, so that a stream of them does not fit into what lies between the node and a client that does not read.
 fn name(number: usize) -> String {
     format!("user-{number:08}-{}", "x".repeat(100))
-}
-
-/// Sends each of so many users a message, confirmed by all replicas: whichever of them is asked has it.
-fn send_to_all(nodes: &[SocketAddr], users: usize) {
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for thread in 0..SENDERS {
-            let (next, node) = (&next, nodes[thread % nodes.len()]);
-            scope.spawn(move || {
-                let mut connection = Connection::to(node);
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= users {
-                        return;
-                    }
-                    let path = format!("/chat/users/{}/messages?w=3", name(number));
-                    let sent = || connection.ask("POST", &path, r#"{"text": "hello"}"#);
-                    let confirmed = std::iter::repeat_with(sent).take(20).any(|answer| {
-                        matches!(answer, Some((201, _))) || {
-                            std::thread::sleep(Duration::from_millis(100));
-                            false
-                        }
-                    });
-                    assert!(confirmed, "user {number}");
-                }
-            });
-        }
-    });
 }
 
 /// Goes on sending until told to stop; how many were confirmed.
@@ -58,6 +32,23 @@ fn send_on(node: SocketAddr, stop: &AtomicBool) -> usize {
         }
     }
     confirmed
+}
+
+/// What all nodes that run have in memory, in MiB, by number.
+fn resident(cluster: &Cluster) -> Vec<u64> {
+    cluster.running().into_iter().map(|number| cluster.node(number).resident_mib()).collect()
+}
+
+/// Looks until told to stop: the most that each of these had in memory.
+fn most_resident(cluster: &Cluster, numbers: &[usize], stop: &AtomicBool) -> Vec<u64> {
+    let mut most = vec![0; numbers.len()];
+    while !stop.load(Ordering::Relaxed) {
+        for (most, number) in most.iter_mut().zip(numbers) {
+            *most = cluster.node(*number).resident_mib().max(*most);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    most
 }
 
 /// A stream of users that is read as slowly as a test wants.
@@ -124,12 +115,47 @@ fn metric(node: SocketAddr, name: &str) -> u64 {
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
 }
 
+/// With a million users their names alone are 116 MB.
+#[test]
+fn a_list_takes_no_memory_of_its_own_while_sends_go_on() {
+    let users = scaled(20_000, 1_000_000);
+    let cluster = Cluster::start(3, &[]);
+    let nodes: Vec<SocketAddr> = (0..3).map(|number| cluster.address(number)).collect();
+    let begun = Instant::now();
+    send_to_all(&nodes, users, name);
+    println!("{users} users after {:.1?}", begun.elapsed());
+    let before = resident(&cluster);
+    let (stop, numbers) = (AtomicBool::new(false), [0, 1, 2]);
+    let begun = Instant::now();
+    let (listed, last, sent, most) = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| send_on(nodes[1], &stop));
+        let looker = scope.spawn(|| most_resident(&cluster, &numbers, &stop));
+        let mut stream = Stream::open(nodes[0]);
+        let (mut listed, mut last) = (0, String::new());
+        while let Some(chunk) = stream.chunk() {
+            last.push_str(&chunk);
+            let end = last.trim_end().rfind('\n').map_or(0, |at| at + 1);
+            listed += last.drain(..end).filter(|letter| *letter == '\n').count();
+        }
+        stop.store(true, Ordering::Relaxed);
+        (listed, last, sender.join().unwrap(), looker.join().unwrap())
+    });
+    let took = begun.elapsed();
+    println!("listed within {took:.1?} while {sent} messages were sent; resident, in MiB of each node:");
+    println!("before {before:?}, at most {most:?}, after {:?}", resident(&cluster));
+    assert!(last.contains(r#""complete":true"#) && sent > 0, "{last}, {sent} sent");
+    assert_eq!(listed, users);
+    for (before, most) in before.iter().zip(&most) {
+        assert!(*most <= before + RESIDENT_MIB_MORE_MAX, "{before} MiB before, {most} meanwhile");
+    }
+}
+
 #[test]
 fn a_list_is_whole_while_a_node_dies_under_it_or_says_that_it_is_not() {
     let users = scaled(20_000, 1_000_000);
     let mut cluster = Cluster::start(4, &[]);
     let nodes: Vec<SocketAddr> = (0..4).map(|number| cluster.address(number)).collect();
-    send_to_all(&nodes, users);
+    send_to_all(&nodes, users, name);
     let expected: Vec<String> = (0..users).map(name).collect();
     assert!(by_page(&cluster, 1) == expected, "by page");
     let prefix = cluster.ask(2, "GET", "/chat/users?prefix=user-0000001&limit=1000", "").json();

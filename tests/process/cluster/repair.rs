@@ -2,6 +2,7 @@
 //! their backs, and nobody asks for anything afterwards.
 
 use super::disks::check_disks;
+use super::fill::{scaled, send_to_all};
 use super::harness::{Cluster, send};
 use crate::node::{wait_until, waited_for};
 use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, Store, Write};
@@ -9,7 +10,6 @@ use ringwork_runtime::store::disk::{DiskOptions, DiskStore};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const USERS: usize = 300;
 const CACHE_BYTES: u64 = 16 << 20;
 /// From the moment on in which all nodes serve again.
 const EQUAL_WITHIN: Duration = Duration::from_secs(60);
@@ -75,17 +75,16 @@ fn wait_equal(cluster: &Cluster, since: Instant) {
 
 #[test]
 fn lost_and_changed_items_are_found_and_mended_without_a_read() {
-    let mut cluster = Cluster::start(3, &["store.durability=sync"]);
-    for number in 0..USERS {
-        let answer = send(cluster.address(number % 3), &format!("user-{number}"), "text", "?w=3").unwrap();
-        assert_eq!(answer.status, 201, "{}", answer.body);
-    }
+    let mut cluster = Cluster::start(3, &[]);
+    let users = scaled(300, 200_000);
+    let nodes: Vec<_> = (0..3).map(|number| cluster.address(number)).collect();
+    send_to_all(&nodes, users, |number| format!("user-{number}"));
     wait_equal(&cluster, Instant::now());
     let data = |cluster: &Cluster, number: usize| cluster.launches[number].data().to_owned();
     cluster.kill(1);
     cluster.kill(2);
-    let lost = damage(&data(&cluster, 1), 50, true);
-    let changed = damage(&data(&cluster, 2), 40, false);
+    let lost = damage(&data(&cluster, 1), scaled(50, 100), true);
+    let changed = damage(&data(&cluster, 2), scaled(40, 500), false);
     assert!(lost > 3 && changed > 4, "{lost} {changed}");
     cluster.start_again(1);
     cluster.start_again(2);
@@ -94,9 +93,9 @@ fn lost_and_changed_items_are_found_and_mended_without_a_read() {
     wait_until("something differs", || compared(&cluster).1 > 0);
     wait_equal(&cluster, begun);
     let took = begun.elapsed();
-    println!("{lost} lost and {changed} changed rows were mended after {took:.1?}");
+    println!("of {users} messages {lost} lost and {changed} changed rows were mended after {took:.1?}");
     assert!(took < EQUAL_WITHIN, "{took:?}");
-    assert_eq!(check_disks(cluster), USERS);
+    assert_eq!(check_disks(cluster), users);
 }
 
 /// Trees are kept over a stop in peace: the start reads them, and builds none.

@@ -2,5 +2,4 @@
 
 pub mod chat;
 pub mod counter;
-pub mod kv;
 pub mod presence;

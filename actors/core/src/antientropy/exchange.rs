@@ -2,13 +2,15 @@
 //! decides what is asked next, of which side, and when the exchange has ended, and why; it does not know how questions
 //! travel, nor who answers them: a vnode answers its own side's as it does the other's.
 //!
-//! The roots; where they differ the levels below, down to the leaves; then, a moment later, these leaves once more,
-//! for a write that had reached one of the two is no difference. What differs both times is listed at both sides, page
-//! by page in the order of the keys, and the two listings are joined: what one side lacks, or has otherwise, is sent
-//! to it as items, which it merges. Whatever is sent twice, or late, or was overtaken by a write, does no harm.
+//! The roots; where they differ the levels below, down to the leaves. There the first look ends. The second one, a
+//! moment later, looks at these leaves once more, for a write that had reached one of the two is no difference. What
+//! differs both times is listed at both sides, page by page in the order of the keys, and the two listings are joined:
+//! what one side lacks, or has otherwise, is sent to it as items, which it merges. Whatever is sent twice, or late, or
+//! was overtaken by a write, does no harm.
 //!
 //! Every question has a deadline and is asked a few times at most; every answer is checked before it is believed.
 
+use super::Fingerprints;
 use super::listing::{Entry, Page, Picked, Through, Wanted};
 use super::tree::{Digest, FAN_OUT, LEAF_LEVEL, Root, children_of, width_of};
 use crate::ids::Partition;
@@ -25,7 +27,7 @@ const ATTEMPTS_MAX: u32 = 3;
 /// Between two attempts.
 const PAUSE_MS: u64 = 500;
 /// Between the two looks at leaves that differ: longer than a write takes to reach all replicas that it reaches.
-const SETTLE_MS: u64 = 1000;
+pub const SETTLE_MS: u64 = 1000;
 
 /// Of whom something is asked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -128,13 +130,13 @@ pub enum Answer {
 
 impl Answer {
     /// Whether this can be the answer to that.
-    fn fits(&self, question: &Question) -> bool {
+    fn fits(&self, question: &Question, prints: &Fingerprints) -> bool {
         match (question, self) {
             (_, Self::NotNow(_)) | (Question::Root, Self::Root(_)) | (Question::Take(_), Self::Taken) => true,
             (Question::Children { nodes, .. }, Self::Children(digests)) => {
                 digests.len() == nodes.len() * usize::from(FAN_OUT)
             }
-            (Question::List(wanted), Self::Page(page)) => page.is_lawful(wanted),
+            (Question::List(wanted), Self::Page(page)) => page.is_lawful(wanted, prints),
             (Question::Pick(keys), Self::Picked(picked)) => {
                 let some = picked.looked_at > 0 || keys.is_empty();
                 some && picked.looked_at <= keys.len() && picked.items.len() <= picked.looked_at
@@ -165,6 +167,8 @@ impl Repaired {
 pub enum Ending {
     /// The two have the same.
     Equal,
+    /// That was the first look, and these leaves differ. They are to be looked at once more, after [`SETTLE_MS`].
+    Unsettled(Vec<u16>),
     /// They differed, and what differed was sent.
     Repaired {
         /// How much.
@@ -262,15 +266,10 @@ impl Listing {
 #[derive(Clone, Debug)]
 enum Phase {
     Roots,
-    /// The children of these nodes are asked for; at the second look the leaves that differed at the first are known.
+    /// The children of these nodes are asked for.
     Levels {
         level: u8,
         nodes: Vec<u16>,
-        before: Option<Vec<u16>>,
-    },
-    /// Until the second look.
-    Settling {
-        leaves: Vec<u16>,
     },
     /// Pages are asked for.
     Listing,
@@ -291,7 +290,10 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub struct Exchange {
     group: Partition,
+    prints: Fingerprints,
     items_per_second: u64,
+    /// At the second look: the leaves that differed at the first.
+    before: Option<Vec<u16>>,
     phase: Phase,
     open: Vec<Open>,
     numbers: u64,
@@ -304,16 +306,24 @@ pub struct Exchange {
     to_fetch: VecDeque<Vec<u8>>,
     differed: bool,
     repaired: Repaired,
-    /// Not before this time goes on what waits: the second look, the next batch.
+    /// Not before this time goes on what waits: the next batch.
     resume_ms: u64,
 }
 
 impl Exchange {
-    /// An exchange about one group, that sends at most so many items in a second. [`Event::Tick`] begins it.
-    pub fn new(group: Partition, items_per_second: u64) -> Self {
+    /// An exchange about one group, that sends at most so many items in a second; the second look if the leaves are
+    /// known that differed at the first. [`Event::Tick`] begins it.
+    pub fn new(
+        group: Partition,
+        prints: Fingerprints,
+        items_per_second: u64,
+        before: Option<Vec<u16>>,
+    ) -> Self {
         Self {
             group,
+            prints,
             items_per_second: items_per_second.max(1),
+            before,
             phase: Phase::Roots,
             open: Vec::new(),
             numbers: 0,
@@ -347,7 +357,7 @@ impl Exchange {
                 let Some(open) = self.open.iter_mut().find(|open| open.number == number) else {
                     return effects;
                 };
-                if !answer.fits(&open.question) {
+                if !answer.fits(&open.question, &self.prints) {
                     let (side, why) = (open.side, "it answered what it was not asked".to_owned());
                     return self.end(Ending::GaveUp { side, why, repaired: self.repaired });
                 }
@@ -433,7 +443,13 @@ impl Exchange {
             Phase::Roots => match (of(Side::Mine), of(Side::Theirs)) {
                 (Some(mine), Some(theirs)) if mine == theirs => Some(Ending::Equal),
                 (Some(_), Some(_)) => {
-                    self.look(now_ms, 0, vec![0], None, effects);
+                    if let Some(before) = &self.before {
+                        let mut parents: Vec<u16> = before.iter().map(|leaf| leaf / FAN_OUT).collect();
+                        parents.dedup();
+                        self.look(now_ms, LEAF_LEVEL - 1, parents, effects);
+                    } else {
+                        self.look(now_ms, 0, vec![0], effects);
+                    }
                     None
                 }
                 _ => {
@@ -442,7 +458,7 @@ impl Exchange {
                     None
                 }
             },
-            Phase::Levels { level, nodes, before } => {
+            Phase::Levels { level, nodes } => {
                 let (Some(Answer::Children(mine)), Some(Answer::Children(theirs))) =
                     (of(Side::Mine), of(Side::Theirs))
                 else {
@@ -454,13 +470,7 @@ impl Exchange {
                     .filter(|(_, (mine, theirs))| mine != theirs)
                     .map(|(place, _)| place)
                     .collect();
-                self.looked(now_ms, level + 1, differing, before, effects)
-            }
-            Phase::Settling { leaves } => {
-                let mut parents: Vec<u16> = leaves.iter().map(|leaf| leaf / FAN_OUT).collect();
-                parents.dedup();
-                self.look(now_ms, LEAF_LEVEL - 1, parents, Some(leaves), effects);
-                None
+                self.looked(now_ms, level + 1, differing, effects)
             }
             Phase::Listing => {
                 for Open { side, answer, .. } in answers {
@@ -500,16 +510,9 @@ impl Exchange {
         }
     }
 
-    fn look(
-        &mut self,
-        now_ms: u64,
-        level: u8,
-        nodes: Vec<u16>,
-        before: Option<Vec<u16>>,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn look(&mut self, now_ms: u64, level: u8, nodes: Vec<u16>, effects: &mut Vec<Effect>) {
         self.ask_both(now_ms, &Question::Children { level, nodes: nodes.clone() }, effects);
-        self.phase = Phase::Levels { level, nodes, before };
+        self.phase = Phase::Levels { level, nodes };
     }
 
     fn looked(
@@ -517,20 +520,18 @@ impl Exchange {
         now_ms: u64,
         level: u8,
         mut differing: Vec<u16>,
-        before: Option<Vec<u16>>,
         effects: &mut Vec<Effect>,
     ) -> Option<Ending> {
-        if let Some(before) = &before {
+        if let Some(before) = &self.before {
             differing.retain(|leaf| before.binary_search(leaf).is_ok());
         }
         if differing.is_empty() {
             return Some(Ending::Equal);
         }
         if level < LEAF_LEVEL {
-            self.look(now_ms, level, differing, before, effects);
-        } else if before.is_none() {
-            self.resume_ms = now_ms.saturating_add(SETTLE_MS);
-            self.phase = Phase::Settling { leaves: differing };
+            self.look(now_ms, level, differing, effects);
+        } else if self.before.is_none() {
+            return Some(Ending::Unsettled(differing));
         } else {
             self.leaves = differing;
             return self.next(now_ms, effects);

@@ -8,9 +8,9 @@
 use super::Fingerprint;
 use super::listing::{GroupOf, Sums};
 use super::tree::{KeptTree, Tree};
-use crate::ids::Partition;
+use crate::ids::{ClusterId, Partition};
 use crate::keyspace::changes::{Change, ChangedRanges, Changes};
-use crate::limits::{N_VAL_MAX, RANGES_OWED_MAX};
+use crate::limits::{CHANGES_LATE_MAX, N_VAL_MAX, RANGES_OWED_MAX};
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,11 +33,14 @@ pub enum Standing {
 /// The trees as they are kept over a stop in peace.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeptTrees {
+    /// Whose fingerprints they are of: in another cluster they say nothing.
+    cluster: ClusterId,
     trees: BTreeMap<Partition, KeptTree>,
 }
 
 impl Wire for KeptTrees {
-    const VERSION: u16 = 1;
+    /// 1: trees of fingerprints that were SHA-1 without a key.
+    const VERSION: u16 = 2;
 }
 
 /// Ranges of which somebody has to find out what has changed in them.
@@ -49,11 +52,23 @@ pub struct Owed {
     pub ranges: ChangedRanges,
 }
 
+/// A change that is to be added to a tree.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    group: Partition,
+    leaf: u16,
+    was: Option<Fingerprint>,
+    is: Option<Fingerprint>,
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Keeper {
     groups: GroupOf,
     trees: BTreeMap<Partition, Tree>,
+    /// What turns have said and is not in the trees yet. A sum that is touched alone has to be fetched from memory
+    /// while the turn waits; those of many changes are fetched side by side.
+    late: Vec<Late>,
     /// Those that are being replaced by a building, while what changes is added to both: they are to say the same.
     former: Option<BTreeMap<Partition, Tree>>,
     standing: Standing,
@@ -78,7 +93,8 @@ impl Keeper {
     /// Of a vnode whose trees have to be built. `groups` says which group an item belongs to.
     pub fn new(groups: GroupOf) -> Self {
         let building = Building::default();
-        Self { groups, trees: BTreeMap::new(), former: None, standing: Standing::InDoubt, building, owed: 0 }
+        let (trees, late) = Default::default();
+        Self { groups, trees, late, former: None, standing: Standing::InDoubt, building, owed: 0 }
     }
 
     /// Of a vnode with nothing in it.
@@ -86,18 +102,23 @@ impl Keeper {
         Self { standing: Standing::Ready, ..Self::new(groups) }
     }
 
-    /// Of a vnode that stopped in peace and has these.
+    /// Of a vnode that stopped in peace and has these. They have to be built if they are another cluster's.
     pub fn found(groups: GroupOf, kept: KeptTrees) -> Self {
+        if kept.cluster != groups.cluster() {
+            return Self::new(groups);
+        }
         let trees = kept.trees.into_iter().filter(|(group, _)| groups.reaches(*group));
         let trees = trees.take(N_VAL_MAX).map(|(group, kept)| (group, kept.into())).collect();
         Self { trees, ..Self::empty(groups) }
     }
 
     /// What to keep at a stop in peace; nothing unless the trees are ready.
-    pub fn keep(&self) -> Option<KeptTrees> {
+    pub fn keep(&mut self) -> Option<KeptTrees> {
+        self.catch_up();
         let trees = self.trees.iter().filter(|(_, tree)| !tree.is_empty());
         self.is_settled()
-            .then(|| KeptTrees { trees: trees.map(|(group, tree)| (*group, tree.into())).collect() })
+            .then(|| trees.map(|(group, tree)| (*group, tree.into())).collect())
+            .map(|trees| KeptTrees { cluster: self.groups.cluster(), trees })
     }
 
     /// How far they are.
@@ -116,7 +137,8 @@ impl Keeper {
     }
 
     /// Items in all trees, as far as they are known.
-    pub fn items(&self) -> u64 {
+    pub fn items(&mut self) -> u64 {
+        self.catch_up();
         self.trees.values().fold(0, |all, tree| all.wrapping_add(tree.items()))
     }
 
@@ -125,6 +147,7 @@ impl Keeper {
         if !self.is_settled() || !self.groups.reaches(group) {
             return None;
         }
+        self.catch_up();
         Some(self.trees.entry(group).or_default())
     }
 
@@ -139,8 +162,13 @@ impl Keeper {
         if self.standing == Standing::InDoubt {
             return None;
         }
-        for Change { routing_key, key, was, is } in items {
-            self.change(&routing_key, &key, was, is);
+        for Change { group, leaf, was, is, .. } in items {
+            if let Some(group) = group {
+                self.late.push(Late { group, leaf, was, is });
+            }
+        }
+        if self.late.len() >= CHANGES_LATE_MAX {
+            self.catch_up();
         }
         let ranges = ranges?;
         if self.owed >= RANGES_OWED_MAX {
@@ -151,10 +179,17 @@ impl Keeper {
         Some(Owed { building: self.building, ranges })
     }
 
-    fn change(&mut self, routing_key: &[u8], key: &[u8], was: Option<Fingerprint>, is: Option<Fingerprint>) {
-        if let Some(group) = self.groups.of(routing_key) {
-            self.each(|trees| trees.entry(group).or_default().change(key, was, is));
-        }
+    fn catch_up(&mut self) {
+        let mut late = std::mem::take(&mut self.late);
+        self.each(|trees| {
+            for Late { group, leaf, was, is } in &late {
+                trees.entry(*group).or_default().change(*leaf, *was, *is);
+            }
+        });
+        late.clear();
+        // A turn may have said much more than the others do.
+        late.shrink_to(CHANGES_LATE_MAX);
+        self.late = late;
     }
 
     /// What was found before and after a turn in the ranges that it named; none when they could not be read.
@@ -183,12 +218,21 @@ impl Keeper {
         self.building.0 += 1;
         self.owed = 0;
         self.trees.clear();
+        self.late.clear();
         self.former = None;
+    }
+
+    /// From now on items belong elsewhere, or are fingerprinted otherwise: the trees have to be built.
+    pub fn regroup(&mut self, groups: GroupOf) {
+        self.doubt();
+        self.groups = groups;
     }
 
     /// Begins to build the trees: a snapshot is to be taken now, between two turns, and summed up for
     /// [`Self::built`]. From now on what turns say is added up beside.
     pub fn begin(&mut self) -> Building {
+        // What was said before the snapshot is in it.
+        self.catch_up();
         let former = self.is_settled().then(|| std::mem::take(&mut self.trees));
         self.doubt();
         self.former = former;
@@ -205,6 +249,7 @@ impl Keeper {
             self.doubt();
             return Built::Not;
         };
+        self.catch_up();
         add(&mut self.trees, &sums);
         self.standing = Standing::Ready;
         match self.former.take() {
@@ -231,14 +276,33 @@ fn is_the_same(one: &BTreeMap<Partition, Tree>, other: &BTreeMap<Partition, Tree
 mod tests {
     use super::*;
     use crate::ring::RingSize;
+    use crate::wire::{WireError, from_stored, stored};
+
+    fn groups(cluster: u8) -> GroupOf {
+        GroupOf::new(ClusterId([cluster; 16]), "chat", RingSize::LEAST, Partition(0))
+    }
+
+    #[test]
+    fn trees_of_another_cluster_or_release_are_not_taken_for_this_one_s() {
+        let mut keeper = Keeper::empty(groups(1));
+        keeper.late.push(Late { group: Partition(0), leaf: 7, was: None, is: Some(Fingerprint(9)) });
+        let kept = keeper.keep().unwrap();
+        let mut bytes = stored(&kept).unwrap();
+        let found = |cluster| Keeper::found(groups(cluster), from_stored(&bytes).unwrap());
+        assert_eq!((found(1).standing(), found(1).items()), (Standing::Ready, 1));
+        assert_eq!((found(2).standing(), found(2).items()), (Standing::InDoubt, 0));
+        bytes[0] = 1;
+        assert_eq!(from_stored::<KeptTrees>(&bytes), Err(WireError::Version(1)));
+        keeper.regroup(groups(2));
+        assert_eq!((keeper.standing(), keeper.items(), keeper.keep()), (Standing::InDoubt, 0, None));
+    }
 
     #[test]
     fn what_nobody_told_is_found_when_the_trees_are_built_anew() {
-        let groups = GroupOf::new("peaks", RingSize::try_from(8).unwrap(), Partition(3));
-        let mut keeper = Keeper::empty(groups);
+        let mut keeper = Keeper::empty(groups(1));
         let mut tree = Tree::default();
-        tree.change(b"a", None, Some(Fingerprint(7)));
-        let sums = |tree: &Tree| Sums { trees: [(Partition(2), tree.clone())].into() };
+        tree.change(7, None, Some(Fingerprint(7)));
+        let sums = |tree: &Tree| Sums { trees: [(Partition(0), tree.clone())].into() };
         let building = keeper.begin();
         assert_eq!(keeper.built(building, Some(sums(&tree))), Built::Corrected, "the first was not told");
         let building = keeper.begin();

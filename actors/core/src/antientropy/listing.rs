@@ -6,9 +6,9 @@
 //! node. Pages may be of different moments; an item that changed between them is sent once too often, or found the
 //! next time.
 
-use super::Fingerprint;
-use super::tree::{Tree, leaf_of};
-use crate::ids::Partition;
+use super::tree::Tree;
+use super::{Fingerprint, Fingerprints};
+use crate::ids::{ClusterId, Partition};
 use crate::keyspace::Snapshot;
 use crate::limits::{
     ENTRIES_PAGE_BYTES_MAX, ENTRIES_PAGE_MAX, ENTRIES_VISITED_MAX, N_VAL_MAX, REPAIR_BATCH_ITEMS_MAX,
@@ -23,18 +23,30 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Which group the items of one vnode belong to.
+/// Where the items of one vnode belong in its trees: to which group's, and how they are fingerprinted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GroupOf {
+    cluster: ClusterId,
     service: &'static str,
     size: RingSize,
     partition: Partition,
+    prints: Fingerprints,
 }
 
 impl GroupOf {
     /// For the vnode of `partition`.
-    pub fn new(service: &'static str, size: RingSize, partition: Partition) -> Self {
-        Self { service, size, partition }
+    pub fn new(cluster: ClusterId, service: &'static str, size: RingSize, partition: Partition) -> Self {
+        Self { cluster, service, size, partition, prints: Fingerprints::new(cluster, service) }
+    }
+
+    /// The cluster whose fingerprints these are.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// How the items are fingerprinted.
+    pub fn prints(&self) -> &Fingerprints {
+        &self.prints
     }
 
     /// The vnode's partition.
@@ -60,13 +72,23 @@ impl GroupOf {
     }
 }
 
-/// As [`GroupOf::of`], for items that come in the order of their keys: mostly of the same routing key as before.
+/// As [`GroupOf`], for items that come in the order of their keys: mostly of the same routing key as before.
 struct Following {
     groups: GroupOf,
     last: Option<(Vec<u8>, Option<Partition>)>,
+    scratch: Vec<u8>,
 }
 
 impl Following {
+    fn new(groups: GroupOf) -> Self {
+        Self { groups, last: None, scratch: Vec::new() }
+    }
+
+    /// None for an item that cannot be sent either.
+    fn print<I: Item>(&mut self, item: &I) -> Option<Fingerprint> {
+        self.groups.prints.of(item, &mut self.scratch).ok()
+    }
+
     fn of(&mut self, routing_key: &[u8]) -> Option<Partition> {
         if let Some((last, group)) = &self.last
             && last == routing_key
@@ -97,7 +119,7 @@ pub struct Summing {
 impl Summing {
     /// Everything in `range`.
     pub fn new(snapshot: Snapshot, range: KeyRange, groups: GroupOf) -> Self {
-        let following = Following { groups, last: None };
+        let following = Following::new(groups);
         Self { snapshot, left: range, following, sums: Sums::default() }
     }
 
@@ -111,9 +133,10 @@ impl Summing {
         V::fold(&self.snapshot, &self.left, &mut |item| {
             let key = item.key();
             if let Some(group) = following.of(item.routing_key())
-                && let Ok(print) = Fingerprint::of(&key, &item)
+                && let Some(print) = following.print(&item)
             {
-                sums.trees.entry(group).or_default().change(&key, None, Some(print));
+                let leaf = following.groups.prints.leaf_of(&key);
+                sums.trees.entry(group).or_default().change(leaf, None, Some(print));
             }
             visited += 1;
             if visited >= items_max {
@@ -138,14 +161,15 @@ impl Summing {
 /// Sums up several ranges of a snapshot in one go.
 pub fn sum_up<V: Vnode>(snapshot: &Snapshot, ranges: &[KeyRange], groups: GroupOf) -> Result<Sums, V::Error> {
     let mut sums = Sums::default();
-    let mut following = Following { groups, last: None };
+    let mut following = Following::new(groups);
     for range in ranges {
         V::fold(snapshot, range, &mut |item: V::Item| {
             let key = item.key();
             if let Some(group) = following.of(item.routing_key())
-                && let Ok(print) = Fingerprint::of(&key, &item)
+                && let Some(print) = following.print(&item)
             {
-                sums.trees.entry(group).or_default().change(&key, None, Some(print));
+                let leaf = following.groups.prints.leaf_of(&key);
+                sums.trees.entry(group).or_default().change(leaf, None, Some(print));
             }
             Flow::Continue(())
         })?;
@@ -214,7 +238,7 @@ pub struct Page {
 
 impl Page {
     /// Whether a page that another node sent for `wanted` is one.
-    pub fn is_lawful(&self, wanted: &Wanted) -> bool {
+    pub fn is_lawful(&self, wanted: &Wanted, prints: &Fingerprints) -> bool {
         let behind = |key: &[u8]| wanted.after.as_ref().is_none_or(|after| key > after.as_slice());
         let gets_on = match &self.through {
             Through::Key(last) => behind(last) && last.len() <= STORE_KEY_BYTES_MAX,
@@ -227,7 +251,7 @@ impl Page {
             && self.entries.iter().all(|entry| {
                 self.through.reaches(&entry.key)
                     && entry.key.len() <= STORE_KEY_BYTES_MAX
-                    && wanted.leaves.binary_search(&leaf_of(&entry.key)).is_ok()
+                    && wanted.leaves.binary_search(&prints.leaf_of(&entry.key)).is_ok()
             })
     }
 }
@@ -241,12 +265,12 @@ pub fn list<V: Vnode>(snapshot: &Snapshot, groups: GroupOf, wanted: &Wanted) -> 
     let range = KeyRange { start, end: Bound::Unbounded };
     let mut page = Page { entries: Vec::new(), through: Through::End };
     let (mut visited, mut bytes) = (0usize, 0usize);
-    let mut following = Following { groups, last: None };
+    let mut following = Following::new(groups);
     V::fold(snapshot, &range, &mut |item: V::Item| {
         let key = item.key();
-        if wanted.leaves.binary_search(&leaf_of(&key)).is_ok()
+        if wanted.leaves.binary_search(&groups.prints.leaf_of(&key)).is_ok()
             && following.of(item.routing_key()) == Some(wanted.group)
-            && let Ok(print) = Fingerprint::of(&key, &item)
+            && let Some(print) = following.print(&item)
         {
             bytes += key.len() + size_of::<Fingerprint>();
             page.entries.push(Entry { key: key.clone(), print });

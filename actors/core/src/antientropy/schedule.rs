@@ -4,7 +4,7 @@
 //! Of the two sides of a pair one begins, always the same: the one whose partition comes first clockwise. So each
 //! node begins about as many as any other. The pair that has waited longest is first.
 
-use super::exchange::{Ending, NotNow};
+use super::exchange::{Ending, NotNow, SETTLE_MS};
 use crate::ids::{NodeId, Partition};
 use crate::ring::RingSize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,8 @@ const PAUSE_MS: u64 = 1000;
 const PAUSE_MS_MAX: u64 = 60_000;
 /// After a repair the pair is compared again soon, to see that it is equal now.
 const AGAIN_MS: u64 = 2000;
+/// Until the second look: [`SETTLE_MS`] at the least, where up to an eighth is taken off.
+const SETTLE_MS_SPREAD: u64 = SETTLE_MS + SETTLE_MS / 7 + 1;
 /// From here on, in hundredths of the fullest queue, only one exchange runs; and from there on none is begun.
 const PRESSURE_SLOW: u8 = 25;
 const PRESSURE_STOP: u8 = 60;
@@ -50,12 +52,14 @@ pub struct Surroundings<'a> {
 }
 
 /// An exchange that is to begin.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Start {
     /// Between whom.
     pub pair: Pair,
     /// Who holds the other one.
     pub partner: NodeId,
+    /// The leaves that differed at the first look, if this is the second.
+    pub before: Option<Vec<u16>>,
 }
 
 /// What is known of one pair.
@@ -71,6 +75,8 @@ struct Course {
     failures: u32,
     /// How often in a row the trees differed and the items did not.
     trees_differed: u32,
+    /// The leaves that differed at the last look, if that was a first one.
+    before: Option<Vec<u16>>,
 }
 
 /// For how long a pair is left alone. The interval may change meanwhile, so it is looked at when it counts.
@@ -154,10 +160,9 @@ impl Schedule {
         let mut starts = Vec::new();
         for (_, _, pair) in due.into_iter().take(limit.saturating_sub(running)) {
             let Some(partner) = (around.holder)(pair.theirs) else { continue };
-            if let Some(course) = self.courses.get_mut(&pair) {
-                course.running = true;
-            }
-            starts.push(Start { pair, partner });
+            let Some(course) = self.courses.get_mut(&pair) else { continue };
+            course.running = true;
+            starts.push(Start { pair, partner, before: course.before.take() });
         }
         starts
     }
@@ -166,7 +171,8 @@ impl Schedule {
     pub fn ended(&mut self, now_ms: u64, pair: Pair, ending: &Ending) -> Consequence {
         let Some(course) = self.courses.get_mut(&pair) else { return Consequence::Nothing };
         course.running = false;
-        if !matches!(ending, Ending::TreesDiffer) {
+        // Of a first look nothing follows yet.
+        if !matches!(ending, Ending::TreesDiffer | Ending::Unsettled(_)) {
             course.trees_differed = 0;
         }
         let mut consequence = Consequence::Nothing;
@@ -175,6 +181,11 @@ impl Schedule {
                 course.compared_ms = Some(now_ms);
                 course.failures = 0;
                 Rest::Interval
+            }
+            // Others have their turn meanwhile: where writes go on, every first look ends like this.
+            Ending::Unsettled(leaves) => {
+                course.before = Some(leaves.clone());
+                Rest::Of(SETTLE_MS_SPREAD)
             }
             Ending::Repaired { .. } => {
                 course.failures = 0;
@@ -288,7 +299,7 @@ mod tests {
                 let starts = decide(&mut schedule, now_ms, me, 3, 0);
                 assert!(starts.len() <= 2);
                 now_ms += 50;
-                for Start { pair, partner } in starts {
+                for Start { pair, partner, .. } in starts {
                     assert_eq!(partner, owner(pair.theirs, 3));
                     let before = last.insert(pair, now_ms).unwrap_or(0);
                     assert!(now_ms - before <= 20_000, "{pair:?} after {} ms", now_ms - before);
@@ -369,6 +380,28 @@ mod tests {
         assert_eq!(schedule.ended(0, pair, &Ending::Equal), Consequence::Nothing);
         assert_eq!(schedule.ended(0, pair, &Ending::TreesDiffer), Consequence::Nothing);
         assert_eq!(schedule.ended(0, pair, &Ending::TreesDiffer), Consequence::Doubt);
+    }
+
+    /// Under writes every first look ends so; a second that each of them waited itself would hold up all others.
+    #[test]
+    fn between_two_looks_at_a_pair_others_have_their_turn_and_the_second_knows_the_first() {
+        let mut schedule = Schedule::default();
+        let (mut now_ms, mut looked) = (0, BTreeMap::<Pair, Vec<(u64, bool)>>::new());
+        while now_ms < 10_000 {
+            for Start { pair, before, .. } in decide(&mut schedule, now_ms, 0, 3, 0) {
+                let leaves = vec![pair.group.0, 4000];
+                assert!(before.as_ref().is_none_or(|before| *before == leaves));
+                looked.entry(pair).or_default().push((now_ms, before.is_some()));
+                let ending = if before.is_some() { Ending::Equal } else { Ending::Unsettled(leaves) };
+                assert_eq!(schedule.ended(now_ms, pair, &ending), Consequence::Nothing);
+            }
+            now_ms += 50;
+        }
+        assert_eq!((looked.len(), schedule.never_equal()), (schedule.pairs(), 0));
+        for (pair, looks) in looked {
+            let [(first_ms, false), (second_ms, true)] = looks[..] else { panic!("{pair:?}: {looks:?}") };
+            assert!(second_ms - first_ms >= SETTLE_MS, "{pair:?}: {looks:?}");
+        }
     }
 
     #[test]

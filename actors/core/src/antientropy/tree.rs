@@ -1,30 +1,22 @@
 //! A sum of items that can be compared in few bytes: 4096 leaves, each the sum of the fingerprints of the items that
-//! fall to it, and three levels above them that are worked out when they are asked for. It decides which leaf an item
-//! falls to, and what a node above the leaves says; it does not know which items there are.
+//! fall to it, and three levels above them that are worked out when they are asked for. It decides what a node above
+//! the leaves says; it does not know which items there are, nor which leaf they fall to.
 //!
 //! Sums commute. So a tree need not be built in one go: what a scan over a snapshot finds and what has changed since
 //! that snapshot are two trees, and their sum is the tree. And it takes no order of writes to keep one up to date: what
 //! an item was is taken off, what it is is added.
 
 use super::{Fingerprint, scatter};
-use crate::limits::{TREE_LEAVES, TREE_LEAVES_SPARSE_MAX};
+use crate::limits::TREE_LEAVES;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Children of a node.
 pub const FAN_OUT: u16 = 16;
 /// The level of the leaves; the root is level 0.
 pub const LEAF_LEVEL: u8 = 3;
 const LEAVES: u16 = TREE_LEAVES as u16;
-
-/// The leaf that an item falls to, by its key alone: so all states of an item fall to one.
-pub fn leaf_of(key: &[u8]) -> u16 {
-    // FNV-1a, which is quick for short keys, and scattered, because its low bits are not good enough alone.
-    let hash = key.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    (scatter(hash) % u64::from(LEAVES)) as u16
-}
+/// Leaves that are kept side by side: those below one node of the last level above them.
+const BLOCK: usize = FAN_OUT as usize;
 
 /// What a node says of the leaves below it. Equal leaves, equal digests; different leaves have the same one by an
 /// accident of 1 in 2⁶⁴.
@@ -41,24 +33,16 @@ pub struct Root {
 }
 
 /// See the module's head.
+///
+/// Blocks of leaves are there from the first item on that falls to one of theirs. A change finds its sum in two steps
+/// and takes no memory, but for a block's first; a full tree is 32 KiB and a half, most trees of a large ring are less.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    leaves: Leaves,
+    /// Where each block is among `blocks`, from 1; 0 for one that is not there. Nothing before the first change.
+    places: Vec<u16>,
+    blocks: Vec<[u64; BLOCK]>,
     /// Wraps, like the sums: a part of a tree may have taken off more than it has added.
     items: u64,
-}
-
-/// Sums that are not zero. Most trees of a large ring have few; a full table would be 32 KiB for each.
-#[derive(Clone, Debug)]
-enum Leaves {
-    Sparse(BTreeMap<u16, u64>),
-    Full(Box<[u64]>),
-}
-
-impl Default for Leaves {
-    fn default() -> Self {
-        Self::Sparse(BTreeMap::new())
-    }
 }
 
 impl PartialEq for Tree {
@@ -70,32 +54,33 @@ impl PartialEq for Tree {
 impl Eq for Tree {}
 
 impl Tree {
-    /// An item has become another, or appeared, or gone.
-    pub fn change(&mut self, key: &[u8], was: Option<Fingerprint>, is: Option<Fingerprint>) {
+    /// An item that falls to this leaf has become another, or appeared, or gone.
+    pub fn change(&mut self, leaf: u16, was: Option<Fingerprint>, is: Option<Fingerprint>) {
         let bits = |print: Option<Fingerprint>| print.map_or(0, |print| print.0);
-        self.add_to(leaf_of(key), bits(is).wrapping_sub(bits(was)));
+        self.add_to(leaf, bits(is).wrapping_sub(bits(was)));
         let count = |print: Option<Fingerprint>| u64::from(print.is_some());
         self.items = self.items.wrapping_add(count(is)).wrapping_sub(count(was));
     }
 
     fn add_to(&mut self, leaf: u16, sum: u64) {
-        if let Leaves::Sparse(leaves) = &mut self.leaves {
-            let after = leaves.get(&leaf).copied().unwrap_or(0).wrapping_add(sum);
-            if after == 0 {
-                leaves.remove(&leaf);
-            } else {
-                leaves.insert(leaf, after);
-            }
-            if leaves.len() <= TREE_LEAVES_SPARSE_MAX {
-                return;
-            }
-            let full = (0..LEAVES).map(|leaf| leaves.get(&leaf).copied().unwrap_or(0)).collect();
-            self.leaves = Leaves::Full(full);
-        } else if let Leaves::Full(leaves) = &mut self.leaves
-            && let Some(kept) = leaves.get_mut(usize::from(leaf))
-        {
-            *kept = kept.wrapping_add(sum);
+        let leaf = usize::from(leaf);
+        if self.places.is_empty() {
+            self.places = vec![0; TREE_LEAVES / BLOCK];
         }
+        let Some(place) = self.places.get_mut(leaf / BLOCK) else { return };
+        if *place == 0 {
+            self.blocks.push([0; BLOCK]);
+            *place = self.blocks.len() as u16;
+        }
+        if let Some(block) = self.blocks.get_mut(usize::from(*place) - 1) {
+            block[leaf % BLOCK] = block[leaf % BLOCK].wrapping_add(sum);
+        }
+    }
+
+    /// The sums of one block of leaves, all zero where it is not there.
+    fn block(&self, block: usize) -> Option<&[u64; BLOCK]> {
+        let place = self.places.get(block).copied().unwrap_or(0);
+        self.blocks.get(usize::from(place).checked_sub(1)?)
     }
 
     /// Adds another tree, leaf by leaf.
@@ -125,13 +110,16 @@ impl Tree {
     }
 
     /// Leaves that are not zero, in order.
-    pub fn leaves(&self) -> Box<dyn Iterator<Item = (u16, u64)> + '_> {
-        match &self.leaves {
-            Leaves::Sparse(leaves) => Box::new(leaves.iter().map(|(leaf, sum)| (*leaf, *sum))),
-            Leaves::Full(leaves) => {
-                Box::new((0..LEAVES).zip(leaves.iter().copied()).filter(|(_, sum)| *sum != 0))
-            }
-        }
+    pub fn leaves(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        self.leaves_within(0, LEAVES)
+    }
+
+    /// Those from `first` on, up to and without `end`.
+    fn leaves_within(&self, first: u16, end: u16) -> impl Iterator<Item = (u16, u64)> + '_ {
+        let blocks = usize::from(first) / BLOCK..usize::from(end).div_ceil(BLOCK);
+        let there = blocks.filter_map(|block| Some(((block * BLOCK) as u16, self.block(block)?)));
+        let leaves = there.flat_map(|(leaf, sums)| (leaf..).zip(sums.iter().copied()));
+        leaves.filter(move |(leaf, sum)| *sum != 0 && (first..end).contains(leaf))
     }
 
     /// The tree in short.
@@ -144,19 +132,10 @@ impl Tree {
         let Some(width) = leaves_below(level) else { return Digest::default() };
         let first = u32::from(node) * u32::from(width);
         let Ok(first) = u16::try_from(first) else { return Digest::default() };
-        let last = first.saturating_add(width - 1);
         // The leaf's number is in it: what one leaf lacks and another has too much must not cancel out.
         let scattered = |(leaf, sum): (u16, u64)| scatter(sum ^ scatter(u64::from(leaf) + 1));
-        let sum = match &self.leaves {
-            Leaves::Sparse(leaves) => leaves
-                .range(first..=last)
-                .fold(0u64, |all, (leaf, sum)| all.wrapping_add(scattered((*leaf, *sum)))),
-            Leaves::Full(leaves) => (first..=last)
-                .zip(leaves.get(usize::from(first)..).unwrap_or_default())
-                .filter(|(_, sum)| **sum != 0)
-                .fold(0u64, |all, (leaf, sum)| all.wrapping_add(scattered((leaf, *sum)))),
-        };
-        Digest(sum)
+        let leaves = self.leaves_within(first, first.saturating_add(width));
+        Digest(leaves.fold(0u64, |all, leaf| all.wrapping_add(scattered(leaf))))
     }
 
     /// What the children of these nodes of a level say, child after child.
@@ -207,7 +186,7 @@ impl From<KeptTree> for Tree {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     type Model = BTreeMap<Vec<u8>, u64>;
 
@@ -215,10 +194,16 @@ mod tests {
         prop::collection::btree_map((0..keys).prop_map(|n| n.to_be_bytes().to_vec()), 1u64.., 0..900)
     }
 
+    /// Any spread does.
+    fn leaf_of(key: &[u8]) -> u16 {
+        let hash = key.iter().fold(1u64, |hash, byte| scatter(hash ^ u64::from(*byte)));
+        (hash % u64::from(LEAVES)) as u16
+    }
+
     fn tree_of(model: &Model) -> Tree {
         let mut tree = Tree::default();
         for (key, print) in model {
-            tree.change(key, None, Some(Fingerprint(*print)));
+            tree.change(leaf_of(key), None, Some(Fingerprint(*print)));
         }
         tree
     }
@@ -246,22 +231,27 @@ mod tests {
     }
 
     #[test]
-    fn which_leaf_a_key_falls_to_and_what_a_root_says_do_not_change() {
-        assert_eq!([leaf_of(b""), leaf_of(b"a"), leaf_of(b"user\0\0\x04")], LEAVES_OF_VECTORS);
-        let tree = tree_of(&Model::from([(b"a".to_vec(), 7), (b"b".to_vec(), 9)]));
+    fn what_a_root_says_does_not_change() {
+        let mut tree = Tree::default();
+        tree.change(248, None, Some(Fingerprint(7)));
+        tree.change(3219, None, Some(Fingerprint(9)));
         assert_eq!(tree.root(), Root { digest: Digest(ROOT_OF_VECTOR), items: 2 });
     }
-    const LEAVES_OF_VECTORS: [u16; 3] = [2203, 248, 3219];
-    const ROOT_OF_VECTOR: u64 = 14_045_204_908_611_587_022;
+    const ROOT_OF_VECTOR: u64 = 8_855_649_657_031_567_658;
 
     #[test]
-    fn keys_that_differ_little_spread_over_all_leaves() {
-        let mut filled = vec![0u32; TREE_LEAVES];
-        for n in 0..40_960u32 {
-            filled[usize::from(leaf_of(format!("user{n}").as_bytes()))] += 1;
+    fn a_tree_takes_memory_for_the_blocks_that_have_something_and_no_leaf_beyond_the_last() {
+        let mut tree = Tree::default();
+        assert_eq!((tree.places.capacity(), tree.blocks.capacity()), (0, 0));
+        for leaf in [5, 6, 5, LEAVES - 1, LEAVES, u16::MAX] {
+            tree.add_to(leaf, 1);
         }
-        assert!(filled.iter().all(|count| *count < 40), "{:?}", filled.iter().max());
-        assert!(filled.iter().filter(|count| **count == 0).count() < 8);
+        assert_eq!(tree.blocks.len(), 2);
+        assert_eq!(tree.leaves().collect::<Vec<_>>(), [(5, 2), (6, 1), (LEAVES - 1, 1)]);
+        for leaf in 0..LEAVES {
+            tree.add_to(leaf, 1);
+        }
+        assert_eq!(tree.blocks.capacity() * BLOCK, TREE_LEAVES);
     }
 
     #[test]
@@ -295,14 +285,14 @@ mod tests {
             items.rotate_left(middle);
             let mut tree = Tree::default();
             for (key, print) in &detour {
-                tree.change(key, None, Some(Fingerprint(*print)));
+                tree.change(leaf_of(key), None, Some(Fingerprint(*print)));
             }
             for (key, print) in items {
                 let before = detour.get(key).map(|print| Fingerprint(*print));
-                tree.change(key, before, Some(Fingerprint(*print)));
+                tree.change(leaf_of(key), before, Some(Fingerprint(*print)));
             }
             for (key, print) in detour.iter().filter(|(key, _)| !model.contains_key(*key)) {
-                tree.change(key, Some(Fingerprint(*print)), None);
+                tree.change(leaf_of(key), Some(Fingerprint(*print)), None);
             }
             prop_assert_eq!(&tree, &expected);
             prop_assert_eq!(tree.root(), expected.root());

@@ -8,10 +8,13 @@
 
 use super::Snapshot;
 use crate::antientropy::Fingerprint;
+use crate::antientropy::listing::GroupOf;
+use crate::ids::Partition;
 use crate::limits::{TURN_CHANGES_MAX, TURN_RANGES_MAX};
 use crate::store::KeyRange;
 use crate::vnode::Item;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
@@ -19,10 +22,12 @@ use std::ops::Bound;
 /// One item that is not what it was.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
-    /// What finds its partition.
-    pub routing_key: Bytes,
+    /// The group that it belongs to; none where the vnode is not of its preference list.
+    pub group: Option<Partition>,
+    /// The leaf that it falls to.
+    pub leaf: u16,
     /// Which item.
-    pub key: Bytes,
+    pub key: Vec<u8>,
     /// What a fold showed of it before; none if nothing.
     pub was: Option<Fingerprint>,
     /// What a fold shows of it now; none if nothing.
@@ -33,7 +38,7 @@ pub struct Change {
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Items that it named, one after the other; one that changed twice is here twice.
-    pub items: Vec<Change>,
+    pub items: SmallVec<[Change; 1]>,
     /// What lies in the ranges that it named; nothing in them is among the items.
     pub ranges: Option<ChangedRanges>,
     /// An item could not be encoded, or there were too many: what has changed is not known.
@@ -67,9 +72,16 @@ impl fmt::Debug for ChangedRanges {
 type Place = Option<(Bytes, bool)>;
 
 /// What the turn that runs has told so far.
-#[derive(Default)]
 pub(super) struct Told {
-    items: Vec<Change>,
+    groups: GroupOf,
+    /// Kept from turn to turn: most changes are told without taking memory, but for their keys.
+    scratch: Vec<u8>,
+    turn: TurnTold,
+}
+
+#[derive(Default)]
+struct TurnTold {
+    items: SmallVec<[Change; 1]>,
     /// Disjoint, by where they begin.
     ranges: BTreeMap<Place, KeyRange>,
     before: Option<Snapshot>,
@@ -77,25 +89,46 @@ pub(super) struct Told {
 }
 
 impl Told {
+    pub(super) fn new(groups: GroupOf) -> Self {
+        Self { groups, scratch: Vec::new(), turn: TurnTold::default() }
+    }
+
     pub(super) fn item<I: Item>(&mut self, was: Option<&I>, is: Option<&I>) {
         let Some(some) = is.or(was) else { return };
         let key = some.key();
-        if self.doubtful || self.in_a_range(&key) {
+        if self.turn.doubtful || self.turn.in_a_range(&key) {
             return;
         }
-        let print = |item: Option<&I>| item.map(|item| Fingerprint::of(&key, item)).transpose();
+        let prints = *self.groups.prints();
+        let mut print = |item: Option<&I>| item.map(|item| prints.of(item, &mut self.scratch)).transpose();
         match (print(was), print(is)) {
             (Ok(was), Ok(is)) if was == is => {}
-            (Ok(was), Ok(is)) if self.items.len() < TURN_CHANGES_MAX => {
-                let routing_key = Bytes::copy_from_slice(some.routing_key());
-                self.items.push(Change { routing_key, key: key.into(), was, is });
+            (Ok(was), Ok(is)) if self.turn.items.len() < TURN_CHANGES_MAX => {
+                let (group, leaf) = (self.groups.of(some.routing_key()), prints.leaf_of(&key));
+                self.turn.items.push(Change { group, leaf, key, was, is });
             }
-            _ => *self = Self { doubtful: true, ..Self::default() },
+            _ => self.turn = TurnTold { doubtful: true, ..TurnTold::default() },
         }
     }
 
     /// `before` makes a snapshot of the keyspace as it was before the turn.
     pub(super) fn range(&mut self, range: &KeyRange, before: impl FnOnce() -> Snapshot) {
+        self.turn.range(range, before);
+    }
+
+    /// The turn has failed: it has told nothing.
+    pub(super) fn forget(&mut self) {
+        self.turn = TurnTold::default();
+    }
+
+    /// What the turn has told; `after` makes a snapshot of the keyspace as the turn leaves it.
+    pub(super) fn finish(&mut self, after: impl FnOnce() -> Snapshot) -> Changes {
+        std::mem::take(&mut self.turn).finish(after)
+    }
+}
+
+impl TurnTold {
+    fn range(&mut self, range: &KeyRange, before: impl FnOnce() -> Snapshot) {
         if self.doubtful || range.is_empty() {
             return;
         }
@@ -131,10 +164,11 @@ impl Told {
         before.into_iter().chain(after).find(|(_, other)| overlap(other, range)).map(|(at, _)| at.clone())
     }
 
-    /// What the turn has told; `after` makes a snapshot of the keyspace as the turn leaves it.
-    pub(super) fn finish(mut self, after: impl FnOnce() -> Snapshot) -> Changes {
+    fn finish(mut self, after: impl FnOnce() -> Snapshot) -> Changes {
         let mut items = std::mem::take(&mut self.items);
-        items.retain(|change| !self.in_a_range(&change.key));
+        if !self.ranges.is_empty() {
+            items.retain(|change| !self.in_a_range(&change.key));
+        }
         let Self { ranges, before, doubtful, .. } = self;
         let ranges = ranges.into_values().collect();
         let ranges = before.map(|before| ChangedRanges { ranges, before, after: after() });

@@ -2,16 +2,23 @@
 //! what is compared; it does not know which turns ran.
 
 use crate::antientropy::Fingerprint;
+use crate::antientropy::listing::GroupOf;
+use crate::ids::{ClusterId, Partition};
 use crate::keyspace::Snapshot;
 use crate::keyspace::changes::Changes;
+use crate::ring::RingSize;
 use crate::store::{Flow, KeyRange};
 use crate::vnode::{Item, Vnode};
-use bytes::Bytes;
 use std::collections::BTreeMap;
+
+/// What hosts listen with whose turns are added up here.
+pub fn groups<V: Vnode>() -> GroupOf {
+    GroupOf::new(ClusterId([7; 16]), V::SERVICE, RingSize::LEAST, Partition(0))
+}
 
 /// The sum of what was told of each item; items that are gone have none.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Told(BTreeMap<Bytes, u64>);
+pub struct Told(BTreeMap<Vec<u8>, u64>);
 
 impl Told {
     /// What a vnode over this snapshot should have told in all its life.
@@ -27,16 +34,17 @@ impl Told {
         range: &KeyRange,
         join: fn(u64, u64) -> u64,
     ) -> Result<(), V::Error> {
+        let (groups, mut scratch) = (groups::<V>(), Vec::new());
         V::fold(snapshot, range, &mut |item: V::Item| {
             let key = item.key();
-            if let Ok(Fingerprint(print)) = Fingerprint::of(&key, &item) {
-                self.apply(key.into(), |sum| join(sum, print));
+            if let Ok(Fingerprint(print)) = groups.prints().of(&item, &mut scratch) {
+                self.apply(key, |sum| join(sum, print));
             }
             Flow::Continue(())
         })
     }
 
-    fn apply(&mut self, key: Bytes, change: impl FnOnce(u64) -> u64) {
+    fn apply(&mut self, key: Vec<u8>, change: impl FnOnce(u64) -> u64) {
         let sum = change(self.0.get(&key).copied().unwrap_or(0));
         if sum == 0 {
             self.0.remove(&key);

@@ -30,7 +30,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 0..24)
 }
 
-/// What all writes were, in their order: the value is the write's place, and its time never behind by more than a little.
+/// What all writes were, in their order: the value is the write's place, and its time never behind by more than a
+/// little.
 fn run(steps: &[Step], conflicts: Conflicts) -> Vec<Object> {
     let mut replicas = vec![Object::new(); REPLICAS];
     let mut contexts = vec![CausalContext::new()];

@@ -1,5 +1,6 @@
-//! Changing properties: what a client or an operator may ask for, in Riak's JSON, and what is wrong with it. A change is
-//! taken whole or not at all, and every property that is wrong is named. It does not know where properties are kept.
+//! Changing properties: what a client or an operator may ask for, in Riak's JSON, and what is wrong with it. A change
+//! is taken whole or not at all, and every property that is wrong is named. It does not know where properties are
+//! kept.
 
 use super::{BucketProps, Datatype, SyncOnWrite};
 use ringwork_core::quorum::Count;
@@ -260,7 +261,8 @@ impl Overrides {
 
     pub(super) fn apply(&self, props: &mut BucketProps) {
         for (name, value) in &self.0 {
-            // Each was found right when it was given; one that a later release gave, and this one does not know, is kept.
+            // Each was found right when it was given; one that a later release gave, and this one does not know, is
+            // kept.
             let _ = put(props, name, value);
         }
     }

@@ -89,7 +89,7 @@ fn restart(bed: &mut Bed) {
     let (keyspace, host) = ringwork_core::keyspace::Keyspace::new(
         bed.store.open(&ringwork_core::store::KeyspaceId::Node).unwrap(),
     );
-    host.listen();
+    host.listen(ringwork_core::testing::told::groups::<crate::kv::Kv>());
     bed.kv = crate::kv::Kv::init(ringwork_core::ids::Partition(0), &bed.kv.config, keyspace).unwrap();
     bed.keyspace = host;
     bed.later.clear();

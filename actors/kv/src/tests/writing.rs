@@ -8,7 +8,6 @@ use crate::object::{Conflicts, KvItem};
 use crate::props::PutRules;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
 use ringwork_core::clock::dotted::CausalContext;
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::ids::{ActorId, Dot};
@@ -229,7 +228,8 @@ proptest! {
                 Step::Write { client, at, deletes } => {
                     let text = number.to_string();
                     let seen = contexts[client].clone();
-                    let made = if deletes { delete("k", seen.clone()) } else { Put { seen: seen.clone(), ..put("k", &text) } };
+                    let written = Put { seen: seen.clone(), ..put("k", &text) };
+                    let made = if deletes { delete("k", seen.clone()) } else { written };
                     let reply = match beds[at].put(made.clone()) {
                         PutReply::Behind => {
                             // All that anybody has, as a coordinator would bring it.
@@ -263,17 +263,17 @@ proptest! {
         let objects: Vec<_> = beds.iter_mut().map(|bed| bed.get("k")).collect();
         prop_assert!(objects.iter().all(|object| *object == objects[0]));
         let replaced = |own: &CausalContext| writes.iter().any(|(_, _, _, seen)| seen.descends(own));
-        let expected: BTreeSet<String> =
-            writes.iter().filter(|(_, deletes, own, _)| !deletes && !replaced(own)).map(|(text, ..)| text.clone()).collect();
+        let stands = writes.iter().filter(|(_, deletes, own, _)| !deletes && !replaced(own));
+        let expected: BTreeSet<String> = stands.map(|(text, ..)| text.clone()).collect();
         let found: BTreeSet<String> = values(&objects[0]).into_iter().flatten().collect();
         prop_assert_eq!(found, expected);
     }
 
     #[test]
-    fn clients_who_read_before_they_write_leave_at_most_one_sibling_each(order in vec((0..4usize, any::<Index>()), 1..40)) {
+    fn clients_who_read_before_they_write_leave_at_most_one_sibling_each(order in vec(0..4usize, 1..40)) {
         let mut bed = Bed::new();
         let mut contexts = vec![CausalContext::new(); 4];
-        for (client, _) in order {
+        for client in order {
             let stored = bed.stored(Put { seen: contexts[client].clone(), ..put("k", &client.to_string()) });
             contexts[client] = stored.object.unwrap().context();
             prop_assert!(stored.siblings <= 4);

@@ -146,6 +146,8 @@ impl RepairBoard {
                 line.equal += 1;
                 return;
             }
+            // The second look says.
+            Ending::Unsettled(_) => return,
             Ending::Repaired { repaired, .. } => {
                 line.differed += 1;
                 (*repaired, None)

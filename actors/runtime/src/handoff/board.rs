@@ -344,8 +344,15 @@ impl HandoffBoard {
         self.state().repairing = repairing;
     }
 
-    /// How long a transfer rests after a batch that it has taken in since `begun`, when so many messages of other nodes
-    /// have come since this node's start: not at all while nobody is served.
+    /// Items that a transfer takes in by one turn of a vnode, when so many messages of other nodes have come since this
+    /// node's start: as many as there are while nobody is served.
+    pub fn turn_items(&self, messages: u64) -> usize {
+        let now = self.clock.moment();
+        self.state().foreground.turn_items(now, messages)
+    }
+
+    /// How long a transfer rests after a turn that took in something of it since `begun`: not at all while nobody is
+    /// served.
     pub fn rest_after(&self, begun: Duration, messages: u64) -> Duration {
         let now = self.clock.moment();
         self.state().foreground.rest_after(now, messages, now.saturating_sub(begun))

@@ -1,5 +1,5 @@
-//! Whether this node serves others while data moves: then transfers rest for some time after each batch, so that
-//! requests do not wait behind them. It decides from how many messages come over the request connections; what they are
+//! Whether this node serves others while data moves: then data is taken in by short turns, and transfers rest after each,
+//! so that requests do not wait behind them. It decides from how many messages come over the request connections; what they are
 //! about it does not know.
 //!
 //! A limit on bytes would have to be chosen for the slowest machine; this gives requests their share of any machine,
@@ -12,22 +12,60 @@ use std::time::Duration;
 const BUSY_MESSAGES_PER_SECOND: u64 = 50;
 /// How often it is found out anew.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// While somebody is served, a batch is followed by a rest of so many times what it took.
-const REST_FACTOR: u32 = 3;
-/// The longest rest: a batch may have taken long because a disk did.
-const REST_MAX: Duration = Duration::from_millis(100);
+/// While somebody is served, taking data in may use one part in so many of what all processors of the machine can do:
+/// with two of them a twentieth of one. Sending takes about as much at the other end.
+const SHARE: usize = 40;
+/// The longest rest: something may have taken long because a disk did, or because others used the processor.
+const REST_MAX: Duration = Duration::from_millis(400);
+/// Items that are merged in one turn of a vnode while somebody is served: a turn is what a request waits behind.
+const TURN_ITEMS_MAX: usize = 100;
 
 /// See the module's head. Times are of any one clock that does not go back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Foreground {
+    /// What took so long is followed by a rest of so many times that.
+    rests: u32,
     looked: Duration,
     messages: u64,
     is_busy: bool,
+    /// Until when the node rests for what all its transfers have done so far.
+    rests_until: Duration,
+}
+
+impl Default for Foreground {
+    fn default() -> Self {
+        Self::of(std::thread::available_parallelism().map_or(1, usize::from))
+    }
 }
 
 impl Foreground {
-    /// How long to rest after a batch that took so long; `messages` have come since the node's start.
+    /// On a machine with so many processors.
+    pub(crate) fn of(processors: usize) -> Self {
+        let rests = u32::try_from((SHARE / processors.max(1)).max(2) - 1).unwrap_or(1);
+        let none = Duration::ZERO;
+        Self { rests, looked: none, messages: 0, is_busy: false, rests_until: none }
+    }
+
+    /// Items to merge in the next turn, or all there are.
+    pub(crate) fn turn_items(&mut self, now: Duration, messages: u64) -> usize {
+        self.look(now, messages);
+        if self.is_busy { TURN_ITEMS_MAX } else { usize::MAX }
+    }
+
+    /// How long the transfer rests of which a turn took so long; `messages` have come since the node's start. What
+    /// others have done counts too: the share is the node's, however many transfers there are.
     pub(crate) fn rest_after(&mut self, now: Duration, messages: u64, took: Duration) -> Duration {
+        self.look(now, messages);
+        if !self.is_busy {
+            self.rests_until = now;
+            return Duration::ZERO;
+        }
+        let until = self.rests_until.max(now) + took.saturating_mul(self.rests);
+        self.rests_until = until.min(now + REST_MAX);
+        self.rests_until - now
+    }
+
+    fn look(&mut self, now: Duration, messages: u64) {
         let since = now.saturating_sub(self.looked);
         if since >= LOOK_EVERY {
             let come = messages.saturating_sub(self.messages);
@@ -35,7 +73,6 @@ impl Foreground {
             self.is_busy = come.saturating_mul(1000) >= BUSY_MESSAGES_PER_SECOND * since.as_millis() as u64;
             (self.looked, self.messages) = (now, messages);
         }
-        if self.is_busy { (took * REST_FACTOR).min(REST_MAX) } else { Duration::ZERO }
     }
 }
 
@@ -47,7 +84,7 @@ mod tests {
 
     #[test]
     fn who_serves_nobody_does_not_rest() {
-        let mut foreground = Foreground::default();
+        let mut foreground = Foreground::of(4);
         for second in 1..10 {
             assert_eq!(foreground.rest_after(Duration::from_secs(second), second * 20, TOOK), Duration::ZERO);
         }
@@ -55,11 +92,34 @@ mod tests {
 
     #[test]
     fn who_serves_rests_in_proportion_up_to_a_bound_and_no_longer_when_it_is_over() {
-        let mut foreground = Foreground::default();
-        assert_eq!(foreground.rest_after(Duration::from_secs(1), 5000, TOOK), TOOK * REST_FACTOR);
-        let soon = Duration::from_millis(1100);
-        assert_eq!(foreground.rest_after(soon, 5001, TOOK), TOOK * REST_FACTOR, "not looked at again yet");
-        assert_eq!(foreground.rest_after(soon, 5001, Duration::from_secs(9)), REST_MAX);
-        assert_eq!(foreground.rest_after(Duration::from_secs(3), 5020, TOOK), Duration::ZERO);
+        let mut foreground = Foreground::of(4);
+        let second = Duration::from_secs(1);
+        assert_eq!(foreground.rest_after(second, 5000, TOOK), TOOK * 9);
+        let later = second + TOOK * 9;
+        assert_eq!(foreground.rest_after(later, 5001, TOOK), TOOK * 9, "not looked at again yet");
+        assert_eq!(foreground.rest_after(later, 5001, Duration::from_secs(9)), REST_MAX);
+        let over = Duration::from_secs(3);
+        assert_eq!(foreground.rest_after(over, 5020, TOOK), Duration::ZERO);
+    }
+
+    #[test]
+    fn several_transfers_share_the_share() {
+        let mut foreground = Foreground::of(4);
+        let second = Duration::from_secs(1);
+        let rests = [1, 2, 3].map(|_| foreground.rest_after(second, 5000, TOOK));
+        assert_eq!(rests, [TOOK * 9, TOOK * 18, TOOK * 27]);
+    }
+
+    #[test]
+    fn turns_are_short_while_somebody_is_served() {
+        let mut foreground = Foreground::of(4);
+        assert_eq!(foreground.turn_items(Duration::from_secs(1), 10), usize::MAX);
+        assert_eq!(foreground.turn_items(Duration::from_secs(2), 1000), TURN_ITEMS_MAX);
+    }
+
+    #[test]
+    fn more_processors_give_a_larger_share_and_never_more_than_half_of_one() {
+        let rests = [1, 2, 8, 20, 128].map(|processors| Foreground::of(processors).rests);
+        assert_eq!(rests, [39, 19, 4, 1, 1]);
     }
 }

@@ -7,6 +7,7 @@ use super::manager::{HandoffContext, HandoffManager, ManagerMessage, SILENT_AT_M
 use super::service::Collecting;
 use super::switch;
 use crate::net::{TransferReader, TransferWriter};
+use crate::node_core::NodeCore;
 use crate::post::{Permits, Postbox, Posted};
 use crate::ring_manager::RingMessage;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
@@ -159,20 +160,8 @@ impl HandoffReceiver {
                 let mine = self.machine.record().clone();
                 let sequence = batch.sequence;
                 self.busy = true;
-                let merge = async move {
-                    let node = &context.node;
-                    let begun = node.clock.moment();
-                    let stored = store(&context, partition, into, &mine, batch, record, &open).await;
-                    // Whoever is served here goes first.
-                    let telemetry = &node.telemetry;
-                    let of_transfers = telemetry.transfer_frames_received.value();
-                    let others = telemetry.frames_received.value().saturating_sub(of_transfers);
-                    let rest = node.handoff.rest_after(begun, others);
-                    if !rest.is_zero() {
-                        tokio::time::sleep(rest).await;
-                    }
-                    stored
-                };
+                let merge =
+                    async move { store(&context, partition, into, &mine, batch, record, &open).await };
                 ctx.spawn(merge.into_actor(self).map(move |merged, actor, ctx| {
                     actor.busy = false;
                     match merged {
@@ -279,7 +268,8 @@ async fn store(
                 let Some(service) = context.by_name(name) else {
                     return Err(format!("service {name} does not run here"));
                 };
-                unreadable = service.merge(partition, possession, items).await?;
+                unreadable =
+                    by_turns(node, items, |items| service.merge(partition, possession, items)).await?;
             }
         }
         Into::Inbound | Into::NewInbound => {
@@ -299,12 +289,39 @@ async fn store(
                         opened
                     }
                 };
-                unreadable = collecting.merge(items).await?;
+                unreadable = by_turns(node, items, |items| collecting.merge(items)).await?;
             }
         }
     }
     if let Some(record) = record {
         node.generations.keep_inbound(partition, record);
+    }
+    Ok(unreadable)
+}
+
+/// Takes items in, by short turns and with rests while this node serves others: these go first. Says how many could not
+/// be read. What was merged before a failure stays; it is sent again.
+async fn by_turns<I, M>(
+    node: &NodeCore,
+    mut items: Vec<I>,
+    merge: impl Fn(Vec<I>) -> M,
+) -> Result<u64, String>
+where
+    M: Future<Output = Result<u64, String>>,
+{
+    let messages = || {
+        let of_transfers = node.telemetry.transfer_frames_received.value();
+        node.telemetry.frames_received.value().saturating_sub(of_transfers)
+    };
+    let mut unreadable = 0;
+    while !items.is_empty() {
+        let later = items.split_off(node.handoff.turn_items(messages()).min(items.len()));
+        let begun = node.clock.moment();
+        unreadable += merge(std::mem::replace(&mut items, later)).await?;
+        let rest = node.handoff.rest_after(begun, messages());
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
     }
     Ok(unreadable)
 }

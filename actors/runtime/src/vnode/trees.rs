@@ -44,6 +44,11 @@ pub(crate) enum TreeTask {
     Doubt,
 }
 
+fn groups(node: &NodeCore, service: &'static str, partition: Partition) -> GroupOf {
+    let view = node.ring.load();
+    GroupOf::new(view.state().cluster(), service, view.size(), partition)
+}
+
 /// The trees of one vnode, and where they are kept over a stop.
 pub(crate) struct Trees {
     keeper: Keeper,
@@ -72,8 +77,8 @@ impl Trees {
         if !node.repair.settings().enabled {
             return Ok(None);
         }
-        host.listen();
-        let groups = GroupOf::new(service, node.ring.load().size(), partition);
+        let groups = groups(node, service, partition);
+        host.listen(groups);
         let mut empty = true;
         opened.tree.scan(&KeyRange::all(), Direction::Ascending, &mut |_, _| {
             empty = false;
@@ -88,7 +93,7 @@ impl Trees {
     }
 
     /// What to write at a stop in peace.
-    fn keep(&self) -> Option<Write> {
+    fn keep(&mut self) -> Option<Write> {
         let value = stored(&self.keeper.keep()?).ok()?;
         Some(Write { tree: self.slot, key: self.key.clone(), value: Some(value.into()) })
     }
@@ -116,7 +121,7 @@ impl<V: Vnode> VnodeActor<V> {
 
     /// Keeps the trees; nothing comes after.
     pub(super) fn keep_trees(&mut self) {
-        if let Some(kept) = self.state.as_ref().and_then(|state| state.trees.as_ref()?.keep()) {
+        if let Some(kept) = self.state.as_mut().and_then(|state| state.trees.as_mut()?.keep()) {
             self.service.node.storage.submit(vec![kept], false, |_| {});
         }
     }
@@ -148,6 +153,13 @@ impl<V: Vnode> Handler<Posted<TreeTask>> for VnodeActor<V> {
         let Some(state) = self.state.as_mut() else { return };
         let Some(trees) = state.trees.as_mut() else { return };
         let keeper = &mut trees.keeper;
+        let node = &self.service.node;
+        // A node that has joined since this vnode was opened is in another cluster than it was.
+        if keeper.groups().cluster() != node.ring.load().state().cluster() {
+            let groups = groups(node, V::SERVICE, self.partition);
+            state.host.listen(groups);
+            keeper.regroup(groups);
+        }
         match posted.message {
             TreeTask::Ask { group, question, done } => {
                 let answer = match (keeper.tree(group), question) {

@@ -6,6 +6,7 @@ use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{KeyspaceId, Store};
 use ringwork_runtime::coordinator::Service;
 use ringwork_runtime::node::{Keep, NodeOptions};
+use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::Placement;
 use std::sync::Arc;
 
@@ -41,8 +42,10 @@ fn a_vnode_whose_rows_are_gone_takes_a_new_name() {
     run(async {
         let store = MemoryStore::new();
         let mut actors = Vec::new();
-        for _ in 0..2 {
-            let (node, summit) = start(options(Placement::Here, Arc::new(store.clone()))).await;
+        for life in 0..2 {
+            let randomness = Randomness::seeded(100 + life);
+            let options = NodeOptions { randomness, ..options(Placement::Here, Arc::new(store.clone())) };
+            let (node, summit) = start(options).await;
             let written = summit.key(b"k2").run(Ask::Raise("k2".into())).await.unwrap();
             actors.push(written.reply);
             stop(node).await;
@@ -78,8 +81,10 @@ fn a_directory_whose_parts_are_of_different_moments_has_vnodes_take_new_names() 
                 4 => std::fs::copy(file("identity.of-before"), file("identity")).map(|_| ()).unwrap(),
                 _ => {}
             }
-            let options =
-                NodeOptions { keep: keep(), ..options(Placement::Here, Arc::new(MemoryStore::new())) };
+            // As in production no two lives draw the same.
+            let randomness = Randomness::seeded(100 + start_number);
+            let other = options(Placement::Here, Arc::new(MemoryStore::new()));
+            let options = NodeOptions { keep: keep(), randomness, ..other };
             let (node, summit) = start(options).await;
             let Some(Told::Dot(actor, _)) =
                 summit.key(b"k2").run(Ask::Raise("k2".into())).await.unwrap().reply

@@ -21,7 +21,8 @@ fn wrong(value: Value, target: Target) -> Value {
 
 #[test]
 fn properties_are_changed_as_asked_and_the_others_stay() {
-    let given = json!({"n_val": 2, "r": 1, "w": "all", "dw": "one", "pr": 0, "pw": "quorum", "rw": 2, "allow_mult": true,
+    let given = json!({"n_val": 2, "r": 1, "w": "all", "dw": "one", "pr": 0, "pw": "quorum", "rw": 2,
+        "allow_mult": true,
         "notfound_ok": "false", "basic_quorum": true, "sync_on_write": "all", "young_vclock": 7, "precommit": [],
         "node_confirms": 2, "search_index": "people", "repl": "both"});
     let props = change(given.clone(), Target::Bucket).unwrap();
@@ -148,7 +149,9 @@ fn names() -> impl Strategy<Value = String> {
 proptest! {
     /// What is taken can be kept, read back, put in force and shown again; the quorums in it are possible.
     #[test]
-    fn what_is_taken_is_possible_and_kept(given in prop::collection::btree_map(names(), values(), 0..8), n in 1..5usize) {
+    fn what_is_taken_is_possible_and_kept(
+        given in prop::collection::btree_map(names(), values(), 0..8), n in 1..5usize,
+    ) {
         let given: Map<String, Value> = given.into_iter().collect();
         let none = Overrides::default();
         let now = BucketProps::defaults(true, n);
