@@ -1,5 +1,5 @@
-//! `ringwork bucket-type`: what buckets of a kind are like. It decides how types are shown, and that one that was created
-//! can be waited for; what a type may be, the node knows.
+//! `ringwork bucket-type`: what buckets of a kind are like. It decides how types are shown, and that one that was
+//! created can be waited for; what a type may be, the node knows.
 
 use crate::cli::client::{
     CliError, NodeArguments, NodeClient, json_line, percent_encode, printable, write_line,

@@ -8,6 +8,7 @@ Usage: riak_suite.py [GROUP ...]; without a group all that are expected to pass.
 import collections
 import collections.abc
 import inspect
+import mimetypes
 import os
 import sys
 import time
@@ -27,6 +28,9 @@ def put_back_what_python_lost():
         return plain(name, fields, **more)
 
     collections.namedtuple = namedtuple
+    # Files with this ending had no type that Python knew; one of the tests is about that.
+    mimetypes.init()
+    mimetypes.types_map.pop(".md", None)
 
 
 put_back_what_python_lost()
@@ -51,7 +55,8 @@ def all_of(*cases, leave_out=()):
     return found
 
 
-# Each group with how many of its tests a real Riak 3.2.3 passes over HTTP; a skipped test is none that passed.
+# Each group with how many of its tests a real Riak 3.2.3 passes over HTTP; a skipped test is none that passed. Of `client`
+# one is skipped, because the client itself does not pass it anywhere; of `kvextra` one asks for names of nodes.
 GROUPS = {
     "kv": (
         lambda: all_of(
@@ -68,7 +73,7 @@ GROUPS = {
     ),
     "counters": (lambda: all_of(test_kv.CounterTests), 2),
     "kvextra": (lambda: named(test_kv.BasicKVTests, EXTRA), 1),
-    "client": (lambda: all_of(test_client.ClientTests, test_comparison.RiakClientComparisonTest), 17),
+    "client": (lambda: all_of(test_client.ClientTests, test_comparison.RiakClientComparisonTest), 16),
     "btypes": (lambda: all_of(test_btypes.BucketTypeTests), 13),
     "links": (
         lambda: named(test_mapreduce.LinkTests, ["test_store_and_get_links", "test_set_links"]),

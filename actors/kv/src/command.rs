@@ -38,8 +38,8 @@ pub enum KvCommand {
     Head(ObjectName),
     /// A write.
     Put(Box<Put>),
-    /// To add to a counter; negative: to take away. What comes of it goes to the other replicas as a write's does, and is
-    /// answered like one, with the object.
+    /// To add to a counter; negative: to take away. What comes of it goes to the other replicas as a write's does, and
+    /// is answered like one, with the object.
     Count(ObjectName, i64),
     /// What the vnode gives itself at each sweep interval.
     Sweep,

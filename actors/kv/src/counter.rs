@@ -1,13 +1,13 @@
-//! The counter of Riak 1.4 as a value: how much was added and taken away, by each vnode that did (a PN-counter). It decides
-//! how counters become one, what adding leaves, and the bytes, which stay for ever. It does not know the object's
-//! history: siblings that are counters are joined, whichever of them is newer.
+//! The counter of Riak 1.4 as a value: how much was added and taken away, by each vnode that did (a PN-counter). It
+//! decides how counters become one, what adding leaves, and the bytes, which stay for ever. It does not know the
+//! object's history: siblings that are counters are joined, whichever of them is newer.
 //!
-//! What a vnode has added lies under the dot of the write with which it began, and only that vnode, as the actor that it
-//! was then, adds to it. So of two states of an entry the larger is the later, and a counter that was deleted and begun
-//! anew does not meet its former self.
+//! What a vnode has added lies under the dot of the write with which it began, and only that vnode, as the actor that
+//! it was then, adds to it. So of two states of an entry the larger is the later, and a counter that was deleted and
+//! begun anew does not meet its former self.
 //!
-//! The bytes: the layout (1), and for each entry the actor (8 bytes, the highest first) and three numbers: the dot's, what
-//! was added, what was taken away.
+//! The bytes: the layout (1), and for each entry the actor (8 bytes, the highest first) and three numbers: the dot's,
+//! what was added, what was taken away.
 
 use crate::content::Content;
 use crate::context::{read_number, write_number};

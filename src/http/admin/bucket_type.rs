@@ -87,7 +87,7 @@ fn refused(failure: ChangeFailure) -> Problem {
             }
             _ => Problem::bad_request("bad-bucket-type", error.to_string()),
         },
-        ChangeFailure::Node(_, refusal) => Problem::administration(refusal),
+        ChangeFailure::Node(refusal) => Problem::administration(refusal),
     }
 }
 

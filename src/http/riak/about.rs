@@ -1,6 +1,6 @@
 //! What Riak's clients ask about a node before they do anything else: which resources it has, which release it is like.
-//! And who answers for a key. It decides which of Riak's resources are named: only those that are there, because clients
-//! switch features on by them.
+//! And who answers for a key. It decides which of Riak's resources are named: only those that are there, because
+//! clients switch features on by them.
 
 use super::accept::Accept;
 use super::fault::Fault;

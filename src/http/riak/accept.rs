@@ -24,7 +24,7 @@ impl Accept {
         Self(texts.flat_map(|text| text.split(',')).filter_map(range).take(RANGES_MAX).collect())
     }
 
-    /// How gladly a media type is taken, in thousandths; 0: not at all. Of the ranges that it is in, the narrowest counts.
+    /// How gladly a media type is taken, in thousandths; 0: not at all. Of the ranges it is in, the narrowest counts.
     fn weight(&self, media_type: &str) -> u16 {
         if self.0.is_empty() {
             return FULL;

@@ -211,9 +211,9 @@ impl From<ChangeFailure> for Fault {
     fn from(failure: ChangeFailure) -> Self {
         match failure {
             ChangeFailure::Directory(error) => error.into(),
-            ChangeFailure::Node(text, refusal) => {
+            ChangeFailure::Node(refusal) => {
                 let outcome = if refusal.code == "deadline" { Outcome::Unknown } else { Outcome::Refused };
-                Self { outcome, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, text) }
+                Self { outcome, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.detail) }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Where a request on Riak's routes leads: its path taken apart, and paths put together again for links. It decides
-//! which paths there are, in both of Riak's schemes, and that a `+` in a path is a space, as Riak's clients write it. It
-//! does not know which methods a place takes.
+//! which paths there are, in both of Riak's schemes, and that a `+` in a path is a space, as Riak's clients write it.
+//! It does not know which methods a place takes.
 
 use super::fault::Fault;
 use ringwork_kv::DEFAULT_TYPE;

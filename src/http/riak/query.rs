@@ -75,7 +75,8 @@ impl Parameters {
             Some("one") => Some(SyncOnWrite::One),
             Some("all") => Some(SyncOnWrite::All),
             Some(_) => {
-                let text = "sync_on_write query parameter must be one of the following words: 'backend', 'one' or 'all'";
+                let text =
+                    "sync_on_write query parameter must be one of the words 'backend', 'one' and 'all'";
                 return Err(Fault::bad_request(text));
             }
         };
