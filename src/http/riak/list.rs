@@ -142,8 +142,8 @@ enum Piece {
     Last(Bytes),
 }
 
-/// Whatever becomes of a list that was begun is told in the stream: clients leave a connection hanging on which a stream
-/// is answered with another status.
+/// Whatever becomes of a list that was begun is told in the stream: clients leave a connection hanging on which one is
+/// answered with another status.
 fn stream(riak: &web::Data<Riak>, source: Source, document: Option<Value>) -> HttpResponse {
     let (sender, receiver) = mpsc::channel(1);
     let pump = Pump { source, closing: riak.app.closing.clone(), sender };
