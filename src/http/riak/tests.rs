@@ -238,12 +238,15 @@ async fn lists_are_whole_or_say_that_they_are_not() {
     served.stop().await.unwrap();
 }
 
+/// A request and what it is told: method, path, headers, body, status, a part of the text.
+type Refused<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
+
 #[actix_rt::test]
 async fn what_is_wrong_is_refused_with_the_reason_and_changes_nothing() {
     let (served, client) = served().await;
     let long = "v".repeat(9000);
     let object = "/buckets/b/keys/k";
-    let table: &[(Method, &str, &[(&str, &str)], &str, u16, &str)] = &[
+    let table: &[Refused] = &[
         (Method::PUT, object, &[], "v", 400, "Missing Content-Type request header"),
         (Method::PUT, object, &[TEXT], &long, 413, "8192 bytes"),
         (Method::PUT, object, &[TEXT, ("x-riak-vclock", "a85hYGBgzGDKBVIcypz")], "v", 400, "X-Riak-Vclock"),
