@@ -1,6 +1,6 @@
-//! How members that do not know each other find together: one is refused as unknown by a node that it knows for a member,
-//! and brings its state as a guest; the other takes it over, and answers with what it has then. It decides how often one
-//! member introduces itself to another; whose state is taken over, core decides.
+//! How members that do not know each other find together: one is refused as unknown by a node that it knows for a
+//! member, and brings its state as a guest; the other takes it over, and answers with what it has then. It decides how
+//! often one member introduces itself to another; whose state is taken over, core decides.
 
 use crate::administration::AdministrationRefusal;
 use crate::claimant::change;
@@ -23,8 +23,8 @@ pub(crate) const INTRODUCTION_INTERVAL_MS: u64 = 5_000;
 
 type Told = Result<ClusterState, AdministrationRefusal>;
 
-/// Brings this node's state to `to`, which did not let it in because it does not know it. Where that fails, being refused
-/// the next time leads here again.
+/// Brings this node's state to `to`, which did not let it in because it does not know it. Where that fails, being
+/// refused the next time leads here again.
 pub(crate) async fn introduce(
     node: Arc<NodeCore>,
     network: Network,

@@ -225,8 +225,8 @@ impl Spawner {
     }
 }
 
-/// Lets the calling thread give way to the others. Where the system has no such thing, or does not allow it, all are the
-/// same, which costs speed and nothing else.
+/// Lets the calling thread give way to the others. Where the system has no such thing, or does not allow it, all are
+/// the same, which costs speed and nothing else.
 fn step_back(niceness: i32) {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), niceness) {

@@ -1,6 +1,6 @@
-//! A partition does not travel both ways between two nodes: the holder that takes in what its heir has kept for it stops
-//! passing the partition on, and begins again when it has that, too. Otherwise it says that it has sent everything while
-//! some of it is still coming to it.
+//! A partition does not travel both ways between two nodes: the holder that takes in what its heir has kept for it
+//! stops passing the partition on, and begins again when it has that, too. Otherwise it says that it has sent
+//! everything while some of it is still coming to it.
 
 use super::{Invariant, Promise};
 use crate::world::World;
