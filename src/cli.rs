@@ -2,12 +2,14 @@
 //! opens a node's data.
 
 pub mod bench;
+pub mod bucket_type;
 pub mod chat;
 pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod dev;
 pub mod handoff;
+pub mod kv;
 pub mod repair;
 pub mod ring;
 pub mod setting;

@@ -11,6 +11,7 @@ mod chat;
 mod input;
 mod operate;
 mod problem;
+pub mod riak;
 mod stream;
 mod unread;
 mod users;
@@ -81,7 +82,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         )
         .service(only_get("/chat/users", web::get().to(users::users)))
         .service(only_get("/chat/users/{user:[^/]*}/stream", web::get().to(stream::stream)))
-        .service(only_get("/ping", web::get().to(operate::ping)))
+        .service(only_get("/ping", web::get().to(operate::ping)).route(web::head().to(operate::ping)))
         .service(only_get("/health/live", web::get().to(operate::live)))
         .service(only_get("/health/ready", web::get().to(operate::ready)))
         .service(only_get("/metrics", web::get().to(operate::metrics)))

@@ -281,6 +281,15 @@ impl KvStore {
         }
     }
 
+    /// Adds to a counter of Riak 1.4, which the bucket must keep siblings for; negative: takes away. The answer has the
+    /// object as the coordinating vnode has it then. What is answered with [`KvFailure::Unknown`] may count, and counts
+    /// once more when it is sent again.
+    pub async fn count(&self, request: &Request<'_>, amount: i64) -> Result<PutDone, KvFailure> {
+        let options = request.quorums.write(request.props)?;
+        let key = self.calls.key(request.name.bytes()).quorum(options).within(request.within);
+        outcome(key.run(KvCommand::Count(request.name.clone(), amount)).await?)?.ok_or_else(strange)
+    }
+
     /// Deletes an object: writes a tombstone over what `seen` has seen, or, without one, over what a read finds.
     pub async fn delete(
         &self,
@@ -304,12 +313,15 @@ impl KvStore {
     /// The keys of a bucket, as a stream of batches in ascending order.
     pub fn keys(&self, bucket_type: &str, bucket: &[u8], within: Duration) -> Result<Listing<Kv>, Refusal> {
         let question = KvList::Keys { bucket_type: bucket_type.to_owned(), bucket: bucket.into() };
-        self.calls.coverage(question).within(within).list()
+        let n = self.bucket_props(bucket_type, bucket).map_or(1, |props| props.n_val);
+        self.calls.coverage(question).replicas(n).within(within).list()
     }
 
     /// The buckets of a type in which there is something, in ascending order.
     pub fn buckets(&self, bucket_type: &str, within: Duration) -> Buckets {
+        let node = &self.calls.core().node;
         Buckets {
+            replicas: directory::least_n_val(&node.metadata.current(), bucket_type, node.quorum.n_val),
             store: self.clone(),
             bucket_type: bucket_type.to_owned(),
             ends: self.ends(within),
@@ -354,6 +366,7 @@ pub enum BucketsFailure {
 /// See [`KvStore::buckets`].
 pub struct Buckets {
     store: KvStore,
+    replicas: usize,
     bucket_type: String,
     ends: Moment,
     listing: Option<Listing<Kv>>,
@@ -373,7 +386,13 @@ impl Buckets {
                     let behind = self.last.as_ref().map(|bucket| last_of_bucket(&self.bucket_type, bucket));
                     let question = KvList::Names { bucket_type: self.bucket_type.clone() };
                     let within = self.store.left(self.ends);
-                    let covering = self.store.calls.coverage(question).after(behind).within(within);
+                    let covering = self
+                        .store
+                        .calls
+                        .coverage(question)
+                        .replicas(self.replicas)
+                        .after(behind)
+                        .within(within);
                     none.insert(covering.list().map_err(BucketsFailure::Refused)?)
                 }
             };

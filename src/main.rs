@@ -2,12 +2,14 @@
 
 use clap::{Parser, Subcommand};
 use ringwork::cli::bench::{self, BenchArguments, Monotonic};
+use ringwork::cli::bucket_type::{self, BucketTypeArguments};
 use ringwork::cli::chat::{self, ChatArguments};
 use ringwork::cli::client::{CliError, conclude};
 use ringwork::cli::cluster::{self, ClusterArguments};
 use ringwork::cli::config::{self, ConfigCommand, ConfigCommandError};
 use ringwork::cli::dev::{self, DevArguments};
 use ringwork::cli::handoff::{self, HandoffArguments};
+use ringwork::cli::kv::{self, KvArguments};
 use ringwork::cli::repair::{self, RepairArguments};
 use ringwork::cli::ring::{self, RingArguments};
 use ringwork::cli::setting::{self, GetArguments, SetArguments, UnsetArguments};
@@ -54,6 +56,10 @@ enum Command {
     },
     /// Sends, reads and follows chat messages.
     Chat(ChatArguments),
+    /// Gets, puts and deletes objects, and lists keys.
+    Kv(KvArguments),
+    /// Creates bucket types, brings them into use, changes and lists them.
+    BucketType(BucketTypeArguments),
     /// Joins nodes to a cluster, and changes it: stage, plan, commit.
     Cluster(ClusterArguments),
     /// Shows who holds what, and who answers for a key.
@@ -94,6 +100,11 @@ async fn run(command: Command) -> Result<(), CliError> {
             })
         }
         Command::Chat(arguments) => chat::run(arguments, &mut out, &mut std::io::stderr()).await,
+        Command::Kv(arguments) => {
+            let terminal = out.is_terminal();
+            kv::run(arguments, terminal, &mut out).await
+        }
+        Command::BucketType(arguments) => bucket_type::run(arguments, &mut out).await,
         Command::Dev(arguments) => dev::run(arguments, &mut out, &mut std::io::stderr()).await,
         Command::Cluster(arguments) => cluster::run(arguments, &mut out).await,
         Command::Ring(arguments) => ring::run(arguments, &mut out).await,

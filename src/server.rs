@@ -2,7 +2,9 @@
 //! the order in which all that ends. It decides how many threads there are and when the node calls itself
 //! ready; it does not know the command line.
 
+use crate::http::riak::{self, Riak};
 use crate::http::{AppState, Door, admit, routes};
+use crate::kv::{DeleteMode, Kv, KvConfig, KvStore};
 use crate::modules::Modules;
 use crate::settings::{self, ClusterSettings, Engine, QuorumSetting, Settings};
 use actix_web::dev::ServerHandle;
@@ -118,20 +120,25 @@ async fn serve_over(
     let mut options = node_options(settings, keep, Placement::Adopted(workers))?;
     options.cluster = Some(cluster_options(settings));
     options.rebuild = rebuild;
-    let builder = Node::builder(options).service::<Chat>(chat_config(settings));
+    let builder =
+        Node::builder(options).service::<Chat>(chat_config(settings)).service::<Kv>(kv_config(settings));
     let (builder, unrouted) = modules.host(builder);
     let node =
         run_time.into_iter().fold(builder, |builder, setting| builder.setting(setting)).start().await?;
     let module_routes = unrouted.over(&node);
     let (closing, closes) = watch::channel(false);
     let state = web::Data::new(app_state(settings, &node, address, closes)?);
+    let store = KvStore::new(node.service::<Kv>().ok_or(StartError::ServiceName("kv"))?);
+    let kv = web::Data::new(Riak::new(state.clone(), store, settings.kv.object_bytes_max.bytes_usize()));
     let (spawner, shared) = (node.core().spawner.clone(), state.clone());
     let server = HttpServer::new(move || {
         spawner.adopt_current_thread();
         App::new()
             .app_data(shared.clone())
+            .app_data(kv.clone())
             .wrap(actix_web::middleware::from_fn(admit))
             .configure(routes)
+            .configure(riak::routes)
             .configure(|app| {
                 module_routes.iter().for_each(|routes| routes(app));
             })
@@ -252,6 +259,22 @@ fn chat_config(settings: &Settings) -> ChatConfig {
         retention_age: retention.age.limit().map(|span| span.duration()),
         retention_count: (retention.count > 0).then_some(retention.count),
         ..ChatConfig::default()
+    }
+}
+
+fn kv_config(settings: &Settings) -> KvConfig {
+    let kv = &settings.kv;
+    KvConfig {
+        object_bytes_max: kv.object_bytes_max.bytes_usize(),
+        siblings_warn: kv.siblings_warn,
+        siblings_max: kv.siblings_max,
+        delete_mode: match kv.delete_mode {
+            settings::DeleteMode::Delayed => DeleteMode::After(kv.delete_delay.duration()),
+            settings::DeleteMode::Immediate => DeleteMode::Immediate,
+            settings::DeleteMode::Keep => DeleteMode::Keep,
+        },
+        tombstone_keep: kv.tombstone_keep.duration(),
+        sweep_interval: kv.sweep_interval.duration(),
     }
 }
 

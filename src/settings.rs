@@ -25,12 +25,14 @@ pub use kind::{
 pub use problem::{Origin, PROBLEMS_MAX, Problem, SettingsError, Stated};
 pub use reference::{reference, toml_value};
 pub use schema::{
-    ChatSettings, ClusterSettings, HandoffSettings, HttpSettings, LogSettings, NodeSettings, QuorumSettings,
-    RepairSettings, RetentionSettings, RuntimeSettings, StoreSettings,
+    ChatSettings, ClusterSettings, HandoffSettings, HttpSettings, KvSettings, LogSettings, NodeSettings,
+    QuorumSettings, RepairSettings, RetentionSettings, RuntimeSettings, StoreSettings,
 };
 pub use sources::{Override, Sources, environment};
 pub use table::{keys, sections};
-pub use values::{Durability, Engine, LogFormat, QuorumSetting, Rate, RetentionAge, Size, Span, ValueError};
+pub use values::{
+    DeleteMode, Durability, Engine, LogFormat, QuorumSetting, Rate, RetentionAge, Size, Span, ValueError,
+};
 
 use problem::Problems;
 use serde::{Deserialize, Serialize};
@@ -59,6 +61,8 @@ pub struct Settings {
     pub runtime: RuntimeSettings,
     /// The section `chat`.
     pub chat: ChatSettings,
+    /// The section `kv`.
+    pub kv: KvSettings,
     /// The section `log`.
     pub log: LogSettings,
 }
@@ -116,7 +120,7 @@ impl Loaded {
 
     /// Adds what is wrong between values that are each right alone.
     fn contradictions(&self, problems: &mut Problems) {
-        let Settings { http, cluster, quorum, chat, .. } = &self.settings;
+        let Settings { http, cluster, quorum, chat, kv, .. } = &self.settings;
         let n_val = quorum.n_val;
         let rules = [
             (quorum.r.resolve(n_val) <= n_val, "quorum.r", "at most", "quorum.n_val"),
@@ -134,6 +138,7 @@ impl Loaded {
                 "less than",
                 "http.body_bytes_max",
             ),
+            (kv.siblings_warn < kv.siblings_max, "kv.siblings_warn", "less than", "kv.siblings_max"),
         ];
         for (holds, key, relation, other) in rules {
             // A value that was refused left the weaker layer's in its place, and that one contradicts nobody.

@@ -180,12 +180,20 @@ pub struct Answer {
     pub status: u16,
     /// The body, at most 64 MiB.
     pub body: Bytes,
-    retry_after: Option<String>,
-    is_problem: bool,
+    headers: awc::http::header::HeaderMap,
     reading: bool,
 }
 
 impl Answer {
+    /// A header, where it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn is_of_kind(&self, kind: &str) -> bool {
+        self.header("content-type").is_some_and(|found| found.starts_with(kind))
+    }
+
     /// Whether the request was done.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -287,6 +295,21 @@ impl NodeClient {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer, CliError> {
+        let Some(body) = body else { return self.request_with(method, path, headers, None).await };
+        let bytes = serde_json::to_vec(body)
+            .map_err(|error| CliError::Failed(format!("cannot write the request as JSON: {error}")))?;
+        let headers: Vec<_> = headers.iter().copied().chain([("content-type", "application/json")]).collect();
+        self.request_with(method, path, &headers, Some(bytes.into())).await
+    }
+
+    /// Any request with any body, or none.
+    pub async fn request_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> Result<Answer, CliError> {
         let reading = method == Method::GET || method == Method::HEAD;
         let exchange = async {
             let mut response = self.send(method, path, headers, body).await?;
@@ -327,7 +350,7 @@ impl NodeClient {
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
-        body: Option<&Value>,
+        body: Option<Bytes>,
     ) -> Result<
         awc::ClientResponse<impl futures_util::Stream<Item = Result<Bytes, PayloadError>> + Unpin + use<>>,
         CliError,
@@ -338,12 +361,7 @@ impl NodeClient {
             request = request.insert_header(*header);
         }
         let sent = match body {
-            Some(body) => {
-                let bytes = serde_json::to_vec(body).map_err(|error| {
-                    CliError::Failed(format!("cannot write the request as JSON: {error}"))
-                })?;
-                request.insert_header(("content-type", "application/json")).send_body(bytes)
-            }
+            Some(body) => request.send_body(body),
             None => request.send(),
         };
         sent.await.map_err(|error| self.no_answer(&error, reading))
@@ -357,10 +375,7 @@ impl NodeClient {
     where
         S: futures_util::Stream<Item = Result<Bytes, PayloadError>> + Unpin,
     {
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let retry_after = header("retry-after").map(str::to_owned);
-        let is_problem =
-            header("content-type").is_some_and(|kind| kind.starts_with("application/problem+json"));
+        let headers = response.headers().clone();
         let status = response.status().as_u16();
         let mut body = BytesMut::new();
         while let Some(chunk) = response.next().await {
@@ -374,7 +389,7 @@ impl NodeClient {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, body: body.freeze(), retry_after, is_problem, reading })
+        Ok(Answer { status, body: body.freeze(), headers, reading })
     }
 
     fn no_answer(&self, error: &SendRequestError, reading: bool) -> CliError {
@@ -418,7 +433,7 @@ impl NodeClient {
     /// What a refusal means to the user. Every part of it came from outside.
     pub fn refusal(&self, answer: &Answer) -> CliError {
         let status = answer.status;
-        let problem = if answer.is_problem {
+        let problem = if answer.is_of_kind("application/problem+json") {
             serde_json::from_slice(&answer.body).unwrap_or_default()
         } else {
             Value::Null
@@ -427,6 +442,10 @@ impl NodeClient {
         let code = text("code").map(explanation);
         let said = match text("detail").or_else(|| text("title")) {
             Some(said) => explanation(said),
+            // On Riak's routes the reason is the body.
+            None if answer.is_of_kind("text/plain") && !answer.body.trim_ascii().is_empty() => {
+                explanation(String::from_utf8_lossy(answer.body.trim_ascii()).as_ref())
+            }
             None => {
                 let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
                 let doubt = if status < 500 { "; is this a ringwork node?" } else { "" };
@@ -434,9 +453,11 @@ impl NodeClient {
             }
         };
         let coded = code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
-        let after = answer.retry_after.as_deref().and_then(|after| after.parse::<u16>().ok());
+        let after = answer.header("retry-after").and_then(|after| after.parse::<u16>().ok());
         let again = after.map_or("try again later".to_owned(), |seconds| format!("try again in {seconds} s"));
         let way_out = match status {
+            // Riak's status for both; this tells them apart.
+            503 if answer.header("x-ringwork-outcome") == Some("unknown") => String::new(),
             429 | 503 if answer.reading || said.contains("nothing was written") => format!("; {again}"),
             429 | 503 => format!("; nothing was written, {again}"),
             504 if code.as_deref() == Some("deadline") => {

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub(super) mod bucket_type;
 mod handoff;
 mod setting;
 
@@ -298,21 +299,9 @@ fn must_be_short(what: &str, text: &str, bytes_max: usize, code: &'static str) -
 
 /// The body of a request that changes something: whence it may come, and its bytes.
 async fn body(state: &AppState, request: &HttpRequest, payload: Payload) -> Result<Bytes, Problem> {
-    same_origin(request)?;
+    input::same_origin(request)?;
     Query::parse_only(request, &[])?;
     input::body(payload, state.body_bytes_max, state.request_timeout).await
-}
-
-/// Refuses what a page of somebody else's makes a browser send: a request without a body needs no leave of
-/// ours, so the type of its content does not keep it out.
-fn same_origin(request: &HttpRequest) -> Result<(), Problem> {
-    let Some(origin) = input::header(request, "origin")? else { return Ok(()) };
-    let host = input::header(request, "host")?.unwrap_or_default();
-    let authority = origin.split_once("://").map(|(_, authority)| authority);
-    if authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
-        return Ok(());
-    }
-    Err(Problem::foreign_origin(origin))
 }
 
 async fn needed<T: DeserializeOwned>(

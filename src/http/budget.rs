@@ -21,11 +21,19 @@ pub struct AnswerBudget(AtomicUsize);
 
 impl AnswerBudget {
     /// Room for an answer until it is sent or given up; none when there is too much under way.
-    pub(super) fn hold(self: &Arc<Self>, bytes: Vec<u8>) -> Option<HeldAnswer> {
-        let counted = if bytes.len() < COUNTED_BYTES_MIN { 0 } else { bytes.len() };
-        let answer = HeldAnswer { bytes: Some(bytes.into()), counted, budget: self.clone() };
+    pub(super) fn hold(self: &Arc<Self>, bytes: impl Into<Bytes>) -> Option<HeldAnswer> {
+        let bytes = bytes.into();
+        let room = self.reserve(bytes.len())?;
+        Some(HeldAnswer { bytes: Some(bytes), _room: room })
+    }
+
+    /// Room for so many bytes until it is dropped: for a body that is yet to be read. None when there is too much under
+    /// way.
+    pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+        let counted = if bytes < COUNTED_BYTES_MIN { 0 } else { bytes };
+        let room = Reserved { counted, budget: self.clone() };
         let before = self.0.fetch_add(counted, Ordering::Relaxed);
-        (counted == 0 || before + counted <= ANSWER_BYTES_MAX).then_some(answer)
+        (counted == 0 || before + counted <= ANSWER_BYTES_MAX).then_some(room)
     }
 
     /// Bytes under way.
@@ -37,11 +45,16 @@ impl AnswerBudget {
 /// An answer that has its room.
 pub(super) struct HeldAnswer {
     bytes: Option<Bytes>,
+    _room: Reserved,
+}
+
+/// Room that is taken.
+pub(super) struct Reserved {
     counted: usize,
     budget: Arc<AnswerBudget>,
 }
 
-impl Drop for HeldAnswer {
+impl Drop for Reserved {
     fn drop(&mut self) {
         self.budget.0.fetch_sub(self.counted, Ordering::Relaxed);
     }

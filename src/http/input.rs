@@ -197,6 +197,18 @@ pub(super) fn header<'a>(request: &'a HttpRequest, name: &'static str) -> Result
     value.to_str().map(Some).map_err(|_| bad())
 }
 
+/// Refuses what a page of somebody else's makes a browser send: a request without a body needs no leave of
+/// ours, so the type of its content does not keep it out.
+pub(super) fn same_origin(request: &HttpRequest) -> Result<(), Problem> {
+    let Some(origin) = header(request, "origin")? else { return Ok(()) };
+    let host = header(request, "host")?.unwrap_or_default();
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    if authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    Err(Problem::foreign_origin(origin))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

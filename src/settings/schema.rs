@@ -4,7 +4,9 @@
 
 use super::keys::{Section, section};
 use super::kind::Kind;
-use super::values::{Durability, Engine, LogFormat, QuorumSetting, Rate, RetentionAge, Size, Span};
+use super::values::{
+    DeleteMode, Durability, Engine, LogFormat, QuorumSetting, Rate, RetentionAge, Size, Span,
+};
 use ringwork_core::limits;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ pub(super) const SECTIONS: &[Section] = &[
     RuntimeSettings::SECTION,
     ChatSettings::SECTION,
     RetentionSettings::SECTION,
+    KvSettings::SECTION,
     LogSettings::SECTION,
 ];
 
@@ -256,6 +259,40 @@ section! {
         /// Each user keeps this many of their newest messages; 0 keeps all. It bounds what one busy user can
         /// take of the disk.
         count: u64 = 0, Kind::Count { min: 0, max: 1_000_000_000 };
+    }
+}
+
+section! {
+    /// The kv module: objects under buckets and keys. The same on all nodes.
+    KvSettings at "kv" {
+        /// The largest object, with all of its siblings and what describes them, and so the longest body of a write; a
+        /// larger one is answered 413. Every read and every repair moves the whole object, so what is much larger than
+        /// the default is better kept in pieces.
+        object_bytes_max: Size = Size::from_bytes(ringwork_kv::limits::OBJECT_BYTES_DEFAULT as u64),
+            Kind::Size {
+                min: Size::from_bytes(4 * KIB),
+                max: Size::from_bytes(ringwork_kv::limits::OBJECT_BYTES_MAX as u64),
+            };
+        /// Siblings above which a write that adds one is refused: somebody writes without handing back the causal
+        /// context of what was read, and each read would carry all of it. Must be larger than `kv.siblings_warn`.
+        siblings_max: usize = ringwork_kv::limits::SIBLINGS_MAX_DEFAULT, Kind::Count { min: 2, max: 10_000 };
+        /// Siblings above which a write is told that there are many. Fewer than `kv.siblings_max`.
+        siblings_warn: usize = ringwork_kv::limits::SIBLINGS_WARN_DEFAULT, Kind::Count { min: 1, max: 10_000 };
+        /// How long clients see that an object was deleted, and the causal context with it. `delayed`: for
+        /// `kv.delete_delay`. `immediate`: not at all. `keep`: for `kv.tombstone_keep`. In each of them what was
+        /// deleted stays deleted.
+        delete_mode: DeleteMode = DeleteMode::Delayed, Kind::Choice(&["delayed", "immediate", "keep"]);
+        /// See `kv.delete_mode`. Long enough for a client to write again what it has just deleted.
+        delete_delay: Span = Span::from_secs(3),
+            Kind::Span { min: Span::from_millis(10), max: Span::from_secs(86_400) };
+        /// How long nodes remember that an object was deleted. A node that was away for longer and comes back with its
+        /// data brings deleted objects back: rebuild it instead. Each deleted object costs some hundred bytes for as
+        /// long.
+        tombstone_keep: Span = Span::from_secs(10 * 86_400),
+            Kind::Span { min: Span::from_secs(60), max: Span::from_secs(3650 * 86_400) };
+        /// How often each vnode looks for what was deleted longer than `kv.tombstone_keep` ago.
+        sweep_interval: Span = Span::from_secs(60),
+            Kind::Span { min: Span::from_secs(1), max: Span::from_secs(86_400) };
     }
 }
 

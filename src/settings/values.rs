@@ -353,6 +353,18 @@ pub enum Durability {
     Os,
 }
 
+/// How long a deleted object is seen to have been deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeleteMode {
+    /// A while.
+    Delayed,
+    /// Not at all.
+    Immediate,
+    /// As long as it is remembered.
+    Keep,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

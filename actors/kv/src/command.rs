@@ -38,6 +38,9 @@ pub enum KvCommand {
     Head(ObjectName),
     /// A write.
     Put(Box<Put>),
+    /// To add to a counter; negative: to take away. What comes of it goes to the other replicas as a write's does, and
+    /// is answered like one, with the object.
+    Count(ObjectName, i64),
     /// What the vnode gives itself at each sweep interval.
     Sweep,
     /// What the vnode gives itself when tombstones are due to be buried.
@@ -109,6 +112,12 @@ pub enum PutRefusal {
         /// How many it may have.
         max: usize,
     },
+    /// It is to be counted, and is something else.
+    #[error("the object has a value that is no counter; delete it first")]
+    NoCounter,
+    /// A counter cannot count so far.
+    #[error("the counter would leave what 64 bits can count")]
+    CountTooMuch,
     /// The object would be too large.
     #[error("the object would have {bytes} bytes with {siblings} values: at most {max} are allowed")]
     TooLarge {

@@ -45,12 +45,7 @@ pub fn to_text(context: &CausalContext, name: &ObjectName) -> String {
     let mut bytes = vec![LAYOUT];
     for Dot { actor, counter } in context.dots() {
         bytes.extend(actor.0.to_be_bytes());
-        let mut left = counter;
-        while left >= 0x80 {
-            bytes.push(left as u8 | 0x80);
-            left >>= 7;
-        }
-        bytes.push(left as u8);
+        write_number(counter, &mut bytes);
     }
     bytes.extend(checksum(name, &bytes));
     to_base64(&bytes)
@@ -77,7 +72,18 @@ pub fn from_text(text: &str, name: &ObjectName) -> Result<CausalContext, Context
     Ok(dots.into_iter().collect())
 }
 
-fn read_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+/// A number, the lowest seven bits first.
+pub(crate) fn write_number(number: u64, bytes: &mut Vec<u8>) {
+    let mut left = number;
+    while left >= 0x80 {
+        bytes.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    bytes.push(left as u8);
+}
+
+/// The number at the beginning, and what is behind it.
+pub(crate) fn read_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut number = 0u64;
     for (at, byte) in bytes.iter().enumerate().take(10) {
         let bits = u64::from(byte & 0x7f);

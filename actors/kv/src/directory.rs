@@ -125,6 +125,20 @@ pub fn bucket_props(
     Ok(BucketProps::in_force(bucket_type != DEFAULT_TYPE, n_val, &of_type, &own.unwrap_or_default()))
 }
 
+/// The fewest replicas that an object of a type may have, by the properties of its buckets: what a list of all of them
+/// has to count on.
+pub fn least_n_val(metadata: &Metadata, bucket_type: &str, n_val: usize) -> usize {
+    let of_type = type_props(metadata, bucket_type, n_val).map_or(1, |props| props.n_val);
+    let within = bucket_key(bucket_type, b"").unwrap_or_default();
+    let buckets = NamespaceName::try_from(BUCKETS).ok().and_then(|name| metadata.namespace(&name));
+    let of_bucket = |key: &str| {
+        let given = buckets?.value(key).map(Overrides::from_bytes)?;
+        given.get("n_val")?.as_u64().and_then(|n| usize::try_from(n).ok())
+    };
+    let keys = buckets.into_iter().flat_map(|all| all.keys()).filter(|key| key.starts_with(&within));
+    keys.filter_map(of_bucket).min().map_or(of_type, |least| least.clamp(1, of_type))
+}
+
 /// Creates a type, or one that is not active yet anew. It can be used when every member has it and it is activated.
 pub fn create_type(
     metadata: &mut Metadata,
@@ -259,6 +273,9 @@ mod tests {
         let props = bucket_props(&metadata, name.0, name.1, 3).unwrap();
         assert_eq!((props.allow_mult, &props.to_json()["r"]), (true, &json!(2)));
         assert!(!bucket_props(&metadata, "default", b"a", 3).unwrap().allow_mult);
+        assert_eq!(least_n_val(&metadata, "default", 3), 3);
+        set_bucket(&mut metadata, ("default", b"few"), &asked(json!({"n_val": 2})), 3, now).unwrap();
+        assert_eq!((least_n_val(&metadata, "default", 3), least_n_val(&metadata, "none", 3)), (2, 1));
         assert!(set_bucket(&mut metadata, ("none", b"b"), &Map::new(), 3, now).is_err());
         let wrong = set_bucket(&mut metadata, name, &asked(json!({"r": 9, "w": 1})), 3, now);
         assert!(matches!(wrong, Err(DirectoryError::Props(_))));

@@ -3,6 +3,8 @@
 //! [`crate::keys`]. It does not know replicas: an item that it merges may come from anywhere.
 
 use crate::command::{KvCommand, KvReply, Put, PutRefusal, PutReply, Stored};
+use crate::content::Content;
+use crate::counter::{CountRefusal, Counter};
 use crate::keys::KvList;
 use crate::limits::{
     BURIALS_WAITING_MAX, OBJECT_BYTES_DEFAULT, OBJECT_BYTES_MAX, SIBLINGS_MAX_DEFAULT, SIBLINGS_WARN_DEFAULT,
@@ -144,6 +146,36 @@ impl Kv {
         self.store(before, KvItem { name, object }, (rules.conflicts, return_object, existed), turn)
     }
 
+    /// As the vnode's own actor, so of what it has added before nothing is missing here.
+    fn count(
+        &mut self,
+        name: ObjectName,
+        amount: i64,
+        turn: &mut Turn<'_, Self>,
+    ) -> Result<PutReply, KvError> {
+        let before = self.load(&name)?;
+        let mut object = before.as_ref().map(|item| item.object.clone()).unwrap_or_default();
+        let existed = !object.is_dead();
+        let after = HybridTime(object.latest().0.saturating_add(1));
+        let modified = turn.stamp_above(object.latest()).time.max(after);
+        let dot = turn.dot_unseen_by(&object.context());
+        let counted = Counter::of(&object).and_then(|counter| {
+            let mut counter = counter.unwrap_or_default();
+            counter.add(amount, dot)?;
+            Ok(Content { modified, ..counter.to_content() })
+        });
+        let content = match counted {
+            Ok(content) => content,
+            Err(CountRefusal::NoCounter) => return Ok(PutReply::Refused(PutRefusal::NoCounter)),
+            Err(CountRefusal::TooMuch) => return Ok(PutReply::Refused(PutRefusal::CountTooMuch)),
+        };
+        let seen = object.context();
+        if !object.put(content, &seen, dot, Conflicts::Siblings) {
+            return Err(KvError::NoNewDot(name));
+        }
+        self.store(before, KvItem { name, object }, (Conflicts::Siblings, true, existed), turn)
+    }
+
     fn store(
         &mut self,
         before: Option<KvItem>,
@@ -219,6 +251,9 @@ impl Vnode for Kv {
                 Ok(Outcome::Reply(KvReply::Outline(outline)))
             }
             KvCommand::Put(put) => Ok(Outcome::Reply(KvReply::Put(self.put(*put, turn)?))),
+            KvCommand::Count(name, amount) => {
+                Ok(Outcome::Reply(KvReply::Put(self.count(name, amount, turn)?)))
+            }
             KvCommand::Sweep => {
                 // In a turn of its own: one that fails must not be the last.
                 turn.later(self.config.sweep_interval, KvCommand::Sweep);

@@ -1,7 +1,7 @@
 //! The admin routes of settings that can be changed while nodes run. They parse and bound as the others do; which
 //! settings there are and what they take, the node says.
 
-use super::{AppState, NAME_BYTES_MAX, answer, must_be_short, named, needed, refused, same_origin};
+use super::{AppState, NAME_BYTES_MAX, answer, must_be_short, named, needed, refused};
 use crate::http::input::{self, Query};
 use crate::http::problem::Problem;
 use actix_web::web::Payload;
@@ -72,7 +72,7 @@ async fn unset(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse
 }
 
 async fn try_unset(state: &AppState, request: &HttpRequest) -> Result<ClusterSetting, Problem> {
-    same_origin(request)?;
+    input::same_origin(request)?;
     let key = key(request)?;
     let query = Query::parse_only(request, &["of"])?;
     let of = query.get("of");

@@ -12,7 +12,6 @@ pub(super) fn routes() -> Vec<Row> {
     let bare = |method: &str, target: &str| request(method, target, &[], b"");
     let mut rows = Vec::new();
     for target in [
-        "/",
         "/chat",
         "/chat/users/ann",
         "/chat/users/ann/messages/",

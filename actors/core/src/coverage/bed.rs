@@ -34,6 +34,8 @@ pub(super) fn id(n: usize) -> NodeId {
 pub(super) struct Bed {
     pub(super) size: RingSize,
     pub(super) n: usize,
+    /// Keys of every other partition lie in so many vnodes, the others in n.
+    pub(super) replicas: usize,
     pub(super) nodes: usize,
     pub(super) names: BTreeSet<Name>,
     /// Dead from then on; seen to be so half a second later.
@@ -54,7 +56,21 @@ impl Bed {
         let size = RingSize::try_from(1 << exponent).unwrap();
         let names = (0..names).map(|_| Name(format!("user{}", draw.below(1_000_000)))).collect();
         let (dies, trouble, now) = (BTreeMap::new(), None, Duration::from_secs(100));
-        Self { size, n, nodes, names, dies, trouble, draw, now, most_waiting: 0, pages: 0, most_busy: 0 }
+        let replicas = n;
+        Self {
+            size,
+            n,
+            replicas,
+            nodes,
+            names,
+            dies,
+            trouble,
+            draw,
+            now,
+            most_waiting: 0,
+            pages: 0,
+            most_busy: 0,
+        }
     }
 
     fn holder(&self, partition: Partition) -> usize {
@@ -78,7 +94,8 @@ impl Bed {
         let bounds = &request.bounds;
         let has = |name: &&Name| {
             let first = self.size.partition_of(&KeyHash::of("test", name.key()));
-            let mut places = (0..self.n).map(|step| self.size.clockwise(first, step));
+            let replicas = if first.0 % 2 == 0 { self.n } else { self.replicas };
+            let mut places = (0..replicas).map(|step| self.size.clockwise(first, step));
             let filter = bounds.filter;
             places.any(|place| place == request.partition)
                 && filter.is_none_or(|filter| filter.contains(self.size, request.partition, first))
@@ -101,7 +118,8 @@ impl Bed {
 
     pub(super) fn options(&mut self) -> CourseOptions {
         let deadline = self.now + Duration::from_secs(600);
-        CourseOptions { n: self.n, rotation: self.draw.bits(), after: None, rows_max: None, deadline }
+        let (n, rotation) = (self.n, self.draw.bits());
+        CourseOptions { n, held: n, rotation, after: None, rows_max: None, deadline }
     }
 
     /// Runs a listing to its end: what left, and how it ended.

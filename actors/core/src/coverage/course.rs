@@ -43,8 +43,10 @@ const PARTITIONS_NAMED_MAX: usize = 8;
 /// What a listing is to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CourseOptions {
-    /// How many replicas each key has.
+    /// How many replicas each key has, at least.
     pub n: usize,
+    /// How many replicas a key may have: of so many partitions a vnode has keys, and shows only what it is asked for.
+    pub held: usize,
     /// Spreads the load; another one for each listing.
     pub rotation: u64,
     /// Rows behind this key.
@@ -196,6 +198,7 @@ impl<R: Row> Course<R> {
     /// A listing that begins; what is to be done first, [`Self::step`] says.
     pub fn begin(size: RingSize, mut options: CourseOptions, now: Duration) -> Self {
         options.n = options.n.min(size.count());
+        options.held = options.held.min(size.count()).max(options.n);
         let everything = Stretch::unplaced(size.partitions().collect(), options.after.clone(), 0, now);
         let mut course = Self {
             size,
@@ -383,7 +386,7 @@ impl<R: Row> Course<R> {
         let (id, part) = candidates.find_map(ready)?;
         let stretch = self.stretches.get_mut(&id)?;
         let bounds = PageBounds {
-            filter: part.filter(self.options.n),
+            filter: part.filter(self.options.held),
             after: stretch.floor.clone(),
             rows_max: self.page_rows,
             bytes_max: self.page_bytes,

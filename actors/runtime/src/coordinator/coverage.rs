@@ -35,17 +35,25 @@ pub struct Covering<'a, V: Vnode> {
     question: V::Question,
     after: Option<Vec<u8>>,
     rows_max: Option<usize>,
+    replicas: Option<usize>,
     within: Duration,
 }
 
 impl<'a, V: Vnode> Covering<'a, V> {
     pub(super) fn new(service: &'a Service<V>, question: V::Question) -> Self {
-        Self { service, question, after: None, rows_max: None, within: WITHIN }
+        Self { service, question, after: None, rows_max: None, replicas: None, within: WITHIN }
     }
 
     /// Only rows behind this key.
     pub fn after(mut self, key: Option<Vec<u8>>) -> Self {
         self.after = key;
+        self
+    }
+
+    /// Keys may have as few replicas as that: fewer than the service's, where writes asked for fewer. It costs more
+    /// vnodes.
+    pub fn replicas(mut self, n: usize) -> Self {
+        self.replicas = Some(n);
         self
     }
 
@@ -73,7 +81,8 @@ impl<'a, V: Vnode> Covering<'a, V> {
         node.telemetry.listings.increment();
         let now = node.clock.moment();
         let options = CourseOptions {
-            n: node.quorum.n_val,
+            n: self.replicas.map_or(node.quorum.n_val, |n| n.clamp(1, node.quorum.n_val)),
+            held: node.quorum.n_val,
             // Elsewhere for each listing, and for each node.
             rotation: u64::from_be_bytes(node.id.tag()).wrapping_add(begun),
             after: self.after,

@@ -61,6 +61,18 @@ proptest! {
         prop_assert_eq!(end, Ok(()));
         prop_assert_eq!(shown, all.iter().skip(from).take(max).cloned().collect::<Vec<_>>());
     }
+
+    /// Where keys may have fewer replicas than vnodes hold keys of: only those are counted on.
+    #[test]
+    fn a_list_of_keys_with_fewer_replicas_is_whole(
+        seed: u64, n in 1usize..=3, more in 1usize..=3, nodes in 1usize..=5, names in 0usize..300,
+    ) {
+        let mut bed = Bed::new(seed, 4, n + more, nodes, names);
+        bed.replicas = n;
+        let options = CourseOptions { n, held: n + more, ..bed.options() };
+        let (shown, end) = bed.run(options);
+        prop_assert_eq!((shown, end), (whole(&bed), Ok(())));
+    }
 }
 
 #[test]

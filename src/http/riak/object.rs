@@ -1,0 +1,158 @@
+//! Objects: get, put, delete. Each parses, bounds, calls the store and translates the outcome.
+
+use super::accept::Accept;
+use super::fault::Fault;
+use super::path::Bucket;
+use super::query::Parameters;
+use super::render::{Shown, View};
+use super::{Riak, TIMEOUT_MAX, count, value};
+use crate::kv::{Deleted, PutRequest, Request, WITHIN_DEFAULT};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue, LOCATION, VARY};
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, HttpResponse};
+use ringwork_core::clock::hybrid::HybridTime;
+use ringwork_core::ids::{ActorId, Dot};
+use ringwork_kv::{BucketProps, ObjectName, ReadJudgement, vtag};
+use std::str::FromStr;
+
+/// Fewer complete replicas than asked for could answer: something acknowledged may be missing.
+const DEGRADED: &str = "x-ringwork-degraded";
+
+/// What all requests for an object begin with.
+pub(super) struct Asked {
+    pub(super) name: ObjectName,
+    pub(super) props: BucketProps,
+    pub(super) parameters: Parameters,
+}
+
+impl Asked {
+    pub(super) fn of(riak: &Riak, request: &HttpRequest, bucket: &Bucket, key: &[u8]) -> Result<Self, Fault> {
+        let name = ObjectName::new(&bucket.bucket_type, &bucket.name, key)?;
+        let parameters = Parameters::of(request.query_string())?;
+        let props = riak.store.bucket_props(&bucket.bucket_type, &bucket.name)?;
+        if props.datatype.is_some() {
+            return Err(Fault::missing("data types"));
+        }
+        Ok(Self { name, props, parameters })
+    }
+
+    pub(super) fn request(&self) -> Result<Request<'_>, Fault> {
+        let within = self.parameters.timeout(WITHIN_DEFAULT, TIMEOUT_MAX)?;
+        Ok(Request { quorums: self.parameters.quorums()?, within, ..Request::new(&self.name, &self.props) })
+    }
+
+    pub(super) fn n(&self) -> usize {
+        self.props.n_val
+    }
+}
+
+pub(super) async fn get(
+    riak: &Riak,
+    request: &HttpRequest,
+    bucket: &Bucket,
+    key: &[u8],
+) -> Result<HttpResponse, Fault> {
+    count(&riak.counts.gets);
+    let asked = Asked::of(riak, request, bucket, key)?;
+    let conditions = value::conditions(request.headers(), &asked.name)?;
+    let got = riak.store.get(&asked.request()?).await.map_err(|failure| Fault::of(failure, asked.n()))?;
+    if got.object.len() > 1 {
+        count(&riak.counts.gets_with_siblings);
+    }
+    let view = View { object: &got.object, name: &asked.name, bucket };
+    let judged = if got.object.is_dead() { ReadJudgement::Show } else { conditions.judge_read(&got.object) };
+    let mut shown = match judged {
+        ReadJudgement::Show => view.show(&Accept::of(request.headers()), asked.parameters.get("vtag"))?,
+        ReadJudgement::NotModified => view.not_modified(),
+        ReadJudgement::Failed(failure) => return Err(Fault::precondition(failure)),
+    };
+    if got.degraded {
+        shown.headers.push((DEGRADED.to_owned(), "true".to_owned()));
+    }
+    send(riak, shown)
+}
+
+/// Writes an object; without a key under a new one.
+pub(super) async fn put(
+    riak: &Riak,
+    request: &HttpRequest,
+    payload: Payload,
+    bucket: &Bucket,
+    key: Option<Vec<u8>>,
+) -> Result<HttpResponse, Fault> {
+    count(&riak.counts.puts);
+    let is_new = key.is_none();
+    let key = key.unwrap_or_else(|| new_key(riak));
+    let asked = Asked::of(riak, request, bucket, &key)?;
+    let wanted = asked.request()?;
+    let return_object = asked.parameters.is("returnbody")?;
+    let accept = Accept::of(request.headers());
+    let headers = request.headers();
+    let (body, _room) = riak.body(request, payload, riak.object_bytes_max).await?;
+    let content = value::content(headers, body)?;
+    if return_object && !accept.admits(&content.content_type) {
+        return Err(Fault::not_acceptable(&content.content_type));
+    }
+    // Nobody has seen what is under a key that did not exist.
+    let seen = if is_new { None } else { value::seen(headers, &asked.name)? };
+    let conditions = value::conditions(headers, &asked.name)?;
+    let put = PutRequest { content, seen: seen.unwrap_or_default(), conditions, return_object };
+    let done = riak.store.put(&wanted, put).await.map_err(|failure| Fault::of(failure, asked.n()))?;
+    let mut shown = match done.stored.object {
+        Some(object) if return_object => {
+            let mut shown = View { object: &object, name: &asked.name, bucket }.show(&accept, None)?;
+            if shown.status == StatusCode::OK && shown.body.is_empty() {
+                shown.status = StatusCode::NO_CONTENT;
+            }
+            shown
+        }
+        _ => {
+            Shown { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: actix_web::web::Bytes::new() }
+        }
+    };
+    if is_new {
+        shown.status = StatusCode::CREATED;
+        shown.headers.push((LOCATION.as_str().to_owned(), bucket.object_path(&key)));
+    }
+    send(riak, shown)
+}
+
+pub(super) async fn delete(
+    riak: &Riak,
+    request: &HttpRequest,
+    bucket: &Bucket,
+    key: &[u8],
+) -> Result<HttpResponse, Fault> {
+    count(&riak.counts.deletes);
+    let asked = Asked::of(riak, request, bucket, key)?;
+    let seen = value::seen(request.headers(), &asked.name)?;
+    match riak.store.delete(&asked.request()?, seen).await {
+        Ok(Deleted::Done) => Ok(HttpResponse::NoContent().finish()),
+        Ok(Deleted::NotFound) => Err(Fault::not_found()),
+        Err(failure) => Err(Fault::of(failure, asked.n())),
+    }
+}
+
+/// A key that no other object has: of this node, its life, and a time of its clock that it gives out once.
+fn new_key(riak: &Riak) -> Vec<u8> {
+    let stamp = riak.app.core.stamp_above(HybridTime::default());
+    let of_node = u64::from_be_bytes(stamp.node.tag()) ^ u64::from(stamp.boot.0).rotate_right(16);
+    vtag(Dot { actor: ActorId(of_node), counter: stamp.time.0 }).into_bytes()
+}
+
+fn send(riak: &Riak, shown: Shown) -> Result<HttpResponse, Fault> {
+    let mut response = HttpResponse::build(shown.status);
+    response.insert_header((VARY, "Accept"));
+    for (name, value) in &shown.headers {
+        match (HeaderName::from_str(name), HeaderValue::from_bytes(value.as_bytes())) {
+            (Ok(name), Ok(value)) => _ = response.insert_header((name, value)),
+            // Metadata that did not come over HTTP can have names that are none of a header.
+            _ => tracing::debug!(name, "a header cannot be shown"),
+        }
+    }
+    if shown.body.is_empty() && shown.status != StatusCode::OK {
+        return Ok(response.finish());
+    }
+    Ok(response.body(riak.held(shown.body)?))
+}
