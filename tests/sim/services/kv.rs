@@ -26,6 +26,8 @@ pub struct KvService;
 const SIBLINGS_MAX: usize = 60;
 
 fn name_of(key: &str) -> ObjectName {
+    // A list is of no key.
+    let key = if key.is_empty() { "-" } else { key };
     ObjectName::new("default", b"sim", key.as_bytes()).unwrap()
 }
 
