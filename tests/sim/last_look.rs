@@ -36,9 +36,10 @@ impl World {
     /// Whom a node would ask about a key now, for readers of a trace.
     pub fn places(&self, at: u8, key: &str) -> String {
         let Some(core) = self.machine(at).core() else { return "nobody".to_owned() };
-        let service = self.around.service.name();
+        let service = &self.around.service;
         let view = core.ring.load();
-        let list = view.preflist(service, &KeyHash::of(service, key.as_bytes()), core.quorum.n_val);
+        let hash = KeyHash::of(service.name(), &service.routing_key(key));
+        let list = view.preflist(service.name(), &hash, core.quorum.n_val);
         let place = |entry: &PreflistEntry| {
             let role = if entry.role == Role::Primary { "" } else { " as stand-in" };
             format!("{}{role} for {}", core.name_of(entry.node), entry.partition.0)
@@ -50,8 +51,9 @@ impl World {
     pub fn asked_places(&self, at: u8, key: &str) -> Vec<(u16, String)> {
         let Some(core) = self.machine(at).core() else { return Vec::new() };
         let view = core.ring.load();
-        let service = self.around.service.name();
-        let list = view.preflist(service, &KeyHash::of(service, key.as_bytes()), core.quorum.n_val);
+        let service = &self.around.service;
+        let hash = KeyHash::of(service.name(), &service.routing_key(key));
+        let list = view.preflist(service.name(), &hash, core.quorum.n_val);
         list.iter().map(|entry| (entry.partition.0, core.name_of(entry.node).to_string())).collect()
     }
 
@@ -151,7 +153,7 @@ impl World {
         };
         let view = core.ring.load();
         let service = &self.around.service;
-        let hash = KeyHash::of(service.name(), key.as_bytes());
+        let hash = KeyHash::of(service.name(), &service.routing_key(key));
         let places = view.primary_preflist(&hash, core.quorum.n_val);
         let number = |node: NodeId| {
             let of = |machine: &&Machine| machine.core().is_some_and(|core| core.id == node);
@@ -162,7 +164,7 @@ impl World {
             let live = machine.core().and_then(|core| core.generations.live(partition));
             let Some(live) = live else { return Replica::new() };
             let items: Items = service.items(&machine.disk.memory, partition, live.number);
-            items.get(key.as_bytes()).cloned().unwrap_or_default()
+            items.get(&service.routing_key(key)).cloned().unwrap_or_default()
         };
         places
             .iter()

@@ -130,6 +130,9 @@ impl Plan {
         if plan.service == "chat" && Draw::from_seed(seed ^ hash_of("presence")).one_in(6) {
             plan.service = "presence";
         }
+        if plan.service == "chat" && Draw::from_seed(seed ^ hash_of("objects")).one_in(5) {
+            plan.service = "kv";
+        }
         if plan.service == "counter" {
             plan.keys += 8;
             // What counters alone can show: an actor that counts on from a state that was lost. Reads would mend it.

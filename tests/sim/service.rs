@@ -24,6 +24,10 @@ pub trait Service {
     fn host(&self, builder: NodeBuilder) -> NodeBuilder;
     /// How clients reach it at a node that has started. The node looks around before this is called.
     fn face(&self, node: &Node) -> Later<Rc<dyn Face>>;
+    /// What a key is hashed as.
+    fn routing_key(&self, key: &str) -> Vec<u8> {
+        key.as_bytes().to_vec()
+    }
     /// Whether it can forget what was written.
     fn forgets(&self) -> bool;
     /// Whether it can be asked under which keys there is something.

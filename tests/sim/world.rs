@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::service::Service;
 use crate::services::chat::ChatService;
 use crate::services::counter::CounterService;
+use crate::services::kv::KvService;
 use crate::services::presence::PresenceService;
 use crate::trace::Trace;
 use ringwork_core::gossip::detector::Availability as Detected;
@@ -87,6 +88,7 @@ fn service_named(name: &str) -> Rc<dyn Service> {
     match name {
         "counter" => Rc::new(CounterService),
         "presence" => Rc::new(PresenceService),
+        "kv" => Rc::new(KvService),
         _ => Rc::new(ChatService),
     }
 }
@@ -630,7 +632,8 @@ impl World {
     fn primaries(&self, at: u8, key: &str) -> Vec<String> {
         let Some(core) = self.machine(at).core() else { return Vec::new() };
         let view = core.ring.load();
-        let hash = KeyHash::of(self.around.service.name(), key.as_bytes());
+        let service = &self.around.service;
+        let hash = KeyHash::of(service.name(), &service.routing_key(key));
         let list = view.primary_preflist(&hash, core.quorum.n_val);
         list.iter().map(|place| core.name_of(place.node).to_string()).collect()
     }

@@ -2,4 +2,5 @@
 
 pub mod chat;
 pub mod counter;
+pub mod kv;
 pub mod presence;
