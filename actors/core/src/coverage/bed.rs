@@ -94,7 +94,7 @@ impl Bed {
         let bounds = &request.bounds;
         let has = |name: &&Name| {
             let first = self.size.partition_of(&KeyHash::of("test", name.key()));
-            let replicas = if first.0 % 2 == 0 { self.n } else { self.replicas };
+            let replicas = if first.0.is_multiple_of(2) { self.n } else { self.replicas };
             let mut places = (0..replicas).map(|step| self.size.clockwise(first, step));
             let filter = bounds.filter;
             places.any(|place| place == request.partition)
