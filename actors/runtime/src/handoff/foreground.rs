@@ -13,8 +13,8 @@ const BUSY_MESSAGES_PER_SECOND: u64 = 50;
 /// How often it is found out anew.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// While somebody is served, taking data in may use one part in so many of what all processors of the machine can do:
-/// with two of them a thirty-second part of one. Sending takes about as much at the other end.
-const SHARE: usize = 64;
+/// with two of them a twentieth of one. Sending takes about as much at the other end.
+const SHARE: usize = 40;
 /// The longest rest: something may have taken long because a disk did, or because others used the processor.
 const REST_MAX: Duration = Duration::from_millis(400);
 /// Items that are merged in one turn of a vnode while somebody is served: a turn is what a request waits behind.
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn who_serves_nobody_does_not_rest() {
-        let mut foreground = Foreground::of(6);
+        let mut foreground = Foreground::of(4);
         for second in 1..10 {
             assert_eq!(foreground.rest_after(Duration::from_secs(second), second * 20, TOOK), Duration::ZERO);
         }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn who_serves_rests_in_proportion_up_to_a_bound_and_no_longer_when_it_is_over() {
-        let mut foreground = Foreground::of(6);
+        let mut foreground = Foreground::of(4);
         let second = Duration::from_secs(1);
         assert_eq!(foreground.rest_after(second, 5000, TOOK), TOOK * 9);
         let later = second + TOOK * 9;
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn several_transfers_share_the_share() {
-        let mut foreground = Foreground::of(6);
+        let mut foreground = Foreground::of(4);
         let second = Duration::from_secs(1);
         let rests = [1, 2, 3].map(|_| foreground.rest_after(second, 5000, TOOK));
         assert_eq!(rests, [TOOK * 9, TOOK * 18, TOOK * 27]);
@@ -112,14 +112,14 @@ mod tests {
 
     #[test]
     fn turns_are_short_while_somebody_is_served() {
-        let mut foreground = Foreground::of(6);
+        let mut foreground = Foreground::of(4);
         assert_eq!(foreground.turn_items(Duration::from_secs(1), 10), usize::MAX);
         assert_eq!(foreground.turn_items(Duration::from_secs(2), 1000), TURN_ITEMS_MAX);
     }
 
     #[test]
     fn more_processors_give_a_larger_share_and_never_more_than_half_of_one() {
-        let rests = [1, 2, 8, 32, 128].map(|processors| Foreground::of(processors).rests);
-        assert_eq!(rests, [63, 31, 7, 1, 1]);
+        let rests = [1, 2, 8, 20, 128].map(|processors| Foreground::of(processors).rests);
+        assert_eq!(rests, [39, 19, 4, 1, 1]);
     }
 }
