@@ -325,12 +325,12 @@ impl History {
     }
 
     /// Whether something that was asked to be deleted may have taken this write with it. A write that was sent twice
-    /// under a name has the smaller of two ids in the end, whichever was told; and that one may be of a clock so far
-    /// behind that even an earlier deletion lies above it.
+    /// under a name has the smaller of two ids in the end, whichever was told.
     pub fn may_be_forgotten(facts: &WriteFacts, forgets: &[Forget<'_>]) -> bool {
         let below = |through: &str| facts.id.as_deref().is_none_or(|id| id <= through);
-        let unsure = facts.named && facts.attempts > 1;
-        let takes = |(key, through, ..): &Forget<'_>| *key == facts.key && (below(through) || unsure);
+        let unsure = |begun: Duration| facts.named && facts.attempts > 1 && begun >= facts.begun;
+        let takes =
+            |(key, through, begun, _): &Forget<'_>| *key == facts.key && (below(through) || unsure(*begun));
         forgets.iter().any(takes)
     }
 
