@@ -6,7 +6,7 @@ use crate::{eventually, options, run, stop};
 use ringwork_core::metadata::features::SHARED_SETTINGS;
 use ringwork_core::metadata::{NamespaceName, Stage, features};
 use ringwork_core::store::memory::MemoryStore;
-use ringwork_runtime::administration::{AdministrationRefusal, ClusterSetting};
+use ringwork_runtime::administration::{AdministrationRefusal, Change, ClusterSetting};
 use ringwork_runtime::metadata::change;
 use ringwork_runtime::node::{ClusterOptions, Keep, Node, NodeOptions};
 use ringwork_runtime::randomness::Randomness;
@@ -291,6 +291,33 @@ fn an_entry_becomes_ready_when_every_member_has_it_and_a_member_that_is_away_is_
         .unwrap();
         for node in &nodes {
             eventually("it is used everywhere", async || stage(node) == Some(Stage::Active)).await;
+        }
+        stop_all(nodes).await;
+    });
+}
+
+/// In the moment after a join the metadata manager has not looked at the cluster's state yet: what was changed then went
+/// into what the node had known alone, and was dropped (simulator seeds 830689 and 830778).
+#[test]
+fn what_is_changed_right_after_a_join_is_kept() {
+    run(async {
+        let (mut one, mut two) = (Machine::new(1), Machine::new(2));
+        let nodes = vec![one.start(None, features::own()).await, two.start(None, features::own()).await];
+        let types = || NamespaceName::try_from("bucket-types").unwrap();
+        nodes[1].administration().stage(Change::Join { seed: one.listen.to_string() }).await.unwrap();
+        change(nodes[1].core(), move |metadata, at| {
+            metadata
+                .put(&types(), "maps", vec![1], at)
+                .map_err(|e| AdministrationRefusal::new("x", e.to_string()))
+        })
+        .await
+        .unwrap();
+        for node in &nodes {
+            eventually("it is known everywhere", async || {
+                let metadata = node.core().metadata.current();
+                metadata.namespace(&types()).is_some_and(|types| types.siblings("maps").next().is_some())
+            })
+            .await;
         }
         stop_all(nodes).await;
     });
