@@ -296,8 +296,8 @@ fn an_entry_becomes_ready_when_every_member_has_it_and_a_member_that_is_away_is_
     });
 }
 
-/// In the moment after a join the metadata manager has not looked at the cluster's state yet: what was changed then went
-/// into what the node had known alone, and was dropped (simulator seeds 830689 and 830778).
+/// In the moment after a join the metadata manager has not looked at the cluster's state yet: what was changed then
+/// went into what the node had known alone, and was dropped (simulator seeds 830689 and 830778).
 #[test]
 fn what_is_changed_right_after_a_join_is_kept() {
     run(async {
