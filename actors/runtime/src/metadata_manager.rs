@@ -277,10 +277,18 @@ impl MetadataManager {
         let mut changed = self.metadata.clone();
         if let Err(refusal) = change(&mut changed, at) {
             let _ = done.send(Err(refusal));
-            return;
+            // What `follow` has seen asks for its duties all the same.
+            return self.settle(ctx);
         }
         self.metadata = changed;
+        let cluster = self.metadata.cluster();
         self.waiting.push(Box::new(move |manager, kept| {
+            if manager.shared.metadata().cluster() != cluster {
+                let detail =
+                    "this node has joined another cluster meanwhile, and the change is gone; ask again";
+                let _ = done.send(Err(AdministrationRefusal::new("other-cluster", detail)));
+                return;
+            }
             let failed = |error: &FileError| {
                 AdministrationRefusal::new("store-failed", format!("the change cannot be kept: {error}"))
             };

@@ -12,10 +12,9 @@ use tokio::sync::oneshot;
 const TURN_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 const TURN_TRIES: usize = 3000;
 
-/// How far the thread of the transfers, and those of the pool, step back for others when all processors are taken, in
-/// the operating system's steps of niceness: whoever serves requests goes first.
+/// How far the thread of the transfers steps back for others when all processors are taken, in the operating system's
+/// steps of niceness: whoever serves requests goes first. The pool does not: reads and openings of vnodes wait for it.
 const HANDOFF_NICENESS: i32 = 15;
-const POOL_NICENESS: i32 = 10;
 
 /// Where a node's actors live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +70,6 @@ impl Spawner {
             for number in 0..pool_threads.max(1) {
                 let jobs = receiver.clone();
                 start_thread(&format!("pool-{number}"), move || {
-                    step_back(POOL_NICENESS);
                     for job in jobs.iter() {
                         // A job answers for its own panics by dropping its reply handle; the thread lives on.
                         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));

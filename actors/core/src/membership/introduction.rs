@@ -4,7 +4,7 @@
 //! can only be a later state of its own cluster. It decides when that is; it does not know how the state comes.
 
 use super::change::ChangeRefusal;
-use super::member::Status;
+use super::member::{Member, Status};
 use super::state::ClusterState;
 use crate::ids::NodeId;
 
@@ -19,12 +19,17 @@ impl ClusterState {
     /// One that is known here already is taken, too: its introduction may come twice.
     pub fn take_introduction(&mut self, me: NodeId, by: NodeId, theirs: &Self) -> Result<(), ChangeRefusal> {
         let name = theirs.name_of(by);
+        if by == me {
+            return Err(ChangeRefusal::new("not-a-member", "this node does not introduce itself to itself"));
+        }
         if self.status(by) == Some(Status::Removed) {
             return Err(ChangeRefusal::new("removed", format!("{name} was removed from this cluster")));
         }
         let admitted =
             theirs.status(by).is_some_and(|status| status != Status::Joining && status != Status::Removed);
-        if theirs.cluster() == self.cluster() && !(admitted && theirs.status(me).is_some()) {
+        if theirs.cluster() == self.cluster()
+            && !(admitted && theirs.member(me).is_some_and(Member::is_member))
+        {
             let detail = format!("by what it brings, {name} is no member, or does not know this node");
             return Err(ChangeRefusal::new("not-a-member", detail));
         }

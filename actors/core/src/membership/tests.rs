@@ -525,6 +525,13 @@ fn a_member_that_was_away_takes_the_word_of_one_that_was_admitted_meanwhile() {
     without.show_plan(&plan, id(0));
     without.commit(&plan, id(0)).unwrap();
     let removed = without.clone();
+    assert_eq!(brings(&state, 3).unwrap_err().code, "not-a-member", "nobody introduces itself to itself");
+    let mut expels = state.clone();
+    expels.stage_force_remove(id(2), id(0)).unwrap();
+    let plan = expels.plan().unwrap();
+    expels.show_plan(&plan, id(0));
+    expels.commit(&plan, id(0)).unwrap();
+    assert_eq!(brings(&expels, 2).unwrap_err().code, "not-a-member", "no guest's word ends a member");
     assert_eq!(without.take_introduction(id(0), id(3), &state).unwrap_err().code, "removed");
     assert_eq!(without, removed);
 }

@@ -351,11 +351,16 @@ impl HandoffBoard {
         self.state().foreground.turn_items(now, messages)
     }
 
-    /// How long a transfer rests after a turn that took in something of it since `begun`: not at all while nobody is
-    /// served.
-    pub fn rest_after(&self, begun: Duration, messages: u64) -> Duration {
+    /// How long a transfer waits before its next turn.
+    pub fn rest_due(&self) -> Duration {
         let now = self.clock.moment();
-        self.state().foreground.rest_after(now, messages, now.saturating_sub(begun))
+        self.state().foreground.rest_due(now)
+    }
+
+    /// A turn took in something of a transfer since `begun`: the node rests for that while it serves others.
+    pub fn worked(&self, begun: Duration, messages: u64) {
+        let now = self.clock.moment();
+        self.state().foreground.worked(now, messages, now.saturating_sub(begun));
     }
 
     /// A transfer runs, or is further than before.

@@ -52,9 +52,9 @@ impl Foreground {
         if self.is_busy { TURN_ITEMS_MAX } else { usize::MAX }
     }
 
-    /// How long the transfer rests of which a turn took so long; `messages` have come since the node's start. What
-    /// others have done counts too: the share is the node's, however many transfers there are.
-    pub(crate) fn rest_after(&mut self, now: Duration, messages: u64, took: Duration) -> Duration {
+    /// A turn took so long: the node rests in proportion, and this says how long from now. `messages` have come since
+    /// its start. What other transfers have done counts too: the share is the node's, however many there are.
+    pub(crate) fn worked(&mut self, now: Duration, messages: u64, took: Duration) -> Duration {
         self.look(now, messages);
         if !self.is_busy {
             self.rests_until = now;
@@ -63,6 +63,11 @@ impl Foreground {
         let until = self.rests_until.max(now) + took.saturating_mul(self.rests);
         self.rests_until = until.min(now + REST_MAX);
         self.rests_until - now
+    }
+
+    /// How long to wait before the next turn, for what was done so far.
+    pub(crate) fn rest_due(&self, now: Duration) -> Duration {
+        if self.is_busy { self.rests_until.saturating_sub(now) } else { Duration::ZERO }
     }
 
     fn look(&mut self, now: Duration, messages: u64) {
@@ -86,7 +91,7 @@ mod tests {
     fn who_serves_nobody_does_not_rest() {
         let mut foreground = Foreground::of(4);
         for second in 1..10 {
-            assert_eq!(foreground.rest_after(Duration::from_secs(second), second * 20, TOOK), Duration::ZERO);
+            assert_eq!(foreground.worked(Duration::from_secs(second), second * 20, TOOK), Duration::ZERO);
         }
     }
 
@@ -94,20 +99,22 @@ mod tests {
     fn who_serves_rests_in_proportion_up_to_a_bound_and_no_longer_when_it_is_over() {
         let mut foreground = Foreground::of(4);
         let second = Duration::from_secs(1);
-        assert_eq!(foreground.rest_after(second, 5000, TOOK), TOOK * 9);
+        assert_eq!(foreground.worked(second, 5000, TOOK), TOOK * 9);
         let later = second + TOOK * 9;
-        assert_eq!(foreground.rest_after(later, 5001, TOOK), TOOK * 9, "not looked at again yet");
-        assert_eq!(foreground.rest_after(later, 5001, Duration::from_secs(9)), REST_MAX);
+        assert_eq!(foreground.worked(later, 5001, TOOK), TOOK * 9, "not looked at again yet");
+        assert_eq!(foreground.worked(later, 5001, Duration::from_secs(9)), REST_MAX);
         let over = Duration::from_secs(3);
-        assert_eq!(foreground.rest_after(over, 5020, TOOK), Duration::ZERO);
+        assert_eq!(foreground.worked(over, 5020, TOOK), Duration::ZERO);
     }
 
     #[test]
     fn several_transfers_share_the_share() {
         let mut foreground = Foreground::of(4);
         let second = Duration::from_secs(1);
-        let rests = [1, 2, 3].map(|_| foreground.rest_after(second, 5000, TOOK));
+        let rests = [1, 2, 3].map(|_| foreground.worked(second, 5000, TOOK));
         assert_eq!(rests, [TOOK * 9, TOOK * 18, TOOK * 27]);
+        assert_eq!(foreground.rest_due(second + TOOK), TOOK * 26);
+        assert_eq!(foreground.rest_due(second + TOOK * 30), Duration::ZERO);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use ringwork_core::limits::WINDOW_BATCHES_MAX;
 use ringwork_core::membership::Possession;
 use ringwork_core::transfer::message::ForReceiver;
+use ringwork_core::transfer::message::Position;
 use ringwork_core::transfer::receiving::ReceivingOutcome;
 use ringwork_core::transfer::{
     Amount, Batch, ForSender, Inbound, Into, Kind, Receiving, ReceivingEffect, ReceivingEvent, SessionId,
@@ -256,11 +257,17 @@ async fn store(
     let node = &context.node;
     let Some(held) = node.generations.held(partition) else { return gone() };
     let mut unreadable = 0;
+    // The last batches are sent while the holder holds requests back: nothing rests then.
+    let rests = !matches!(batch.position, None | Some(Position::End));
     let items: Vec<_> = batch.each().collect();
     let name = mine.services.get(usize::from(batch.stream));
     match into {
         Into::Live => {
             let Some(possession) = node.ring.load().possession(partition) else { return gone() };
+            let stands = || {
+                let live = node.generations.live(partition);
+                live == Some(mine.generation) && node.ring.load().state().holder(partition) == Some(node.id)
+            };
             if held.live != mine.generation || possession.holder != node.id {
                 return gone();
             }
@@ -268,12 +275,17 @@ async fn store(
                 let Some(service) = context.by_name(name) else {
                     return Err(format!("service {name} does not run here"));
                 };
-                unreadable =
-                    by_turns(node, items, |items| service.merge(partition, possession, items)).await?;
+                let merge = |items| service.merge(partition, possession, items);
+                unreadable = by_turns(node, items, rests, stands, merge).await?;
             }
         }
         Into::Inbound | Into::NewInbound => {
-            if held.inbound.is_none_or(|(_, generation)| generation != mine.generation) {
+            // It may come to be held here meanwhile, forced: then a vnode serves what was collected, and alone writes.
+            let stands = || {
+                let inbound = node.generations.held(partition).and_then(|held| held.inbound);
+                inbound.is_some_and(|(_, generation)| generation == mine.generation)
+            };
+            if !stands() {
                 return gone();
             }
             if let Some(name) = name.filter(|_| !items.is_empty()) {
@@ -289,7 +301,10 @@ async fn store(
                         opened
                     }
                 };
-                unreadable = by_turns(node, items, |items| collecting.merge(items)).await?;
+                unreadable = by_turns(node, items, rests, stands, |items| collecting.merge(items)).await?;
+            }
+            if !stands() {
+                return gone();
             }
         }
     }
@@ -299,11 +314,14 @@ async fn store(
     Ok(unreadable)
 }
 
-/// Takes items in, by short turns and with rests while this node serves others: these go first. Says how many could not
-/// be read. What was merged before a failure stays; it is sent again.
+/// Takes items in, by short turns and with rests before them while this node serves others: these go first. `stands`
+/// says before each turn whether it is still to be merged there. Says how many could not be read. What was merged before
+/// a failure stays; it is sent again.
 async fn by_turns<I, M>(
     node: &NodeCore,
     mut items: Vec<I>,
+    rests: bool,
+    stands: impl Fn() -> bool,
     merge: impl Fn(Vec<I>) -> M,
 ) -> Result<u64, String>
 where
@@ -315,13 +333,17 @@ where
     };
     let mut unreadable = 0;
     while !items.is_empty() {
-        let later = items.split_off(node.handoff.turn_items(messages()).min(items.len()));
-        let begun = node.clock.moment();
-        unreadable += merge(std::mem::replace(&mut items, later)).await?;
-        let rest = node.handoff.rest_after(begun, messages());
+        let rest = if rests { node.handoff.rest_due() } else { Duration::ZERO };
         if !rest.is_zero() {
             tokio::time::sleep(rest).await;
         }
+        if !stands() {
+            return Err("the generation is gone".to_owned());
+        }
+        let later = items.split_off(node.handoff.turn_items(messages()).min(items.len()));
+        let begun = node.clock.moment();
+        unreadable += merge(std::mem::replace(&mut items, later)).await?;
+        node.handoff.worked(begun, messages());
     }
     Ok(unreadable)
 }
