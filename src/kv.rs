@@ -265,8 +265,10 @@ impl KvStore {
         let PutRequest { content, seen, conditions, return_object } = put;
         let name = request.name;
         let before = request.quorums.read(request.props)?.first;
-        let read = if conditions.any() { Some(self.read_object(name, before, ends).await?.0) } else { None };
         let rules = request.props.put_rules();
+        // Also where the first value counts: the vnode that writes may have missed it.
+        let reads = conditions.any() || rules.conflicts == Conflicts::First;
+        let read = if reads { Some(self.read_object(name, before, ends).await?.0) } else { None };
         let mut command = Put { name: name.clone(), content, seen, read, conditions, rules, return_object };
         loop {
             let had_read = command.read.is_some();
@@ -291,11 +293,14 @@ impl KvStore {
     }
 
     /// Deletes an object: writes a tombstone over what `seen` has seen, or, without one, over what a read finds.
+    /// Conditions are judged as those of a write, where there is anything to delete.
     pub async fn delete(
         &self,
         request: &Request<'_>,
         seen: Option<CausalContext>,
+        conditions: Conditions,
     ) -> Result<Deleted, KvFailure> {
+        conditions.check()?;
         let ends = self.ends(request.within);
         let (read, options) = request.quorums.delete(request.props)?;
         let mut outline = self.outline(request.name, read.first, ends).await?;
@@ -306,7 +311,7 @@ impl KvStore {
             return Ok(Deleted::NotFound);
         }
         let seen = seen.unwrap_or_else(|| outline.context());
-        let put = PutRequest { seen, ..PutRequest::of(Content::tombstone()) };
+        let put = PutRequest { seen, conditions, ..PutRequest::of(Content::tombstone()) };
         self.write(request, put, options, ends).await.map(|_| Deleted::Done)
     }
 

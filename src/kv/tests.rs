@@ -39,7 +39,7 @@ fn what_is_written_is_read_and_what_is_deleted_is_not_found() {
         let name = name("k");
         let request = Request::new(&name, &props);
         assert!(store.get(&request).await.unwrap().object.is_empty());
-        assert_eq!(store.delete(&request, None).await, Ok(Deleted::NotFound));
+        assert_eq!(store.delete(&request, None, Conditions::default()).await, Ok(Deleted::NotFound));
         let done = store.put(&request, returning("a")).await.unwrap();
         assert!(!done.stored.existed && done.acks >= 2);
         let got = store.get(&request).await.unwrap();
@@ -47,12 +47,17 @@ fn what_is_written_is_read_and_what_is_deleted_is_not_found() {
         assert_eq!(done.stored.object, Some(got.object.clone()));
         assert_eq!(store.head(&request).await.unwrap(), got.object.outline());
         // The bucket keeps one value, whoever wrote it.
+        let first = done.stored.object.unwrap();
         store.put(&request, returning("b")).await.unwrap();
         assert_eq!(values(&store.get(&request).await.unwrap().object), some(&["b"]));
-        assert_eq!(store.delete(&request, None).await, Ok(Deleted::Done));
+        let stale = Conditions { if_not_modified: Some(first.context()), ..Conditions::default() };
+        let refused = store.delete(&request, None, stale).await;
+        assert!(matches!(refused, Err(KvFailure::Declined(_))), "{refused:?}");
+        assert_eq!(values(&store.get(&request).await.unwrap().object), some(&["b"]));
+        assert_eq!(store.delete(&request, None, Conditions::default()).await, Ok(Deleted::Done));
         let dead = store.get(&request).await.unwrap().object;
         assert!(dead.is_dead() && !dead.is_empty(), "the tombstone is seen for three seconds");
-        assert_eq!(store.delete(&request, None).await, Ok(Deleted::NotFound));
+        assert_eq!(store.delete(&request, None, Conditions::default()).await, Ok(Deleted::NotFound));
     });
 }
 
@@ -73,7 +78,7 @@ fn siblings_are_kept_and_made_one_by_whoever_has_seen_them() {
         let done = store.put(&request, put).await.unwrap();
         assert_eq!(values(&done.stored.object.unwrap()), some(&["one"]));
         assert_eq!(
-            store.delete(&request, Some(seen)).await,
+            store.delete(&request, Some(seen), Conditions::default()).await,
             Ok(Deleted::Done),
             "of what it had not seen, nothing"
         );
@@ -138,7 +143,7 @@ fn keys_and_buckets_are_listed_each_once_and_in_order() {
             }
         }
         let gone = ObjectName::new("default", b"d", b"000").unwrap();
-        store.delete(&Request::new(&gone, &props), None).await.unwrap();
+        store.delete(&Request::new(&gone, &props), None, Conditions::default()).await.unwrap();
         let rows = store.keys("default", b"b", WITHIN_DEFAULT).unwrap().rows().await.unwrap();
         let keys: Vec<&[u8]> = rows.iter().map(|row| &*row.0).collect();
         assert_eq!(keys, [b"000", b"001", b"002"]);

@@ -7,8 +7,8 @@ use super::path::Bucket;
 use super::{Riak, count};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
-use ringwork_kv::Counter;
 use ringwork_kv::counter::CountRefusal;
+use ringwork_kv::{Conflicts, Counter};
 
 /// Bytes of a number as text.
 const NUMBER_BYTES_MAX: usize = 64;
@@ -47,7 +47,8 @@ pub(super) async fn add(
 ) -> Result<HttpResponse, Fault> {
     count(&riak.counts.puts);
     let asked = Asked::of(riak, request, bucket, key)?;
-    if !asked.props.allow_mult {
+    // Additions at once are siblings that are summed: a bucket that keeps one of them would lose the others.
+    if asked.props.conflicts() != Conflicts::Siblings {
         return Err(Fault::conflict(NEEDS_SIBLINGS));
     }
     let return_value = asked.parameters.is("returnvalue")?;

@@ -99,23 +99,28 @@ pub(super) async fn put(
     let conditions = value::conditions(headers, &asked.name)?;
     let put = PutRequest { content, seen: seen.unwrap_or_default(), conditions, return_object };
     let done = riak.store.put(&wanted, put).await.map_err(|failure| Fault::of(failure, asked.n()))?;
-    let mut shown = match done.stored.object {
-        Some(object) if return_object => {
-            let mut shown = View { object: &object, name: &asked.name, bucket }.show(&accept, None)?;
+    let answer = |mut shown: Shown| {
+        if is_new {
+            shown.status = StatusCode::CREATED;
+            shown.headers.push((LOCATION.as_str().to_owned(), bucket.object_path(&key)));
+        }
+        send(riak, shown)
+    };
+    if let Some(object) = done.stored.object.filter(|_| return_object) {
+        let shown = View { object: &object, name: &asked.name, bucket }.show(&accept, None);
+        let shown = shown.map(|mut shown| {
             if shown.status == StatusCode::OK && shown.body.is_empty() {
                 shown.status = StatusCode::NO_CONTENT;
             }
             shown
+        });
+        match shown.and_then(&answer) {
+            Ok(response) => return Ok(response),
+            // It is written: what cannot be shown must not read as a refusal.
+            Err(_) => tracing::debug!("what was written cannot be shown in the answer"),
         }
-        _ => {
-            Shown { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: actix_web::web::Bytes::new() }
-        }
-    };
-    if is_new {
-        shown.status = StatusCode::CREATED;
-        shown.headers.push((LOCATION.as_str().to_owned(), bucket.object_path(&key)));
     }
-    send(riak, shown)
+    answer(Shown { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: actix_web::web::Bytes::new() })
 }
 
 pub(super) async fn delete(
@@ -127,7 +132,8 @@ pub(super) async fn delete(
     count(&riak.counts.deletes);
     let asked = Asked::of(riak, request, bucket, key)?;
     let seen = value::seen(request.headers(), &asked.name)?;
-    match riak.store.delete(&asked.request()?, seen).await {
+    let conditions = value::conditions(request.headers(), &asked.name)?;
+    match riak.store.delete(&asked.request()?, seen, conditions).await {
         Ok(Deleted::Done) => Ok(HttpResponse::NoContent().finish()),
         Ok(Deleted::NotFound) => Err(Fault::not_found()),
         Err(failure) => Err(Fault::of(failure, asked.n())),

@@ -9,6 +9,7 @@ use super::value::{INDEX, META, VCLOCK};
 use actix_web::http::StatusCode;
 use actix_web::http::header::HttpDate;
 use actix_web::web::Bytes;
+use ringwork_core::ring::KeyHash;
 use ringwork_kv::content::DEFAULT_CONTENT_TYPE;
 use ringwork_kv::{Content, IndexTerm, Object, ObjectName, Sibling, context};
 use std::collections::BTreeMap;
@@ -107,21 +108,20 @@ impl View<'_> {
         Ok(Shown { status: StatusCode::MULTIPLE_CHOICES, headers, body })
     }
 
-    /// A text that stands in none of the values.
+    /// A text that stands in none of the values. A tag is no secret, so a value can have it; what then follows is a
+    /// hash of all values, which none of them can hold.
     fn boundary(&self) -> String {
         let tag = self.object.etag().unwrap_or_default();
-        let stands_in = |boundary: &str| {
-            let within = |value: &[u8]| value.windows(boundary.len()).any(|part| part == boundary.as_bytes());
-            self.object.siblings().any(|sibling| within(&sibling.content.value))
-        };
-        let mut boundary = tag.clone();
-        let mut number = 0u64;
-        // A tag is no secret, so a value can have it; that one has all of its continuations cannot be.
-        while stands_in(&boundary) {
-            boundary = format!("{tag}{number}");
-            number += 1;
+        let within = |value: &[u8]| value.windows(tag.len().max(1)).any(|part| part == tag.as_bytes());
+        let values = || self.object.siblings().map(|sibling| &sibling.content.value);
+        if !values().any(|value| within(value)) {
+            return tag;
         }
-        boundary
+        let hash = values().fold(KeyHash::of("boundary", tag.as_bytes()), |hash, value| {
+            KeyHash::of("boundary", &[hash.0, KeyHash::of("boundary", value).0].concat())
+        });
+        let hex: String = hash.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        tag + &hex
     }
 
     fn multipart(&self, boundary: &str) -> Bytes {
@@ -311,7 +311,10 @@ mod tests {
         let object = object(vec![text(&format!("--{tag}"), 1), text(&format!("{tag}0"), 2)]);
         assert_eq!(object.etag(), Some(tag.clone()));
         let shown = show(&object, MULTIPART, None).unwrap();
-        assert!(header(&shown, "content-type").unwrap().ends_with(&format!("={tag}1")));
+        let boundary = header(&shown, "content-type").unwrap().split_once("boundary=").unwrap().1;
+        assert!(boundary.starts_with(&tag) && boundary.len() > tag.len(), "{boundary}");
+        let body = String::from_utf8_lossy(&shown.body).into_owned();
+        assert_eq!(body.matches(boundary).count(), object.len() + 1, "only between the parts");
     }
 
     #[test]
