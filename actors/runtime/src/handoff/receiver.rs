@@ -315,8 +315,8 @@ async fn store(
 }
 
 /// Takes items in, by short turns and with rests before them while this node serves others: these go first. `stands`
-/// says before each turn whether it is still to be merged there. Says how many could not be read. What was merged before
-/// a failure stays; it is sent again.
+/// says before each turn whether it is still to be merged there. Says how many could not be read. What was merged
+/// before a failure stays; it is sent again.
 async fn by_turns<I, M>(
     node: &NodeCore,
     mut items: Vec<I>,
