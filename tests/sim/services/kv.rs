@@ -100,7 +100,7 @@ fn failed(failure: KvFailure) -> Outcome {
 
 impl Face for KvFace {
     fn perform(&self, operation: Operation, within: Duration) -> Later<Outcome> {
-        let store = self.0.clone();
+        let (store, ledger) = (self.0.clone(), self.1.clone());
         Box::pin(async move {
             let node = store.calls().core().node.clone();
             let ends = node.clock.moment() + within;
@@ -116,6 +116,7 @@ impl Face for KvFace {
                         Ok(got) => got,
                         Err(failure) => return failed(failure),
                     };
+                    ledger.note_dots(&key, &got.object);
                     if got.object.len() > SIBLINGS_MAX {
                         return Outcome::Wrong(format!("{} siblings of {key}", got.object.len()));
                     }
@@ -123,9 +124,11 @@ impl Face for KvFace {
                     all.insert(serial);
                     let text = all.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
                     let seen = got.object.context();
-                    let put = PutRequest { seen, ..PutRequest::of(Content::of(text.as_str())) };
+                    let content = Content::of(text.as_str());
+                    let put = PutRequest { seen, return_object: true, ..PutRequest::of(content) };
                     match store.put(&Request { within: left(), ..request }, put).await {
                         Ok(done) => {
+                            done.stored.object.iter().for_each(|object| ledger.note_dots(&key, object));
                             let nodes = done.nodes.iter().map(|of| node.name_of(*of).to_string()).collect();
                             Outcome::Acknowledged { id: Some(id_of(serial)), nodes }
                         }
@@ -138,6 +141,7 @@ impl Face for KvFace {
                     let request = Request { quorums, within, ..Request::new(&name, &props) };
                     match store.get(&request).await {
                         Ok(got) => {
+                            ledger.note_dots(&key, &got.object);
                             let writes =
                                 serials(&got.object).into_iter().map(|serial| (serial, id_of(serial)));
                             let seen = Seen::Writes { writes: writes.collect(), cut: false };

@@ -143,8 +143,7 @@ pub struct Ledger(RefCell<Known>);
 #[derive(Default)]
 struct Known {
     attempts: Vec<Attempt>,
-    /// Who wrote under a dot, and under which dot somebody wrote.
-    writer_of: BTreeMap<Dot, usize>,
+    /// Under which dot somebody wrote.
     dot_of: BTreeMap<usize, Dot>,
     /// Pairs that some read showed side by side, and the number of such a read.
     beside: BTreeMap<(usize, usize), usize>,
@@ -152,6 +151,8 @@ struct Known {
     kept: BTreeMap<String, Vec<Shown>>,
     /// What each node shows in the end, by key.
     last: BTreeMap<String, Vec<(u8, Shown)>>,
+    /// Under which key which value was written with a dot, by whomever: also those that all services write.
+    value_of: BTreeMap<Dot, (String, String)>,
     /// What cannot be true, as it was found.
     wrong: Vec<String>,
 }
@@ -167,6 +168,11 @@ impl Ledger {
         let mut known = self.0.borrow_mut();
         let text = format!("#{number}: {what}: {:?}", known.attempts[number].beginning);
         known.wrong.push(text);
+    }
+
+    /// Notes the dots of what anybody was shown under a key: a vnode has one counter for all of its keys.
+    pub fn note_dots(&self, key: &str, object: &Object) {
+        self.0.borrow_mut().note_dots(key, object);
     }
 
     /// Notes what a read showed.
@@ -212,7 +218,21 @@ impl Ledger {
 }
 
 impl Known {
+    fn note_dots(&mut self, key: &str, object: &Object) {
+        for sibling in object.siblings() {
+            let value = (key.to_owned(), String::from_utf8_lossy(&sibling.content.value).into_owned());
+            let first = self.value_of.entry(sibling.dot).or_insert_with(|| value.clone());
+            if *first != value {
+                let dot = sibling.dot;
+                self.wrong
+                    .push(format!("{first:?} and {value:?} have one dot, {dot:?}: an actor counts twice"));
+            }
+        }
+    }
+
     fn shown(&mut self, number: usize, object: &Object) -> Shown {
+        let key = self.attempts[number].key().to_owned();
+        self.note_dots(&key, object);
         let mut values = BTreeMap::new();
         for sibling in object.siblings() {
             let text = String::from_utf8_lossy(&sibling.content.value).into_owned();
@@ -223,13 +243,6 @@ impl Known {
             if !self.attempts.get(writer).is_some_and(wrote) {
                 self.wrong.push(format!("#{number} was shown a value of #{writer}, who did not write it"));
                 continue;
-            }
-            let first = *self.writer_of.entry(sibling.dot).or_insert(writer);
-            if first != writer {
-                self.wrong.push(format!(
-                    "the values of #{first} and #{writer} have one dot, {:?}: one of them is lost",
-                    sibling.dot
-                ));
             }
             let first = *self.dot_of.entry(writer).or_insert(sibling.dot);
             if first != sibling.dot {
