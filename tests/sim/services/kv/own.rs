@@ -333,8 +333,8 @@ impl Known {
         let shown: BTreeSet<usize> = first.values.values().copied().collect();
         for (number, attempt) in self.writers(key) {
             let there = shown.contains(&number);
-            if there && !attempt.may_be_done() {
-                return Err(format!("{key} shows #{number}, which was refused: {attempt:?}"));
+            if self.dot_of.contains_key(&number) && !attempt.may_be_done() {
+                return Err(format!("somebody was shown #{number} of {key}, which was refused: {attempt:?}"));
             }
             if !attempt.is_done() || history.copies_lost(&attempt.facts()) {
                 continue;
