@@ -365,7 +365,7 @@ mod tests {
         let remote = gatherer.finish();
         assert!(ratio(&remote, &series(&[20])).is_none());
         assert!(remote.remarks("node").iter().any(|remark| remark.contains("another machine")), "{remote:?}");
-        assert!(remote.rows("node")[0].contains('-'));
+        assert!(remote.rows("node", "send")[0].contains('-'));
     }
 
     #[test]
