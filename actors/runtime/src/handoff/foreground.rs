@@ -18,7 +18,7 @@ const SHARE: usize = 40;
 /// The longest rest: something may have taken long because a disk did, or because others used the processor.
 const REST_MAX: Duration = Duration::from_millis(400);
 /// Items that are merged in one turn of a vnode while somebody is served: a turn is what a request waits behind.
-const TURN_ITEMS_MAX: usize = 20;
+const TURN_ITEMS_MAX: usize = 100;
 
 /// See the module's head. Times are of any one clock that does not go back.
 #[derive(Debug)]
