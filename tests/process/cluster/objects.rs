@@ -1,5 +1,5 @@
-//! Objects over real nodes: what is written under one context stands side by side and nothing else does, a vnode that has
-//! lost its rows swallows nothing, and what is acknowledged while members come, go and die is there.
+//! Objects over real nodes: what is written under one context stands side by side and nothing else does, a vnode that
+//! has lost its rows swallows nothing, and what is acknowledged while members come, go and die is there.
 //! `RINGWORK_TEST_SCALE=full` runs as many rounds as the bars are about.
 
 use super::changes::done;

@@ -272,7 +272,8 @@ impl Known {
         if attempt.what() == REPLACE && shown.context.dots().any(|dot| foreign(&dot)) {
             let seen = &attempt.seen;
             self.wrong.push(format!(
-                "#{number} was to write only if nothing had changed since {seen:?}, was acknowledged, and left {shown:?}"
+                "#{number} was to write only if nothing had changed since {seen:?}, was acknowledged, and left \
+                 {shown:?}"
             ));
         }
         let is_live = |sibling: &ringwork::kv::Sibling<'_>| !sibling.content.deleted && sibling.dot != own;
