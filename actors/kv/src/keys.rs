@@ -100,9 +100,7 @@ impl Question<Kv> for KvList {
         Ok(snapshot.scan(&range, Direction::Ascending, &mut |name, row| {
             let shown = name.get(shown_from..).unwrap_or_default();
             match rows::standing(row) {
-                Some(standing) => {
-                    visit(Seen::Row { routing_key: name, row: KvRow(shown.into(), standing) })
-                }
+                Some(standing) => visit(Seen::Row { routing_key: name, row: KvRow(shown.into(), standing) }),
                 None => visit(Seen::Nothing { key: shown }),
             }
         })?)

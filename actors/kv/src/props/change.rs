@@ -107,6 +107,10 @@ pub fn read_document(bytes: &[u8]) -> Result<Map<String, Value>, PropsDocumentEr
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Overrides(BTreeMap<String, Value>);
 
+/// The name under which is kept how few replicas there ever were, where that is fewer than now. It is no property: nobody
+/// is shown it or can give it.
+const LEAST_N_VAL: &str = "least_n_val";
+
 /// The word for what is wrong, and what would be right.
 type Wrong = (&'static str, String);
 
@@ -251,7 +255,26 @@ fn is_only_shown(name: &str, target: Target) -> bool {
 impl Overrides {
     /// Whether nothing was given.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.keys().all(|name| name == LEAST_N_VAL)
+    }
+
+    fn replicas(&self, name: &str) -> Option<usize> {
+        self.get(name)?.as_u64().and_then(|n| usize::try_from(n).ok())
+    }
+
+    /// The fewest replicas that were ever given, as far as these know; none where none were.
+    pub fn least_n_val(&self) -> Option<usize> {
+        let ever = [self.replicas("n_val"), self.replicas(LEAST_N_VAL)];
+        ever.into_iter().flatten().min()
+    }
+
+    /// These, and that there have been so few replicas before.
+    pub fn remembering(mut self, least: Option<usize>) -> Self {
+        let now = self.replicas("n_val");
+        if let Some(least) = least.filter(|least| now.is_none_or(|now| *least < now)) {
+            self.0.insert(LEAST_N_VAL.to_owned(), least.into());
+        }
+        self
     }
 
     /// One that was given.

@@ -320,7 +320,8 @@ fn a_delete_by_a_replica_that_had_missed_the_value_waits_for_it_and_leaves_nothi
 
 #[test]
 fn where_one_value_counts_a_tombstone_hides_what_it_had_not_seen_from_conditions_too() {
-    let conditions = |if_match, if_none_match| Conditions { if_match, if_none_match, ..Conditions::default() };
+    let conditions =
+        |if_match, if_none_match| Conditions { if_match, if_none_match, ..Conditions::default() };
     let refused = |failure| PutReply::Refused(PutRefusal::Condition(failure));
     for (conflicts, hides) in [
         (Conflicts::Siblings, false),
