@@ -96,7 +96,7 @@ impl KvStore {
         let n_val = self.calls.core().node.quorum.n_val;
         let (name, bucket) = (bucket_type.to_owned(), bucket.to_vec());
         self.change(move |metadata, at| {
-            directory::reset_bucket(metadata, (&name, &bucket), n_val, at).map(|_| ())
+            directory::reset_bucket(metadata, &name, &bucket, n_val, at).map(|_| ())
         })
         .await
     }

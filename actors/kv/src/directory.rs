@@ -5,7 +5,7 @@
 //! A type is an entry of the namespace `kv-types` with a life: created, ready when every member has it, active. Only an
 //! active one can be used. A bucket's own properties are an entry of `kv-buckets`; a bucket without one has its type's.
 
-use crate::limits::{KvInputError, check_type};
+use crate::limits::{KvInputError, TYPE_BYTES_MAX, check_type};
 use crate::name::DEFAULT_TYPE;
 use crate::props::BucketProps;
 use crate::props::change::{Overrides, PropProblems, Target};
@@ -99,7 +99,11 @@ fn of_type(metadata: &Metadata, bucket_type: &str) -> Result<Overrides, Director
     if bucket_type == DEFAULT_TYPE {
         return Ok(Overrides::default());
     }
-    given(metadata, TYPES, bucket_type).ok_or_else(|| DirectoryError::UnknownType(bucket_type.to_owned()))
+    // What was asked for may be anything, and comes back: no more of it than a type can be called.
+    let shown = |letter: char| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter };
+    given(metadata, TYPES, bucket_type).ok_or_else(|| {
+        DirectoryError::UnknownType(bucket_type.chars().take(TYPE_BYTES_MAX).map(shown).collect())
+    })
 }
 
 /// The properties of a type that is in use; `n_val` is the service's number of replicas.

@@ -18,6 +18,11 @@ const SEARCH_HOOK: (&str, &str) = ("riak_search_kv_hook", "precommit");
 pub const PROPS_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the name of an index.
 const INDEX_NAME_BYTES_MAX: usize = 256;
+const UNKNOWN: &str = "unknown";
+/// Names of properties that there are none of which a refusal names: a client does not choose how much it is answered.
+const UNKNOWN_NAMED_MAX: usize = 16;
+/// Characters of such a name that are shown; no property's is longer.
+const NAME_SHOWN_MAX: usize = 64;
 /// No clock is pruned, so any number will do that clients can hold.
 const CLOCK_LIMIT_MAX: u64 = u32::MAX as u64;
 
@@ -41,7 +46,7 @@ pub struct Problem {
     pub expected: String,
 }
 
-/// What is wrong, by property. Nothing was changed.
+/// What is wrong, by property; of names that are none the first few, cut. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PropProblems(pub BTreeMap<String, Problem>);
 
@@ -56,7 +61,11 @@ impl PropProblems {
     }
 
     fn add(&mut self, name: &str, (word, expected): (&'static str, String)) {
-        self.0.entry(name.to_owned()).or_insert(Problem { word, expected });
+        let unknown = self.0.values().filter(|problem| problem.word == UNKNOWN).count();
+        if word != UNKNOWN || unknown < UNKNOWN_NAMED_MAX {
+            let name = name.chars().take(NAME_SHOWN_MAX).collect();
+            self.0.entry(name).or_insert(Problem { word, expected });
+        }
     }
 }
 
@@ -242,7 +251,7 @@ fn put(props: &mut BucketProps, name: &str, value: &Value) -> Result<(), Wrong> 
                 return Err(("not_valid", "there are no strongly consistent buckets here".to_owned()));
             }
         }
-        _ => return Err(("unknown", "there is no such property".to_owned())),
+        _ => return Err((UNKNOWN, "there is no such property".to_owned())),
     }
     Ok(())
 }
