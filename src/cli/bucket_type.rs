@@ -24,8 +24,8 @@ Examples:
   ringwork bucket-type create once --props '{\"write_once\": true}' --activate";
 
 const ACTIVATE_HELP: &str = "\
-Waits until every member has the type, 60 s at most; then it says which members it waits for, and that
-nothing was changed.
+Waits until every member has the type, 60 s at most; if some member still does not have it, the type stays
+as it is, and the command says so and fails.
 
 Example:
   ringwork bucket-type activate carts";
