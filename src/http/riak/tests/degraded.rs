@@ -64,7 +64,7 @@ async fn what_is_not_certain_is_marked_or_refused() {
         ("/buckets/b/keys/there?r=all&vtag=x", &[], 404),
         ("/buckets/b/counters/none?r=all", &[], 404),
     ] {
-        let answer = ask(&client, Method::GET, path, headers, "").await;
+        let answer = get(&client, path, headers).await;
         assert_eq!((answer.status, answer.header("x-ringwork-degraded")), (status, Some("true")), "{path}");
     }
 
