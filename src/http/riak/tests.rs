@@ -253,6 +253,55 @@ async fn lists_are_whole_or_say_that_they_are_not() {
 }
 
 #[actix_rt::test]
+async fn links_are_walked_step_by_step() {
+    let (served, client) = served().await;
+    let link = |key: &str, tag: &str| format!("</buckets/b/keys/{key}>; riaktag=\"{tag}\"");
+    let to = [link("one", "a"), link("gone", "a"), link("two", "b")].join(", ");
+    put(&client, "/buckets/b/keys/start", &[("link", &to)], "start").await;
+    put(&client, "/buckets/b/keys/one", &[("link", &link("end%20s", "c"))], "1").await;
+    put(&client, "/buckets/b/keys/two", &[("link", &link("end%20s", "c"))], "2").await;
+    put(&client, "/buckets/b/keys/end%20s", &[], "the end").await;
+    let walked = async |path: &str| {
+        let answer = get(&client, path, &[]).await;
+        assert_eq!(answer.status, 200, "{path}: {}", text(&answer));
+        let kind = answer.header("content-type").unwrap();
+        let outer = kind.strip_prefix("multipart/mixed; boundary=").unwrap().to_owned();
+        let body = text(&answer);
+        let whole = body.strip_suffix(&format!("\r\n--{outer}--\r\n")).unwrap().to_owned();
+        let between = format!("\r\n--{outer}\r\n");
+        let steps = whole.split(&between).skip(1).map(|step| {
+            let (head, body) = step.split_once("\r\n\r\n").unwrap();
+            let inner = head.strip_prefix("Content-Type: multipart/mixed; boundary=").unwrap();
+            let body = body.strip_suffix(&format!("\r\n--{inner}--\r\n")).unwrap();
+            body.split(&format!("\r\n--{inner}\r\n")).skip(1).map(str::to_owned).collect::<Vec<_>>()
+        });
+        steps.collect::<Vec<_>>()
+    };
+    let values = |step: &[String]| -> Vec<String> {
+        step.iter().map(|part| part.split_once("\r\n\r\n").unwrap().1.to_owned()).collect()
+    };
+    let one = walked("/buckets/b/keys/start/_,a,_").await;
+    assert_eq!(one.len(), 1);
+    assert_eq!(values(&one[0]), ["1"], "what is not there is left out");
+    for line in
+        ["X-Riak-Vclock: ", "Location: /buckets/b/keys/one\r\n", "Content-Type: text/plain\r\n", "Etag: "]
+    {
+        assert!(one[0][0].contains(line), "{line} in {}", one[0][0]);
+    }
+    let both = walked("/riak/b/start/b,_,1/_,c,_").await;
+    assert_eq!(
+        (both.len(), values(&both[0]), values(&both[1])),
+        (2, vec!["1".into(), "2".into()], vec!["the end".into()])
+    );
+    assert!(both[1][0].contains("Location: /riak/b/end%20s\r\n"));
+    assert_eq!(walked("/buckets/b/keys/start/_,_,0/_,_,0").await, [[""; 0]; 0]);
+    assert_eq!(walked("/buckets/b/keys/start/other,_,_").await, [[""; 0]], "a step that came to nothing");
+    let long = format!("/buckets/b/keys/start{}", "/_,_,_".repeat(9));
+    assert_eq!(get(&client, &long, &[]).await.status, 400);
+    served.stop().await.unwrap();
+}
+
+#[actix_rt::test]
 async fn clients_find_out_what_the_node_has() {
     let (served, client) = served().await;
     let resources = ask(&client, Method::GET, "/", &[("accept", "application/json")], "").await;

@@ -60,7 +60,15 @@ pub(super) fn names() -> Vec<Row> {
         bare("HEAD", &format!("/buckets/b/keys/{}", long(2000)), Head(400)),
         bare("BREW", OBJECT, Refused(405, "allowed: GET")),
         bare(&long(10_000), OBJECT, Refused(405, "allowed: GET")),
-        bare("GET", "/buckets/b/keys/k/a,b", Refused(501, "docs/kv.md")),
+        bare("GET", "/buckets/b/keys/k/a,b", Refused(400, "no step of a walk")),
+        bare("GET", &format!("/buckets/b/keys/k/{}", long(60_000)), Refused(400, "no step of a walk")),
+        bare(
+            "GET",
+            &format!("/buckets/b/keys/k{}", "/_,_,_".repeat(10_000)),
+            Refused(400, "at most 8 are allowed"),
+        ),
+        bare("GET", "/riak/b/k/%zz,_,_", escaped()),
+        bare("POST", "/riak/b/k/_,_,_", Refused(405, "allowed: GET, HEAD")),
         bare("GET", "/buckets/b/index/x", Refused(501, "secondary indexes")),
         bare("POST", "/types/default/buckets/b/datatypes/k", Refused(501, "data types")),
     ];

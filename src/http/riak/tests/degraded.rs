@@ -88,12 +88,13 @@ async fn what_is_not_certain_is_marked_or_refused() {
     }
     assert_eq!(text(&get(&client, there, &[]).await), "v", "nothing was done");
 
-    for (path, unmet) in [
-        ("/buckets/b/keys/there?pr=all", "PR/PW-value unsatisfied: "),
-        ("/buckets/b/keys/there?node_confirms=2", "node_confirms-value unsatisfied: 1/2"),
-        ("/buckets/b/keys/there?r=all&sloppy_quorum=false", "R/W-value unsatisfied: "),
+    for (method, path, unmet) in [
+        (Method::GET, "/buckets/b/keys/there?pr=all", "PR/PW-value unsatisfied: "),
+        (Method::PUT, "/buckets/b/keys/there?pw=all", "PR/PW-value unsatisfied: "),
+        (Method::PUT, "/buckets/b/keys/there?node_confirms=2", "node_confirms-value unsatisfied: 1/2"),
+        (Method::GET, "/buckets/b/keys/there?r=all&sloppy_quorum=false", "R/W-value unsatisfied: "),
     ] {
-        let answer = get(&client, path, &[]).await;
+        let answer = ask(&client, method, path, &[TEXT, ANYTHING], "w").await;
         assert_eq!(answer.status, 503);
         assert!(text(&answer).starts_with(unmet), "{path}: {}", text(&answer));
     }
