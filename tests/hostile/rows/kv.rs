@@ -24,6 +24,7 @@ pub(super) fn names() -> Vec<Row> {
     let escaped = || Refused(400, "hexadecimal");
     let too_long = || Refused(400, "at most 1024 are allowed");
     let unknown = || Refused(404, "Unknown bucket type");
+    let no_type = || Refused(400, "is no name: 1 to 64 bytes");
     let long = |bytes: usize| "k".repeat(bytes);
     let mut rows = vec![
         put("a key of 60 000 bytes", &format!("/buckets/b/keys/{}", long(60_000)), &[], too_long()),
@@ -48,10 +49,10 @@ pub(super) fn names() -> Vec<Row> {
         put("a key that is not UTF-8", "/buckets/hostile/keys/%ff%fe", &[], Status(204)),
         put("a key that is a path", "/buckets/hostile/keys/..%2f..%2fetc%2fpasswd", &[], Status(204)),
         put("a key of dots", "/buckets/hostile/keys/..", &[], Status(204)),
-        put("a type of 60 000 bytes", &format!("/types/{}/buckets/b/keys/k", long(60_000)), &[], unknown()),
+        put("a type of 60 000 bytes", &format!("/types/{}/buckets/b/keys/k", long(60_000)), &[], no_type()),
         put("a type that is not UTF-8", "/types/%ff/buckets/b/keys/k", &[], Refused(400, "not UTF-8")),
-        put("a type with a line's end", "/types/a%0d%0ab/buckets/b/keys/k", &[], unknown()),
-        put("an empty type", "/types//buckets/b/keys/k", &[], unknown()),
+        put("a type with a line's end", "/types/a%0d%0ab/buckets/b/keys/k", &[], no_type()),
+        put("an empty type", "/types//buckets/b/keys/k", &[], no_type()),
         bare("GET", &format!("/types/{}/props", long(60_000)), unknown()),
         bare("GET", &format!("/types/{}/buckets?buckets=true", long(60_000)), unknown()),
         bare("GET", &format!("/buckets/{}/keys?keys=true", long(60_000)), too_long()),
@@ -91,7 +92,9 @@ pub(super) fn headers() -> Vec<Row> {
     let bomb: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), kilobyte.as_str())).collect();
     let too_many: Vec<(&str, &str)> = vec![("X-Riak-Meta-A", "1"); 200];
     let link = || Refused(400, "Invalid Link header");
+    let twice = || Refused(400, "is given twice");
     let tags = "\"t\",".repeat(101);
+    let endless = format!("X-Riak-Meta-{}", long(30_000));
     let mut rows = vec![
         put("80 KiB of metadata", OBJECT, &bomb, Status(204)),
         put("200 headers", OBJECT, &too_many, NotHttp),
@@ -101,13 +104,14 @@ pub(super) fn headers() -> Vec<Row> {
             &[(&format!("X-Riak-Meta-{}", long(300)), "1")],
             Refused(400, "the name of a metadata entry must be at most 256 bytes"),
         ),
+        put("metadata's name of 30 000 bytes twice", OBJECT, &[(&endless, "1"), (&endless, "1")], twice()),
         put("metadata beyond ASCII", OBJECT, &[("X-Riak-Meta-A", "grün")], Status(204)),
         put("1001 links", OBJECT, &[("Link", &links)], Refused(400, "1001 links: at most 1000")),
         put(
             "a link's tag of 300 bytes",
             OBJECT,
             &[("Link", &format!("</riak/b/k>; riaktag=\"{}\"", long(300)))],
-            { Refused(400, "the tag of a link must be at most 256 bytes") },
+            Refused(400, "the tag of a link must be at most 256 bytes"),
         ),
         put(
             "1001 index terms",
@@ -118,17 +122,31 @@ pub(super) fn headers() -> Vec<Row> {
         put("one index term 1001 times", OBJECT, &[("X-Riak-Index-A_int", &terms)], Status(204)),
         put("an index without a type", OBJECT, &[("X-Riak-Index-A", "1")], Refused(400, "_bin or _int")),
         put("an index without a name", OBJECT, &[("X-Riak-Index-", "1")], Refused(400, "_bin or _int")),
-        put("an index's name of 300 bytes", OBJECT, &[(&format!("X-Riak-Index-{}_int", long(300)), "1")], {
-            Refused(400, "at most 256 bytes")
-        }),
-        put("a content type of 300 bytes", OBJECT, &[("Content-Type", &long(300))], Status(204)),
+        put(
+            "an index's name of 300 bytes",
+            OBJECT,
+            &[(&format!("X-Riak-Index-{}_int", long(300)), "1")],
+            Refused(400, "at most 256 bytes"),
+        ),
+        put("two content types", OBJECT, &[("Content-Type", "text/html")], twice()),
+        put("two contexts", OBJECT, &[("X-Riak-Vclock", ""), ("x-riak-vclock", "")], twice()),
+        put(
+            "two names of metadata that are one",
+            OBJECT,
+            &[("X-Riak-Meta-A", "1"), ("x-riak-meta-a", "2")],
+            twice(),
+        ),
         put(
             "an encoding of 300 bytes",
             OBJECT,
             &[("Content-Encoding", &long(300))],
             Refused(400, "at most 256"),
         ),
-        put("multipart without parts", OBJECT, &[("Content-Type", "multipart/mixed")], Status(204)),
+        row(
+            "kv: multipart without parts",
+            request("PUT", OBJECT, &[("Content-Type", "multipart/mixed")], b"v"),
+            Status(204),
+        ),
         put("101 tags", OBJECT, &[("If-Match", &tags)], Refused(400, "at most 100 entity tags")),
         put(
             "a tag of 200 bytes",
@@ -145,13 +163,15 @@ pub(super) fn headers() -> Vec<Row> {
         ),
         put("ranges without end", OBJECT, &[("Accept", &"a/b;q=1,".repeat(5000))], Status(204)),
         row("kv: no content type", request("PUT", OBJECT, &[], b"v"), Refused(400, "Missing Content-Type")),
-        row("kv: a blank content type", request("PUT", OBJECT, &[("Content-Type", " ")], b"v"), {
-            Refused(400, "Missing Content-Type")
-        }),
+        row(
+            "kv: a blank content type",
+            request("PUT", OBJECT, &[("Content-Type", " ")], b"v"),
+            Refused(400, "Missing Content-Type"),
+        ),
         row(
             "kv: a content type alone of 300 bytes",
             request("PUT", OBJECT, &[("Content-Type", &long(300))], b"v"),
-            { Refused(400, "the content type must be at most 256 bytes") },
+            Refused(400, "the content type must be at most 256 bytes"),
         ),
         row(
             "kv: a charset of 300 bytes",
@@ -166,18 +186,15 @@ pub(super) fn headers() -> Vec<Row> {
         row(
             "kv: a page of somebody else's",
             request("PUT", OBJECT, &[TEXT, ("Origin", "http://e.org")], b"v"),
-            { Refused(403, "web page") },
+            Refused(403, "web page"),
         ),
         row(
             "kv: metadata that is no text",
-            {
-                [
-                    b"PUT /buckets/b/keys/k HTTP/1.1\r\nHost: n\r\nContent-Type: a/b\r\nX-Riak-Meta-A: \xff"
-                        .to_vec(),
-                    { b"\r\nContent-Length: 1\r\n\r\nv".to_vec() },
-                ]
-                .concat()
-            },
+            [
+                b"PUT /buckets/b/keys/k HTTP/1.1\r\nHost: n\r\nContent-Type: a/b\r\n".as_slice(),
+                b"X-Riak-Meta-A: \xff\r\nContent-Length: 1\r\n\r\nv",
+            ]
+            .concat(),
             Refused(400, "neither ASCII nor UTF-8"),
         ),
     ];
@@ -313,7 +330,7 @@ pub(super) fn bodies() -> Vec<Row> {
         ended("kv: a length that never comes", object(&[("Content-Length", "1000000000000")], b""), unread()),
         ended(
             "kv: a value that is cut off",
-            { [object(&[("Content-Length", "100")], b""), b"half".to_vec()].concat() },
+            [object(&[("Content-Length", "100")], b""), b"half".to_vec()].concat(),
             unread(),
         ),
         row("kv: a chunk that announces no number", in_chunks(b"zz\r\n".to_vec()), unread()),
