@@ -317,8 +317,8 @@ impl KvStore {
             match outcome(written)? {
                 Some(done) => return Ok(done),
                 None if had_read => return Err(strange()),
-                // The writer has seen more than the vnode: what it has seen comes along. Where that is not certain to be
-                // all, what was missed stays beside what is written; nothing is lost.
+                // The writer has seen more than the vnode: what it has seen comes along. Where that is not certain to
+                // be all, what was missed stays beside what is written; nothing is lost.
                 None => command.read = Some(self.read_object(name, before, ends).await?.0),
             }
         }

@@ -220,8 +220,8 @@ async fn activated(client: &NodeClient, path: &str, within: Duration) -> Result<
     tokio::time::timeout(within, activating).await.unwrap_or_else(|_| {
         let waited = within.as_secs();
         Err(CliError::Failed(format!(
-            "waited {waited} s for every member to have the type, and the last answer was: {awaited}; `ringwork cluster \
-             status` shows who is missing, `ringwork bucket-type activate` goes on"
+            "waited {waited} s for every member to have the type, and the last answer was: {awaited}; `ringwork \
+             cluster status` shows who is missing, `ringwork bucket-type activate` goes on"
         )))
     })
 }

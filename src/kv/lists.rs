@@ -1,5 +1,6 @@
-//! Lists of keys and of buckets. It decides how many replicas a list may count on, and what a bucket does not show of what
-//! its vnodes list. Which vnodes are asked, and what becomes of a list when some of them cannot be, the runtime decides.
+//! Lists of keys and of buckets. It decides how many replicas a list may count on, and what a bucket does not show of
+//! what its vnodes list. Which vnodes are asked, and what becomes of a list when some of them cannot be, the runtime
+//! decides.
 
 use super::{Conflicts, Kv, KvList, KvRow, KvStore, directory};
 use futures_util::StreamExt;

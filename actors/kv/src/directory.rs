@@ -137,8 +137,8 @@ fn least_given(metadata: &Metadata, of: &str, key: &str) -> Option<usize> {
     in_use.filter_map(|version| Overrides::from_bytes(&version.value).least_n_val()).min()
 }
 
-/// The fewest replicas that an object of a bucket may have: not those of now, but of all times, because what was put when
-/// there were fewer may lie with no more. What a list of its keys has to count on.
+/// The fewest replicas that an object of a bucket may have: not those of now, but of all times, because what was put
+/// when there were fewer may lie with no more. What a list of its keys has to count on.
 pub fn least_n_val_of_bucket(metadata: &Metadata, bucket_type: &str, bucket: &[u8], n_val: usize) -> usize {
     let now = bucket_props(metadata, bucket_type, bucket, n_val).map_or(1, |props| props.n_val);
     let own = bucket_key(bucket_type, bucket).ok().and_then(|key| least_given(metadata, BUCKETS, &key));

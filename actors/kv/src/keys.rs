@@ -1,8 +1,8 @@
 //! Listing: the keys of a bucket, the buckets of a type. It decides which rows a vnode gives. It does not know how the
 //! lists of all vnodes become one.
 //!
-//! Whether there is something to be read under a key depends on its bucket's properties, which no vnode knows: a row says
-//! what they have to decide ([`Standing`]), and whoever asked leaves out what its bucket does not show.
+//! Whether there is something to be read under a key depends on its bucket's properties, which no vnode knows: a row
+//! says what they have to decide ([`Standing`]), and whoever asked leaves out what its bucket does not show.
 //!
 //! A list of buckets consists of names of objects: a bucket lies on all vnodes, and none of them knows whether
 //! another one has shown it already. Whoever asked takes the first name of each bucket, and passes the others over,

@@ -101,8 +101,8 @@ impl Kv {
         if let Some(read) = &read {
             object.join(read);
         }
-        // Where a write replaces whatever is there, what its writer has seen is nobody's business. A delete must find it,
-        // or it would stand beside the tombstone.
+        // Where a write replaces whatever is there, what its writer has seen is nobody's business. A delete must find
+        // it, or it would stand beside the tombstone.
         let looks_at_seen = rules.conflicts != Conflicts::Overwrite || content.deleted;
         if looks_at_seen && read.is_none() && !object.context().descends(&seen) {
             return Ok(PutReply::Behind);

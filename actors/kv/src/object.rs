@@ -219,9 +219,9 @@ fn that_counts<T: Valued>(values: &Dvvs<T>, conflicts: Conflicts) -> Option<(Dot
     }
 }
 
-/// Only the value that counts stays, where one is to. Every replica chooses alike, from what it has, by a total order: the
-/// node's clock, and of two at one time the dot, which means nothing but is the same everywhere. So of all the values that
-/// are left in the end the same one is shown wherever it is known, and stays.
+/// Only the value that counts stays, where one is to. Every replica chooses alike, from what it has, by a total
+/// order: the node's clock, and of two at one time the dot, which means nothing but is the same everywhere. So of all
+/// the values that are left in the end the same one is shown wherever it is known, and stays.
 fn keep_that_counts<T: Valued>(values: &mut Dvvs<T>, conflicts: Conflicts) {
     if values.len() > 1
         && let Some((counts, _)) = that_counts(values, conflicts)

@@ -3,8 +3,8 @@
 //!
 //! - `dw` counts replicas whose store has taken a write in, and is no sync. Here a replica acknowledges only then, so
 //!   the larger of w and dw is waited for. A sync is what `sync_on_write` asks for, or the node's durability.
-//! - `node_confirms` 0, Riak's default, leaves it to core: as many distinct nodes as w, as far as there are so many. With
-//!   reads, which core counts by replica, it is checked and changes nothing.
+//! - `node_confirms` 0, Riak's default, leaves it to core: as many distinct nodes as w, as far as there are so many.
+//!   With reads, which core counts by replica, it is checked and changes nothing.
 //! - `n_val` below the bucket's is for reads alone. Riak takes it with writes, too; then a list does not find what was
 //!   written so.
 //! - `notfound_ok` false: that there is nothing is believed when all replicas say so, or, with `basic_quorum`, most.

@@ -119,8 +119,8 @@ impl Standing {
     }
 }
 
-/// What a row says can be read of its object; none of a dead one. What cannot be told counts as readable: a listing that
-/// leaves out what is there is worse than one that shows what is not.
+/// What a row says can be read of its object; none of a dead one. What cannot be told counts as readable: a listing
+/// that leaves out what is there is worse than one that shows what is not.
 pub(crate) fn standing(row: &[u8]) -> Option<Standing> {
     match row {
         [LAYOUT, DEAD, ..] => None,

@@ -1,9 +1,10 @@
-//! Link walking: from an object along its links, step by step, `/buckets/B/keys/K/BUCKET,TAG,KEEP/…`. It decides which links
-//! a step follows, what of a walk is shown, and how much is followed at most. Objects are read like any others.
+//! Link walking: from an object along its links, step by step, `/buckets/B/keys/K/BUCKET,TAG,KEEP/…`. It decides
+//! which links a step follows, what of a walk is shown, and how much is followed at most. Objects are read like any
+//! others.
 //!
-//! A step follows the links of all objects that the step before it came to, each object once. What a step came to is shown
-//! if it says so, or if it is the last one and does not say that it is not. An object that is not there is left out. Of one
-//! with siblings the links of all are followed, and each sibling is a part.
+//! A step follows the links of all objects that the step before it came to, each object once. What a step came to is
+//! shown if it says so, or if it is the last one and does not say that it is not. An object that is not there is left
+//! out. Of one with siblings the links of all are followed, and each sibling is a part.
 
 use super::fault::Fault;
 use super::object::{Asked, marked};

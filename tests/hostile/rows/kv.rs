@@ -1,5 +1,5 @@
-//! Wrong requests to Riak's routes: names, headers, contexts, quorums, bodies and properties that cannot be, and some that
-//! look as if they could not. Riak's clients expect refusals as text.
+//! Wrong requests to Riak's routes: names, headers, contexts, quorums, bodies and properties that cannot be, and some
+//! that look as if they could not. Riak's clients expect refusals as text.
 
 use super::{Expected, Head, NotHttp, Refused, Row, Status, ended, row};
 use crate::client::{chunked, request};

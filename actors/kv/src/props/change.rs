@@ -116,8 +116,8 @@ pub fn read_document(bytes: &[u8]) -> Result<Map<String, Value>, PropsDocumentEr
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Overrides(BTreeMap<String, Value>);
 
-/// The name under which is kept how few replicas there ever were, where that is fewer than now. It is no property: nobody
-/// is shown it or can give it.
+/// The name under which is kept how few replicas there ever were, where that is fewer than now. It is no property:
+/// nobody is shown it or can give it.
 const LEAST_N_VAL: &str = "least_n_val";
 
 /// The word for what is wrong, and what would be right.

@@ -1,5 +1,5 @@
-//! What a node answers while the other one of two is down: what it reads may not be all there is, and nothing that depends
-//! on it is done or denied.
+//! What a node answers while the other one of two is down: what it reads may not be all there is, and nothing that
+//! depends on it is done or denied.
 
 use super::*;
 use std::time::Duration;

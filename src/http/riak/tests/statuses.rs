@@ -1,5 +1,5 @@
-//! The statuses of Riak's interface as one table over a node's routes: what is asked, what is answered, and that whoever is
-//! refused is told why. What needs nodes that are down is in `degraded`; what needs a deadline in `fault`.
+//! The statuses of Riak's interface as one table over a node's routes: what is asked, what is answered, and that
+//! whoever is refused is told why. What needs nodes that are down is in `degraded`; what needs a deadline in `fault`.
 
 use super::*;
 
