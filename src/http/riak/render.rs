@@ -139,7 +139,7 @@ impl View<'_> {
     /// Each value as a part of an answer that has several objects: with where it is, and its causal context.
     pub(super) fn parts(&self) -> Vec<Vec<u8>> {
         let (_, vclock) = self.vclock();
-        let place = self.bucket.object_path(&self.name.key());
+        let place = self.bucket.object_path(self.name.key());
         let head = format!("X-Riak-Vclock: {vclock}\r\nLocation: {place}\r\n");
         self.object.siblings().map(|sibling| [head.as_bytes(), &self.part(&sibling)].concat()).collect()
     }
