@@ -200,6 +200,8 @@ pub struct MetadataChange {
     pub gone: Vec<String>,
     /// Whether the node said that it is kept.
     pub kept: bool,
+    /// Who else was seen to have the value, and when last.
+    pub known_by: BTreeMap<u8, Duration>,
 }
 
 /// Which requests have ended since they were looked at last; each is named once.

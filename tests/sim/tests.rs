@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Seeds that failed once, and at what. A change of the simulator may make another run of a seed; the bug's own test
 /// is then what is left, and docs/testing.md says which that is.
-const REGRESSIONS: [(u64, &str); 8] = [
+const REGRESSIONS: [(u64, &str); 9] = [
     (
         35,
         "after a loss of power and a kill: a journal taken for damaged, and a vnode counting on as an actor of before",
