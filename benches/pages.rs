@@ -43,7 +43,6 @@ fn main() -> Result<(), Box<dyn Error>> {
                     before: None,
                     limit: 100,
                     backward: false,
-                    exact: true,
                 };
                 match chat.key(user.as_bytes()).read(ChatCommand::Page(query)).await? {
                     Ok(Answered { reply: ChatReply::Page(page), .. }) if page.items.len() == 100 => {}

@@ -53,6 +53,19 @@ Examples:
   ringwork bench chat --node http://127.0.0.1:8110,http://127.0.0.1:8120,http://127.0.0.1:8130
   cargo bench --bench echo & ringwork bench chat --rounds 5 --reference http://127.0.0.1:8090";
 
+const KV_HELP: &str = "\
+Objects are put to /buckets/bench/keys/bench-NNNNNNN and read from there, with the properties that
+the bucket has. Puts hand no causal context back: in a bucket that keeps siblings (allow_mult) they
+pile up until puts are refused, so the bucket is to have the defaults.
+
+Without --rate the loop is closed, with it open, and --reference compares the CPU time per answer
+with that of an echo server, all as in `ringwork bench chat --help`.
+
+Examples:
+  ringwork bench kv --duration 10s --keys 100000
+  ringwork bench kv --read-share 1 --rate 5000
+  cargo bench --bench echo & ringwork bench kv --rounds 5 --reference http://127.0.0.1:8090";
+
 /// Arguments of `ringwork bench`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  ringwork bench chat --duration 5s --connections 16")]
@@ -67,12 +80,13 @@ pub struct BenchArguments {
 pub enum BenchCommand {
     /// Chat messages, sent and read.
     Chat(ChatBenchArguments),
+    /// Objects, put and read.
+    Kv(KvBenchArguments),
 }
 
-/// Arguments of `ringwork bench chat`.
+/// How to load and what to load, whatever the workload is.
 #[derive(Debug, clap::Args)]
-#[command(after_help = CHAT_HELP)]
-pub struct ChatBenchArguments {
+pub struct LoadArguments {
     /// How long each round is measured.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
@@ -86,6 +100,32 @@ pub struct ChatBenchArguments {
     /// Operations per second over all connections; without it, as many as come back.
     #[arg(long, value_name = "R", value_parser = parse_rate)]
     pub rate: Option<f64>,
+    /// How often to measure; figures are medians over the rounds, latencies over all of them.
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// How long to wait for an answer.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// An echo server to compare with; may be repeated.
+    #[arg(long, value_name = "URL")]
+    pub reference: Vec<String>,
+    /// A node to load; may be repeated, and the load is spread over them.
+    #[arg(long, value_name = "URL", env = NODE_VARIABLE, default_value = DEFAULT_NODE_URL,
+          value_delimiter = ',')]
+    pub node: Vec<String>,
+    /// Print JSON with stable field names, for scripts.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `ringwork bench chat`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = CHAT_HELP)]
+pub struct ChatBenchArguments {
+    /// How to load.
+    #[command(flatten)]
+    pub load: LoadArguments,
     /// Bytes of a message's text.
     #[arg(long, value_name = "BYTES", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(UNIQUE_BYTES as i64..=1_048_576))]
@@ -104,23 +144,26 @@ pub struct ChatBenchArguments {
     /// read.
     #[arg(long, value_name = "N")]
     pub prefill: Option<u32>,
-    /// How often to measure; figures are medians over the rounds, latencies over all of them.
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// How long to wait for an answer.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub timeout: Duration,
-    /// An echo server to compare with; may be repeated.
-    #[arg(long, value_name = "URL")]
-    pub reference: Vec<String>,
-    /// A node to load; may be repeated, and the load is spread over them.
-    #[arg(long, value_name = "URL", env = NODE_VARIABLE, default_value = DEFAULT_NODE_URL,
-          value_delimiter = ',')]
-    pub node: Vec<String>,
-    /// Print JSON with stable field names, for scripts.
-    #[arg(long)]
-    pub json: bool,
+}
+
+/// Arguments of `ringwork bench kv`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = KV_HELP)]
+pub struct KvBenchArguments {
+    /// How to load.
+    #[command(flatten)]
+    pub load: LoadArguments,
+    /// Bytes of a value.
+    #[arg(long, value_name = "BYTES", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(UNIQUE_BYTES as i64..=1_048_576))]
+    pub value_size: u32,
+    /// Keys that are put and read, at random.
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u64).range(1..=USERS_MAX))]
+    pub keys: u64,
+    /// Share of operations that read an object. If there is any, each key is put once beforehand.
+    #[arg(long, value_name = "0.0..1.0", default_value_t = 0.0, value_parser = parse_share)]
+    pub read_share: f64,
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -141,8 +184,31 @@ pub async fn run(
     errors: &mut dyn Write,
 ) -> Result<(), CliError> {
     match arguments.command {
-        BenchCommand::Chat(arguments) => chat(arguments, clock, output, errors).await,
+        BenchCommand::Chat(ChatBenchArguments { load, value_size, users, read_share, limit, prefill }) => {
+            let beforehand = prefill.unwrap_or(if read_share > 0.0 { limit } else { 0 });
+            let mixture = Mixture::Chat { read_share };
+            let sizes = Sizes { value: value_size as usize, users, limit };
+            let workload = Workload { name: "chat", mixture, sizes, read_share, beforehand };
+            measure(load, &workload, clock, output, errors).await
+        }
+        BenchCommand::Kv(KvBenchArguments { load, value_size, keys, read_share }) => {
+            let mixture = Mixture::Kv { read_share };
+            let sizes = Sizes { value: value_size as usize, users: keys, limit: 0 };
+            let beforehand = u32::from(read_share > 0.0);
+            let workload = Workload { name: "kv", mixture, sizes, read_share, beforehand };
+            measure(load, &workload, clock, output, errors).await
+        }
     }
+}
+
+/// What nodes are asked for.
+struct Workload {
+    name: &'static str,
+    mixture: Mixture,
+    sizes: Sizes,
+    read_share: f64,
+    /// Writes to each user or key before anything is measured.
+    beforehand: u32,
 }
 
 /// Servers that are loaded together, and how they are called in what is printed.
@@ -173,8 +239,9 @@ impl Group {
     }
 }
 
-async fn chat(
-    arguments: ChatBenchArguments,
+async fn measure(
+    arguments: LoadArguments,
+    workload: &Workload,
     clock: Monotonic,
     output: &mut dyn Write,
     errors: &mut dyn Write,
@@ -190,14 +257,12 @@ async fn chat(
         let what = "--duration is too short for CPU times, which count in hundredths of a second; take 100ms";
         return Err(CliError::Usage(what.to_owned()));
     }
-    let mixture = Mixture::Chat { read_share: arguments.read_share };
     let mut groups = Vec::new();
     if !arguments.reference.is_empty() {
         groups.push(Group::reach("reference", Mixture::Echo, &arguments.reference).await?);
     }
-    let nodes = Group::reach("node", mixture, &arguments.node).await?;
+    let nodes = Group::reach("node", workload.mixture, &arguments.node).await?;
 
-    let value = arguments.value_size as usize;
     // Another run is to send other texts, even one of the same process.
     let nonce =
         (u64::from(std::process::id()) << 40) ^ u64::try_from(clock.now().as_nanos()).unwrap_or(u64::MAX);
@@ -206,13 +271,11 @@ async fn chat(
         connections,
         rate: arguments.rate,
         answer_timeout: arguments.timeout,
-        sizes: Sizes { value, users: arguments.users, limit: arguments.limit },
-        texts: Texts::new(nonce, value),
+        sizes: workload.sizes,
+        texts: Texts::new(nonce, workload.sizes.value),
     };
-    let beforehand =
-        arguments.prefill.unwrap_or(if arguments.read_share > 0.0 { arguments.limit } else { 0 });
-    if beforehand > 0 {
-        fill(&load, &nodes.targets, u64::from(beforehand), errors).await?;
+    if workload.beforehand > 0 {
+        fill(&load, &nodes.targets, workload, errors).await?;
     }
     groups.push(nodes);
 
@@ -239,16 +302,19 @@ async fn chat(
     let reference = series.next();
     let cpu_ratio = reference.as_ref().and_then(|reference| report::ratio(&node, reference));
     let nothing_answered = node.is_empty();
+    let (sizes, is_kv) = (workload.sizes, workload.name == "kv");
     let report = Report {
+        workload: workload.name,
         r#loop: if arguments.rate.is_some() { "open" } else { "closed" },
         connections,
         rate_per_second: arguments.rate,
         seconds: arguments.duration.as_secs_f64(),
         warm_up_seconds: arguments.warmup.as_secs_f64(),
-        value_bytes: value,
-        users: arguments.users,
-        read_share: arguments.read_share,
-        limit: arguments.limit,
+        value_bytes: sizes.value,
+        users: (!is_kv).then_some(sizes.users),
+        keys: is_kv.then_some(sizes.users),
+        read_share: workload.read_share,
+        limit: (!is_kv).then_some(sizes.limit),
         node,
         reference,
         cpu_ratio,
@@ -266,10 +332,21 @@ async fn chat(
     Ok(())
 }
 
-async fn fill(load: &Load, targets: &[Target], each: u64, errors: &mut dyn Write) -> Result<(), CliError> {
-    let operations = each.saturating_mul(load.sizes.users);
-    let _ = writeln!(errors, "sending {each} messages to each of {} users beforehand", load.sizes.users);
-    let tally = load::fill(load, targets, operations).await?;
+async fn fill(
+    load: &Load,
+    targets: &[Target],
+    workload: &Workload,
+    errors: &mut dyn Write,
+) -> Result<(), CliError> {
+    let (each, many) = (workload.beforehand, load.sizes.users);
+    let (one, what) = if workload.name == "kv" {
+        ("object could be put", format!("putting {many} objects beforehand"))
+    } else {
+        ("message could be sent", format!("sending {each} messages to each of {many} users beforehand"))
+    };
+    let _ = writeln!(errors, "{what}");
+    let operations = u64::from(each).saturating_mul(many);
+    let tally = load::fill(load, targets, workload.mixture.filling(), operations).await?;
     let failed = tally.failed_count();
     if failed == 0 {
         return Ok(());
@@ -277,7 +354,7 @@ async fn fill(load: &Load, targets: &[Target], each: u64, errors: &mut dyn Write
     let kinds: Vec<String> = tally.failures.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
     let kinds = kinds.join(", ");
     if tally.answered() == 0 {
-        return Err(CliError::Failed(format!("no message could be sent beforehand: {kinds}")));
+        return Err(CliError::Failed(format!("no {one} beforehand: {kinds}")));
     }
     let _ = writeln!(errors, "{failed} of them failed ({kinds}), so some reads will find less");
     Ok(())

@@ -100,6 +100,7 @@ impl World {
             violations.extend(self.convergence().await);
         }
         let until = self.now() + WITHIN;
+        self.last_look_at_own().await;
         self.clone().ask_everybody(2).await;
         violations.extend(self.look(invariants));
         loop {

@@ -275,6 +275,14 @@ impl Machine {
         }
     }
 
+    /// The same for a request that only the service knows; what is told is for readers of a trace.
+    pub async fn ask_own(&self, number: usize, within: Duration) -> String {
+        let Some(face) = self.face() else { return "nobody listens".to_owned() };
+        let answer = self.inside(async move { face.perform_own(number, within).await });
+        let told = tokio::time::timeout(within + PATIENCE, answer).await;
+        told.map_or_else(|_| "no answer came".to_owned(), |told| told.unwrap_or("the node died".to_owned()))
+    }
+
     /// kill -9.
     pub async fn kill(&self, around: &Surroundings) {
         let Some(process) = self.process.take() else { return };

@@ -26,6 +26,7 @@ mod last_look;
 mod lister;
 mod machine;
 mod network;
+mod own_requests;
 mod plan;
 mod runner;
 mod service;

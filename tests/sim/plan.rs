@@ -135,11 +135,15 @@ impl Plan {
         }
         if plan.service == "counter" {
             plan.keys += 8;
-            // What counters alone can show: an actor that counts on from a state that was lost. Reads would mend it.
+            // Reads would mend what is to be shown here.
             plan.reads /= 3;
-            if plan.durability != Durability::Os && !plan.faults.contains(&"power-loss") {
-                plan.faults.push("power-loss");
-            }
+        }
+        // What only services with dots can show: an actor that counts on from a state that was lost.
+        if ["counter", "kv"].contains(&plan.service)
+            && plan.durability != Durability::Os
+            && !plan.faults.contains(&"power-loss")
+        {
+            plan.faults.push("power-loss");
         }
         plan
     }

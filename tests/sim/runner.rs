@@ -9,6 +9,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Which services a run may host.
+const SERVICES: [&str; 4] = ["chat", "counter", "presence", "kv"];
+
 /// What the command line asks for.
 #[derive(Default)]
 struct Wanted {
@@ -18,6 +21,8 @@ struct Wanted {
     mutants: bool,
     /// Only this one.
     mutant: Option<String>,
+    /// Only seeds that host this service.
+    service: Option<String>,
 }
 
 fn wanted() -> Result<Option<Wanted>, String> {
@@ -33,7 +38,12 @@ fn wanted() -> Result<Option<Wanted>, String> {
             (ours, wanted.mutants) = (true, true);
             continue;
         }
-        if !["--seed", "--seeds", "--from", "--mutant"].contains(&name.as_str()) {
+        if !["--seed", "--seeds", "--from", "--mutant", "--service"].contains(&name.as_str()) {
+            continue;
+        }
+        if name == "--service" {
+            let service = given.or_else(|| arguments.next()).filter(|name| SERVICES.contains(&name.as_str()));
+            wanted.service = Some(service.ok_or(format!("--service wants one of {}", SERVICES.join(", ")))?);
             continue;
         }
         if name == "--mutant" {
@@ -58,17 +68,23 @@ pub fn main() -> ExitCode {
     quiet_planted_panics();
     match wanted() {
         Ok(Some(Wanted { mutant: Some(mutant), seed: Some(seed), .. })) => one_with(&mutant, seed),
-        Ok(Some(Wanted { mutants: true, seeds, from, mutant, .. })) => {
-            mutants(from, seeds.unwrap_or(50), mutant.as_deref())
+        Ok(Some(Wanted { mutants: true, seeds, from, mutant, service, .. })) => {
+            mutants(from, seeds.unwrap_or(50), mutant.as_deref(), service.as_deref())
         }
         Ok(Some(Wanted { seed: Some(seed), .. })) => one(seed),
-        Ok(Some(wanted)) => many(wanted.from, wanted.seeds.unwrap_or(1)),
+        Ok(Some(wanted)) => many(&seeds(wanted.from, wanted.seeds.unwrap_or(1), wanted.service.as_deref())),
         Ok(None) => crate::tests::main(),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(2)
         }
     }
+}
+
+/// So many seeds from one on, in ascending order: all, or those that host that service.
+fn seeds(from: u64, count: u64, service: Option<&str>) -> Vec<u64> {
+    let hosts = |seed: &u64| service.is_none_or(|service| Plan::of(*seed).service == service);
+    (from..).filter(hosts).take(count as usize).collect()
 }
 
 /// Panics that are planted are no news.
@@ -105,12 +121,12 @@ fn one_with(name: &str, seed: u64) -> ExitCode {
 
 #[cfg(not(feature = "mutants"))]
 fn one_with(_: &str, _: u64) -> ExitCode {
-    mutants(0, 0, None)
+    mutants(0, 0, None, None)
 }
 
-fn many(from: u64, count: u64) -> ExitCode {
+fn many(seeds: &[u64]) -> ExitCode {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let reports = runs(from, count, threads);
+    let reports = runs(seeds, threads);
     let took = cpu_time();
     let failed: Vec<&Report> = reports.iter().filter(|report| !report.violations.is_empty()).collect();
     let virtual_time: Duration = reports.iter().map(|report| report.lasted).sum();
@@ -121,8 +137,11 @@ fn many(from: u64, count: u64) -> ExitCode {
         *happened.entry(name).or_default() += times;
     }
     println!(
-        "{count} seeds from {from}, {} failed; {} virtual seconds in {:.1} s of CPU time on {threads} threads: {:.0} \
+        "{} seeds from {} to {}, {} failed; {} virtual seconds in {:.1} s of CPU time on {threads} threads: {:.0} \
          a core-second; {asked} requests, {completed} served",
+        seeds.len(),
+        seeds.first().copied().unwrap_or_default(),
+        seeds.last().copied().unwrap_or_default(),
         failed.len(),
         virtual_time.as_secs(),
         took.as_secs_f64(),
@@ -142,9 +161,10 @@ fn cpu_time() -> Duration {
     Duration::from_millis(if ticks == 0 { 1000 } else { ticks * 10 })
 }
 
-/// Plants one fault after the other, and says by which seed each is found.
+/// Plants one fault after the other, and says by which seed each is found. Without a service said, those that only one
+/// service can show are looked for in runs that host it.
 #[cfg(feature = "mutants")]
-fn mutants(from: u64, most: u64, only: Option<&str>) -> ExitCode {
+fn mutants(from: u64, most: u64, only: Option<&str>, service: Option<&str>) -> ExitCode {
     use ringwork_core::mutant::{Mutant, plant};
     let found: Mutex<BTreeMap<Mutant, String>> = Mutex::default();
     let next = AtomicU64::new(0);
@@ -156,11 +176,12 @@ fn mutants(from: u64, most: u64, only: Option<&str>) -> ExitCode {
                         continue;
                     }
                     plant(Some(*mutant));
-                    let caught = (from..from + most).find_map(|seed| {
-                        let report = run(Plan::of(seed), false);
+                    let of = seeds(from, most, service.or(mutant.service()));
+                    let caught = of.iter().zip(1..).find_map(|(seed, runs)| {
+                        let report = run(Plan::of(*seed), false);
                         report.violations.first().map(|violation| {
                             let violation: String = violation.chars().take(110).collect();
-                            format!("seed {seed}, after {}: {violation}", seed - from + 1)
+                            format!("seed {seed}, after {runs}: {violation}")
                         })
                     });
                     plant(None);
@@ -178,25 +199,21 @@ fn mutants(from: u64, most: u64, only: Option<&str>) -> ExitCode {
 }
 
 #[cfg(not(feature = "mutants"))]
-fn mutants(_: u64, _: u64, _: Option<&str>) -> ExitCode {
+fn mutants(_: u64, _: u64, _: Option<&str>, _: Option<&str>) -> ExitCode {
     eprintln!(
         "planted faults are compiled in only with the feature: cargo test --test sim --features mutants -- --mutants"
     );
     ExitCode::from(2)
 }
 
-/// Runs that many seeds, some at a time.
-pub fn runs(from: u64, count: u64, threads: usize) -> Vec<Report> {
-    let (next, reports) = (AtomicU64::new(from), Mutex::new(Vec::new()));
+/// Runs those seeds, some at a time.
+fn runs(seeds: &[u64], threads: usize) -> Vec<Report> {
+    let (next, reports) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + count {
-                        return;
-                    }
-                    let report = run(Plan::of(seed), false);
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let report = run(Plan::of(*seed), false);
                     if !report.violations.is_empty() {
                         println!("{}", summary(&report));
                     }

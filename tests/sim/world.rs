@@ -88,7 +88,7 @@ fn service_named(name: &str) -> Rc<dyn Service> {
     match name {
         "counter" => Rc::new(CounterService),
         "presence" => Rc::new(PresenceService),
-        "kv" => Rc::new(KvService),
+        "kv" => Rc::new(KvService::default()),
         _ => Rc::new(ChatService),
     }
 }
@@ -381,7 +381,7 @@ impl World {
             let (world, draw) = (self.clone(), self.draw());
             clients.push(tokio::task::spawn_local(world.client(draw, stopped.clone())));
         }
-        clients.push(tokio::task::spawn_local(self.clone().lister(stopped.clone())));
+        clients.extend(self.further_clients(&stopped));
         let supervisor = tokio::task::spawn_local(self.clone().supervise());
         let availability = tokio::task::spawn_local(self.clone().watch_availability());
         let faults = tokio::task::spawn_local(self.clone().faults());
@@ -629,7 +629,7 @@ impl World {
     }
 
     /// Names of the nodes that hold a key's replicas, as one node sees it.
-    fn primaries(&self, at: u8, key: &str) -> Vec<String> {
+    pub fn primaries(&self, at: u8, key: &str) -> Vec<String> {
         let Some(core) = self.machine(at).core() else { return Vec::new() };
         let view = core.ring.load();
         let service = &self.around.service;

@@ -58,11 +58,15 @@ pub enum Mutant {
     ListIncomplete,
     /// Lives of writers are folded before all members have what they wrote.
     FoldEarly,
+    /// Of two states of an object the one that was written later stays, and not what both have.
+    LatestObjectWins,
+    /// Who has a partition no longer hands a command on to who has it, beside saying that it has moved.
+    ForwardCommand,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::LastWriteWins,
         Self::SkipSync,
         Self::AcknowledgeOneLess,
@@ -89,7 +93,19 @@ impl Mutant {
         Self::NeverCompare,
         Self::ListIncomplete,
         Self::FoldEarly,
+        Self::LatestObjectWins,
+        Self::ForwardCommand,
     ];
+}
+
+impl Mutant {
+    /// The service that alone can show it; none where any can.
+    pub fn service(self) -> Option<&'static str> {
+        match self {
+            Self::LatestObjectWins | Self::ForwardCommand => Some("kv"),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(any(test, feature = "mutants"))]

@@ -15,6 +15,7 @@ use crate::name::ObjectName;
 use ringwork_core::clock::dotted::{CausalContext, DottedSet};
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::ids::Dot;
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::vnode::Item;
 use ringwork_core::wire::Wire;
 use serde::{Deserialize, Serialize};
@@ -311,6 +312,9 @@ impl Item for KvItem {
     }
 
     fn join(mut self, other: Self) -> Self {
+        if planted(Mutant::LatestObjectWins) {
+            return if self.object.latest() < other.object.latest() { other } else { self };
+        }
         self.object.join(&other.object);
         self
     }

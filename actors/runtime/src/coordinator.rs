@@ -17,6 +17,7 @@ use crate::watch::Watch;
 use read::ReadGather;
 use ringwork_core::ids::NodeId;
 use ringwork_core::membership::Possession;
+use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::{Preflist, PreflistEntry, Role, coordinators};
 use ringwork_core::quorum::{
     Answer, ImpossibleQuorum, QuorumOptions, ReadQuorum, Refusal, Rules, Verdict, WriteQuorum,
@@ -308,6 +309,10 @@ impl<V: Vnode> Keyed<'_, V> {
                 Ran::Moved(possession) if followed < MOVES_FOLLOWED_MAX => {
                     followed += 1;
                     entry = self.service.follow(&entry, possession);
+                    if planted(Mutant::ForwardCommand) {
+                        let asked = Asked { complete_only, ..Asked::from(&entry) };
+                        let _ = self.service.run_at(&entry, asked, command, deadline, sync).await;
+                    }
                 }
                 ran => return (entry, ran),
             }

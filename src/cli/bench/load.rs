@@ -113,10 +113,15 @@ fn connect_all(
 }
 
 /// Sends `operations` as fast as the connections allow, and measures nothing but what failed.
-pub(super) async fn fill(load: &Load, targets: &[Target], operations: u64) -> Result<Tally, CliError> {
+pub(super) async fn fill(
+    load: &Load,
+    targets: &[Target],
+    mixture: Mixture,
+    operations: u64,
+) -> Result<Tally, CliError> {
     let shared = Shared::new(load, None, Some(operations))?;
     let lanes: Vec<Rc<Lane>> = lanes(targets.len());
-    let mut tasks = connect_all(&shared, targets, Mixture::Fill, &lanes, 0);
+    let mut tasks = connect_all(&shared, targets, mixture, &lanes, 0);
     while tasks.join_next().await.is_some() {}
     let fresh = Tally::new()?;
     Ok(shared.tally.replace(fresh))

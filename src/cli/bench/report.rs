@@ -87,7 +87,7 @@ pub(super) struct Series {
     generator_cpu_us_per_operation: Option<f64>,
     /// Why there is no CPU time.
     cpu_unavailable: Option<String>,
-    /// Over all rounds together.
+    /// Over all rounds together. Of kv: of puts.
     send: Option<Latency>,
     get: Option<Latency>,
     generator_lateness: Option<Latency>,
@@ -152,6 +152,8 @@ pub(super) struct Ratio {
 /// A whole run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
+    /// `chat` or `kv`.
+    pub(super) workload: &'static str,
     /// `closed` or `open`.
     pub(super) r#loop: &'static str,
     pub(super) connections: usize,
@@ -159,9 +161,16 @@ pub(super) struct Report {
     pub(super) seconds: f64,
     pub(super) warm_up_seconds: f64,
     pub(super) value_bytes: usize,
-    pub(super) users: u64,
+    /// Of chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) users: Option<u64>,
+    /// Of kv.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) keys: Option<u64>,
     pub(super) read_share: f64,
-    pub(super) limit: u32,
+    /// Of chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limit: Option<u32>,
     pub(super) node: Series,
     pub(super) reference: Option<Series>,
     pub(super) cpu_ratio: Option<Ratio>,
@@ -198,7 +207,7 @@ impl Report {
         let named: Vec<(&str, &Series)> =
             self.reference.iter().map(|series| ("reference", series)).chain([("node", &self.node)]).collect();
         for (name, series) in &named {
-            for row in series.rows(name) {
+            for row in series.rows(name, if self.workload == "kv" { "put" } else { "send" }) {
                 line(row.trim_end())?;
             }
         }
@@ -232,8 +241,8 @@ impl Series {
     }
 
     /// A row per kind of operation; what belongs to all of them stands in the first.
-    fn rows(&self, name: &str) -> Vec<String> {
-        let kinds = [("send", &self.send), ("get", &self.get)];
+    fn rows(&self, name: &str, write: &str) -> Vec<String> {
+        let kinds = [(write, &self.send), ("get", &self.get)];
         let mut present: Vec<(&str, Option<&Latency>)> =
             kinds.iter().filter_map(|(kind, latency)| Some((*kind, Some(latency.as_ref()?)))).collect();
         if present.is_empty() {
@@ -356,7 +365,7 @@ mod tests {
         let remote = gatherer.finish();
         assert!(ratio(&remote, &series(&[20])).is_none());
         assert!(remote.remarks("node").iter().any(|remark| remark.contains("another machine")), "{remote:?}");
-        assert!(remote.rows("node")[0].contains('-'));
+        assert!(remote.rows("node", "send")[0].contains('-'));
     }
 
     #[test]
@@ -364,15 +373,17 @@ mod tests {
         let (node, reference) = (series(&[40, 40]), series(&[20, 20]));
         let cpu_ratio = ratio(&node, &reference);
         let report = Report {
+            workload: "chat",
             r#loop: "closed",
             connections: 64,
             rate_per_second: None,
             seconds: 2.0,
             warm_up_seconds: 1.0,
             value_bytes: 100,
-            users: 1000,
+            users: Some(1000),
+            keys: None,
             read_share: 0.0,
-            limit: 20,
+            limit: Some(20),
             node,
             reference: Some(reference),
             cpu_ratio,

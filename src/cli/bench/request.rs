@@ -54,23 +54,50 @@ pub(super) enum Mixture {
     Chat { read_share: f64 },
     /// Sends to one user after another, the same number to each.
     Fill,
-    /// The same bodies to `/echo`.
+    /// Puts and gets of random keys, of which this share are gets.
+    Kv { read_share: f64 },
+    /// Puts of one key after another.
+    KvFill,
+    /// The bodies of sends to `/echo`.
     Echo,
+}
+
+impl Mixture {
+    /// What fills a server before this is measured.
+    pub(super) fn filling(self) -> Self {
+        match self {
+            Self::Kv { .. } => Self::KvFill,
+            _ => Self::Fill,
+        }
+    }
+
+    fn read_share(self) -> f64 {
+        match self {
+            Self::Chat { read_share } | Self::Kv { read_share } => read_share,
+            Self::Fill | Self::KvFill | Self::Echo => 0.0,
+        }
+    }
+
+    fn is_kv(self) -> bool {
+        matches!(self, Self::Kv { .. } | Self::KvFill)
+    }
 }
 
 /// What one request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
+    /// Writes: sends a message, or puts an object.
     Send,
+    /// Reads.
     Get,
 }
 
 /// The sizes of a workload.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes {
-    /// Bytes of a text.
+    /// Bytes of a text or a value.
     pub(super) value: usize,
-    /// How many users there are.
+    /// How many users or keys there are.
     pub(super) users: u64,
     /// Most messages of a page.
     pub(super) limit: u32,
@@ -109,29 +136,41 @@ pub(super) struct RequestMaker {
     /// `Host` and what follows it, up to the body's text.
     send_tail: Vec<u8>,
     get_tail: Vec<u8>,
+    /// What follows the text.
+    body_end: &'static [u8],
     request: Vec<u8>,
 }
 
 impl RequestMaker {
     pub(super) fn new(mixture: Mixture, sizes: Sizes, authority: &str, texts: Rc<Texts>, seed: u64) -> Self {
-        const BODY_FRAME_BYTES: usize = br#"{"text":""}"#.len();
-        let length = sizes.value.max(UNIQUE_BYTES) + BODY_FRAME_BYTES;
+        let (body_begin, body_end, media_type) = if mixture.is_kv() {
+            ("", "", "text/plain")
+        } else {
+            ("{\"text\":\"", "\"}", "application/json")
+        };
+        let length = sizes.value.max(UNIQUE_BYTES) + body_begin.len() + body_end.len();
         let send_tail = format!(
-            "HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{{\"text\":\""
+            "HTTP/1.1\r\nhost: {authority}\r\ncontent-type: {media_type}\r\n\
+             content-length: {length}\r\n\r\n{body_begin}"
         );
-        let get_tail = format!("/messages?limit={} HTTP/1.1\r\nhost: {authority}\r\n\r\n", sizes.limit);
+        let page = if mixture.is_kv() { String::new() } else { format!("/messages?limit={}", sizes.limit) };
+        let get_tail = format!("{page} HTTP/1.1\r\nhost: {authority}\r\n\r\n");
         let (send_tail, get_tail) = (send_tail.into_bytes(), get_tail.into_bytes());
-        Self { mixture, sizes, texts, random: Random::new(seed), send_tail, get_tail, request: Vec::new() }
+        let (random, body_end) = (Random::new(seed), body_end.as_bytes());
+        Self { mixture, sizes, texts, random, send_tail, get_tail, body_end, request: Vec::new() }
     }
 
     /// Makes the next request; [`RequestMaker::bytes`] has it.
     pub(super) fn next(&mut self) -> Operation {
         self.request.clear();
-        if let Mixture::Chat { read_share } = self.mixture
-            && self.random.happens(read_share)
-        {
-            self.request.extend_from_slice(b"GET /chat/users/bench-");
+        let read_share = self.mixture.read_share();
+        if read_share > 0.0 && self.random.happens(read_share) {
+            let path: &[u8] = if self.mixture.is_kv() {
+                b"GET /buckets/bench/keys/bench-"
+            } else {
+                b"GET /chat/users/bench-"
+            };
+            self.request.extend_from_slice(path);
             let user = self.random.below(self.sizes.users);
             self.push_user(user);
             self.request.extend_from_slice(&self.get_tail);
@@ -141,14 +180,19 @@ impl RequestMaker {
         match self.mixture {
             Mixture::Echo => self.request.extend_from_slice(b"POST /echo "),
             Mixture::Fill => self.push_send(number % self.sizes.users.max(1)),
+            Mixture::KvFill => self.push_put(number % self.sizes.users.max(1)),
             Mixture::Chat { .. } => {
                 let user = self.random.below(self.sizes.users);
                 self.push_send(user);
             }
+            Mixture::Kv { .. } => {
+                let key = self.random.below(self.sizes.users);
+                self.push_put(key);
+            }
         }
         self.request.extend_from_slice(&self.send_tail);
         self.push_text(number);
-        self.request.extend_from_slice(b"\"}");
+        self.request.extend_from_slice(self.body_end);
         Operation::Send
     }
 
@@ -161,6 +205,12 @@ impl RequestMaker {
         self.request.extend_from_slice(b"POST /chat/users/bench-");
         self.push_user(user);
         self.request.extend_from_slice(b"/messages ");
+    }
+
+    fn push_put(&mut self, key: u64) {
+        self.request.extend_from_slice(b"PUT /buckets/bench/keys/bench-");
+        self.push_user(key);
+        self.request.push(b' ');
     }
 
     fn push_user(&mut self, mut user: u64) {
@@ -253,6 +303,33 @@ mod tests {
             maker.next();
             let line = format!("POST /chat/users/bench-{:07}/messages HTTP/1.1", number % 50);
             assert_eq!(body(maker.bytes()).0, line);
+        }
+    }
+
+    #[test]
+    fn objects_are_put_as_they_are_and_read_whole() {
+        let mut writer = maker(Mixture::Kv { read_share: 0.0 });
+        assert_eq!(writer.next(), Operation::Send);
+        let put = String::from_utf8(writer.bytes().to_vec()).unwrap();
+        let (head, value) = put.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("PUT /buckets/bench/keys/bench-00000"), "{head}");
+        assert!(head.contains("content-length: 100") && head.contains("content-type: text/plain"), "{head}");
+        assert_eq!(value.len(), 100);
+        let mut reader = maker(Mixture::Kv { read_share: 1.0 });
+        assert_eq!(reader.next(), Operation::Get);
+        let get = String::from_utf8(reader.bytes().to_vec()).unwrap();
+        assert!(
+            get.starts_with("GET /buckets/bench/keys/bench-00000") && get.contains(" HTTP/1.1\r\n"),
+            "{get}"
+        );
+        let mut filler = maker(Mixture::Kv { read_share: 0.5 }.filling());
+        for key in 0..60_u64 {
+            assert_eq!(filler.next(), Operation::Send);
+            let put = String::from_utf8(filler.bytes().to_vec()).unwrap();
+            assert!(
+                put.starts_with(&format!("PUT /buckets/bench/keys/bench-{:07} HTTP/1.1", key % 50)),
+                "{put}"
+            );
         }
     }
 }

@@ -21,7 +21,12 @@ fn now() -> Duration {
 }
 
 async fn bench(words: &[&str]) -> (Result<(), CliError>, String, String) {
-    let line = ["bench", "chat", "--warmup", "50ms"].iter().chain(words);
+    bench_of("chat", words).await
+}
+
+async fn bench_of(workload: &str, words: &[&str]) -> (Result<(), CliError>, String, String) {
+    let line = ["bench", workload, "--warmup", "50ms"];
+    let line = line.iter().chain(words);
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let arguments = Line::try_parse_from(line).unwrap().bench;
     let outcome = run(arguments, Monotonic(now), &mut output, &mut errors).await;
@@ -253,4 +258,23 @@ async fn filling_a_node_that_goes_away_ends() {
         bench(&["--connections", "2", "--prefill", "1000", "--users", "1000", "--node", &url]).await;
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains("no message could be sent beforehand"), "{error}");
+}
+
+#[actix_rt::test]
+async fn objects_are_put_once_beforehand_then_put_and_read() {
+    let url = scripted(|_| Some(OK)).await;
+    let words =
+        ["--duration", "300ms", "--connections", "2", "--keys", "20", "--read-share", "0.5", "--node", &url];
+    let (outcome, output, errors) = bench_of("kv", &[&words[..], &["--json"]].concat()).await;
+    outcome.unwrap();
+    assert!(errors.contains("putting 20 objects beforehand"), "{errors}");
+    let report: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!((report["workload"].as_str(), report["keys"].as_u64()), (Some("kv"), Some(20)));
+    assert!(report["users"].is_null() && report["limit"].is_null(), "{report}");
+    let count = |kind: &str| report["node"][kind]["count"].as_u64().unwrap();
+    assert!(count("send") > 5 && count("get") > 5, "{report}");
+    assert_eq!(report["node"]["failures"], serde_json::json!({}), "{report}");
+    let (outcome, output, _) = bench_of("kv", &words).await;
+    outcome.unwrap();
+    assert!(output.contains("node put") && output.contains("node get"), "{output}");
 }

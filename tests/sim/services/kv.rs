@@ -1,13 +1,17 @@
 //! The object store, through the call site that HTTP stands on. A write is what careful clients do: read, make one
 //! value of all siblings, add one's own serial, and write that under the context that was read. So a value that is
 //! lost, replaced by somebody who had not seen it, or swallowed by a clock that went back takes serials with it that
-//! nobody writes again, and the oracle misses them.
+//! nobody writes again, and the oracle misses them. What else can be asked of it, and what must be true of that, is in
+//! `own`.
 
+mod own;
+
+use self::own::{BLIND, CREATE, DELETE, LOOK, Ledger, PREFIX, READ, REMOVE, REPLACE, STALE, Shown, Told};
 use crate::history::{Operation, Outcome, Seen};
-use crate::service::{Face, Items, Later, Service, items_of};
+use crate::service::{Face, Items, Later, OwnRequests, Service, items_of};
 use ringwork::kv::{
-    BucketProps, Content, Kv, KvConfig, KvFailure, KvList, KvStore, Object, ObjectName, PutRequest, Quorums,
-    Request,
+    BucketProps, Conditions, Content, Deleted, Kv, KvConfig, KvFailure, KvList, KvStore, Object, ObjectName,
+    PutRefusal, PutRequest, Quorums, Request, Tags,
 };
 use ringwork_core::ids::{Generation, Partition};
 use ringwork_core::quorum::Count;
@@ -19,7 +23,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// See the module's head.
-pub struct KvService;
+#[derive(Default)]
+pub struct KvService(Rc<Ledger>);
 
 /// Siblings of which a put may be one, at most: each client, and each request whose outcome nobody knows, in a
 /// network in which a side cannot know of the other's. More means that somebody stands beside what it has seen.
@@ -28,7 +33,8 @@ const SIBLINGS_MAX: usize = 60;
 fn name_of(key: &str) -> ObjectName {
     // A list is of no key.
     let key = if key.is_empty() { "-" } else { key };
-    ObjectName::new("default", b"sim", key.as_bytes()).unwrap()
+    let bucket: &[u8] = if key.starts_with(PREFIX) { b"own" } else { b"sim" };
+    ObjectName::new("default", bucket, key.as_bytes()).unwrap()
 }
 
 impl Service for KvService {
@@ -42,7 +48,8 @@ impl Service for KvService {
 
     fn face(&self, node: &Node) -> Later<Rc<dyn Face>> {
         let store = KvStore::new(node.service::<Kv>().unwrap());
-        Box::pin(async move { Rc::new(KvFace(store)) as Rc<dyn Face> })
+        let ledger = self.0.clone();
+        Box::pin(async move { Rc::new(KvFace(store, ledger)) as Rc<dyn Face> })
     }
 
     fn routing_key(&self, key: &str) -> Vec<u8> {
@@ -57,12 +64,16 @@ impl Service for KvService {
         true
     }
 
+    fn own(&self) -> Option<Rc<dyn OwnRequests>> {
+        Some(self.0.clone())
+    }
+
     fn items(&self, store: &MemoryStore, partition: Partition, generation: Generation) -> Items {
         items_of::<Kv>(store, partition, generation)
     }
 }
 
-struct KvFace(KvStore);
+struct KvFace(KvStore, Rc<Ledger>);
 
 /// The serials in all siblings.
 fn serials(object: &Object) -> BTreeSet<u64> {
@@ -89,7 +100,7 @@ fn failed(failure: KvFailure) -> Outcome {
 
 impl Face for KvFace {
     fn perform(&self, operation: Operation, within: Duration) -> Later<Outcome> {
-        let store = self.0.clone();
+        let (store, ledger) = (self.0.clone(), self.1.clone());
         Box::pin(async move {
             let node = store.calls().core().node.clone();
             let ends = node.clock.moment() + within;
@@ -105,6 +116,7 @@ impl Face for KvFace {
                         Ok(got) => got,
                         Err(failure) => return failed(failure),
                     };
+                    ledger.note_dots(&key, &got.object);
                     if got.object.len() > SIBLINGS_MAX {
                         return Outcome::Wrong(format!("{} siblings of {key}", got.object.len()));
                     }
@@ -112,9 +124,11 @@ impl Face for KvFace {
                     all.insert(serial);
                     let text = all.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
                     let seen = got.object.context();
-                    let put = PutRequest { seen, ..PutRequest::of(Content::of(text.as_str())) };
+                    let content = Content::of(text.as_str());
+                    let put = PutRequest { seen, return_object: true, ..PutRequest::of(content) };
                     match store.put(&Request { within: left(), ..request }, put).await {
                         Ok(done) => {
+                            done.stored.object.iter().for_each(|object| ledger.note_dots(&key, object));
                             let nodes = done.nodes.iter().map(|of| node.name_of(*of).to_string()).collect();
                             Outcome::Acknowledged { id: Some(id_of(serial)), nodes }
                         }
@@ -127,6 +141,7 @@ impl Face for KvFace {
                     let request = Request { quorums, within, ..Request::new(&name, &props) };
                     match store.get(&request).await {
                         Ok(got) => {
+                            ledger.note_dots(&key, &got.object);
                             let writes =
                                 serials(&got.object).into_iter().map(|serial| (serial, id_of(serial)));
                             let seen = Seen::Writes { writes: writes.collect(), cut: false };
@@ -153,5 +168,82 @@ impl Face for KvFace {
                 Operation::Forget { .. } => Outcome::Refused("this one deletes nothing".to_owned()),
             }
         })
+    }
+
+    fn perform_own(&self, number: usize, within: Duration) -> Later<String> {
+        let (store, ledger) = (self.0.clone(), self.1.clone());
+        Box::pin(async move {
+            let (told, object) = ask_own(&store, &ledger, number, within).await;
+            let text = format!("{told:?}");
+            ledger.told(number, told, object.as_ref());
+            text
+        })
+    }
+}
+
+/// Carries out a request of the ledger's; what it came to, and of a write what it left.
+async fn ask_own(
+    store: &KvStore,
+    ledger: &Ledger,
+    number: usize,
+    within: Duration,
+) -> (Told, Option<Object>) {
+    let node = store.calls().core().node.clone();
+    let ends = node.clock.moment() + within;
+    let left = || ends.saturating_sub(node.clock.moment());
+    let asked = ledger.attempt(number).beginning.request;
+    let name = name_of(&asked.key);
+    let props = BucketProps { allow_mult: true, ..store.bucket_props("default", b"own").unwrap() };
+    let w = if asked.dice.is_multiple_of(8) { 1 } else { 2 };
+    let exactly = |count: u8| Some(Count::Exactly(usize::from(count)));
+    let r = if asked.what == LOOK { 3 } else { 2 };
+    let quorums = Quorums { r: exactly(r), w: exactly(w), dw: exactly(0), ..Quorums::default() };
+    let request = Request { quorums, within, ..Request::new(&name, &props) };
+    let failed = |failure: KvFailure| match failure {
+        KvFailure::Declined(PutRefusal::Condition(why)) => Told::Condition(why),
+        KvFailure::Refused(_) | KvFailure::Deadline => Told::Refused(failure.to_string()),
+        KvFailure::Unknown { .. } => Told::Unknown(failure.to_string()),
+        other => {
+            ledger.wrong(number, &other.to_string());
+            Told::Refused(other.to_string())
+        }
+    };
+    if asked.what == REMOVE {
+        ledger.writes_under(number, &Shown::default(), w);
+        let told = match store.delete(&request, None, Conditions::default()).await {
+            Ok(Deleted::Done) => Told::Done(Vec::new()),
+            Ok(Deleted::NotFound) => Told::NotFound,
+            Err(failure) => failed(failure),
+        };
+        return (told, None);
+    }
+    let seen = match asked.what {
+        BLIND | CREATE => Shown::default(),
+        STALE | REPLACE if !asked.dice.is_multiple_of(3) => {
+            ledger.old(&asked.key, asked.dice).unwrap_or_default()
+        }
+        _ => match store.get(&request).await {
+            Ok(got) => ledger.shown(number, &got.object),
+            Err(failure) => return (failed(failure), None),
+        },
+    };
+    if [READ, LOOK].contains(&asked.what) {
+        return (Told::Done(Vec::new()), None);
+    }
+    let seen = ledger.writes_under(number, &seen, w);
+    let conditions = match asked.what {
+        CREATE => Conditions { if_none_match: Some(Tags::Any), ..Conditions::default() },
+        REPLACE => Conditions { if_not_modified: Some(seen.clone()), ..Conditions::default() },
+        _ => Conditions::default(),
+    };
+    // Deletes, too, with the number of who deletes: a tombstone is a value like others.
+    let content = Content { deleted: asked.what == DELETE, ..Content::of(number.to_string().as_str()) };
+    let put = PutRequest { content, seen, conditions, return_object: true };
+    match store.put(&Request { within: left(), ..request }, put).await {
+        Ok(done) => {
+            let nodes = done.nodes.iter().map(|of| node.name_of(*of).to_string()).collect();
+            (Told::Done(nodes), done.stored.object)
+        }
+        Err(failure) => (failed(failure), None),
     }
 }
