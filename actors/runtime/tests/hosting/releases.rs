@@ -14,7 +14,7 @@ const NAMES: u64 = 40;
 /// Gives the node's own vnodes all items; another release's refuse them.
 async fn climb<const RELEASE: u16>(node: &Node) {
     let summit = node.service::<Summit<RELEASE>>().unwrap();
-    let one = QuorumOptions { w: Some(Count::Number(1)), ..QuorumOptions::default() };
+    let one = QuorumOptions { w: Some(Count::Exactly(1)), ..QuorumOptions::default() };
     for number in 1..=NAMES {
         let name = format!("peak {number}");
         let item = Highest { name: name.clone(), number };

@@ -40,7 +40,9 @@ impl<const RELEASE: u16> Serialize for Highest<RELEASE> {
 impl<'de, const RELEASE: u16> Deserialize<'de> for Highest<RELEASE> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (name, number) = match Self::front() {
-            Some(_) => <(u8, String, u64)>::deserialize(deserializer).map(|(_, name, number)| (name, number))?,
+            Some(_) => {
+                <(u8, String, u64)>::deserialize(deserializer).map(|(_, name, number)| (name, number))?
+            }
             None => <(String, u64)>::deserialize(deserializer)?,
         };
         Ok(Self { name, number })
