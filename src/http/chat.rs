@@ -178,7 +178,7 @@ async fn send_with_id(
     // A join keeps one of two contents under one id, and not always the first. So whoever uses an id twice is
     // found out before anything is written; only two such sends at the same moment still meet in the join.
     let (after, before) = (id.previous(), id.next());
-    let own = PageQuery { user: user.to_owned(), after, before, limit: 1, backward: false, exact: true };
+    let own = PageQuery { user: user.to_owned(), after, before, limit: 1, backward: false };
     let stored = read_page(state, own, bounds).await?.page;
     if stored.items.iter().any(|item| item.id() == id && item.content() != Some(&content)) {
         state.core.telemetry.merge_conflicts.increment();
@@ -292,7 +292,7 @@ fn encode_segment(text: &str) -> String {
 
 /// The newest messages, or those before a place.
 fn newest(user: &str, before: Option<MessageId>, limit: u16) -> PageQuery {
-    PageQuery { user: user.to_owned(), after: None, before, limit, backward: true, exact: false }
+    PageQuery { user: user.to_owned(), after: None, before, limit, backward: true }
 }
 
 /// A page, and whether fewer than r complete replicas stand behind it.
@@ -396,9 +396,7 @@ async fn page_backward(
     let query = match before {
         None => newest(user, None, limit),
         Some(Place::Id(id)) => newest(user, Some(id), limit),
-        Some(Place::Cursor(Cursor::Backward { before })) => {
-            PageQuery { exact: true, ..newest(user, Some(before), limit) }
-        }
+        Some(Place::Cursor(Cursor::Backward { before })) => newest(user, Some(before), limit),
         Some(Place::Cursor(Cursor::Forward(_))) => {
             let detail = "this cursor pages forward: give it as 'after'";
             return Err(Problem::bad_request("bad-position", detail));
@@ -443,21 +441,35 @@ async fn try_delete(state: &AppState, request: &HttpRequest) -> Result<HttpRespo
         let detail = "through lies more than five minutes in the future; messages to come cannot be deleted";
         return Err(Problem::bad_request("bad-position", detail));
     }
-    let located = locate(state, &user, through, bounds).await?;
-    let item = ChatItem::Mark { user: user.clone(), through: located };
-    let written = merge(state, &user, item, bounds).await?;
+    // Who names a message by an id that it had before means the message, which now lies above the mark; what lies
+    // between the two ids it has not named.
+    if let Some(ChatItem::Keyed { key, id, aliases, content: Some(_), .. }) =
+        aliased(state, &user, through, bounds).await?
+    {
+        let gone = ChatItem::Keyed { user: user.clone(), key, id, aliases, content: None };
+        take_away(state, &user, gone, bounds).await?;
+    }
+    take_away(state, &user, ChatItem::Mark { user: user.clone(), through }, bounds).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn take_away(state: &AppState, user: &str, item: ChatItem, bounds: Bounds) -> Result<(), Problem> {
+    let written = merge(state, user, item, bounds).await?;
     match (&written.verdict, written.declined) {
-        (Verdict::Done, _) | (Verdict::Declined, Some(Merged::Absorbed)) => {
-            Ok(HttpResponse::NoContent().finish())
-        }
+        (Verdict::Done, _) | (Verdict::Declined, Some(Merged::Absorbed)) => Ok(()),
         (Verdict::Refused(refusal), _) => Err(Problem::refused(refusal)),
         _ => Err(Problem::unknown("too few replicas confirmed in time; delete again to make sure")),
     }
 }
 
-/// The id under which a message is listed, when `id` is an alias of it.
-async fn locate(state: &AppState, user: &str, id: MessageId, bounds: Bounds) -> Result<MessageId, Problem> {
-    let command = ChatCommand::Locate { user: user.to_owned(), id };
+/// The message of which `id` is an alias.
+async fn aliased(
+    state: &AppState,
+    user: &str,
+    id: MessageId,
+    bounds: Bounds,
+) -> Result<Option<ChatItem>, Problem> {
+    let command = ChatCommand::Aliased { user: user.to_owned(), id };
     match state
         .chat
         .key(user.as_bytes())
@@ -466,8 +478,8 @@ async fn locate(state: &AppState, user: &str, id: MessageId, bounds: Bounds) -> 
         .read(command)
         .await?
     {
-        Ok(Answered { reply: ChatReply::Located(located), .. }) => Ok(located),
-        Ok(_) => Ok(id),
+        Ok(Answered { reply: ChatReply::Aliased(item), .. }) => Ok(item),
+        Ok(_) => Ok(None),
         Err(failure) => Err(failure.into()),
     }
 }
@@ -488,3 +500,6 @@ pub(super) fn stream_start(request: &HttpRequest) -> Result<Option<MessageId>, P
 pub(super) fn watch_user(state: &AppState, user: &str) -> Option<ringwork_runtime::watch::Watch<Chat>> {
     state.chat.watch(user.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -290,6 +290,15 @@ pub(crate) fn waited_for(holds: impl FnMut() -> bool) -> Result<Duration, Durati
 /// As [`waited_for`], with a patience of one's own.
 pub(crate) fn waited_for_within(
     patience: Duration,
+    holds: impl FnMut() -> bool,
+) -> Result<Duration, Duration> {
+    waited_for_at(Duration::from_millis(20), patience, holds)
+}
+
+/// As [`waited_for_within`], looking so often.
+pub(crate) fn waited_for_at(
+    every: Duration,
+    patience: Duration,
     mut holds: impl FnMut() -> bool,
 ) -> Result<Duration, Duration> {
     let begun = Instant::now();
@@ -297,7 +306,7 @@ pub(crate) fn waited_for_within(
         if begun.elapsed() >= patience {
             return Err(patience);
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(every);
     }
     Ok(begun.elapsed())
 }

@@ -1,7 +1,7 @@
 //! What clients asked, what they were told, and when: the oracle that all invariants about data go by. It knows no
 //! service; a write is a serial number under a key, whatever a service makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a client asks.
@@ -200,6 +200,8 @@ pub struct MetadataChange {
     pub gone: Vec<String>,
     /// Whether the node said that it is kept.
     pub kept: bool,
+    /// Who else was seen to have the value, and when last.
+    pub known_by: BTreeMap<u8, Duration>,
 }
 
 /// Which requests have ended since they were looked at last; each is named once.
@@ -227,13 +229,15 @@ impl NewlyEnded {
 pub struct WriteFacts {
     /// Under which key.
     pub key: String,
-    /// Its id, once anybody was told.
+    /// Its id, once anybody was told: the largest of them.
     pub id: Option<String>,
+    /// Every id that anybody was told, or shown it under.
+    pub ids: BTreeSet<String>,
     /// When it was acknowledged first.
     pub acknowledged: Option<Duration>,
     /// With how many confirmations.
     pub w: u8,
-    /// Whether an attempt had a name: two of them may have made two ids, of which the smaller wins in the end.
+    /// Whether an attempt had a name: two of them may have made two ids, of which the larger wins in the end.
     pub named: bool,
     /// Attempts that were not refused.
     pub attempts: usize,
@@ -265,11 +269,12 @@ impl History {
     /// The same of some keys, which is all that who looks often can afford.
     pub fn writes_where(&self, wanted: impl Fn(&str) -> bool) -> BTreeMap<u64, WriteFacts> {
         let mut writes: BTreeMap<u64, WriteFacts> = BTreeMap::new();
-        for record in &self.records {
-            let Operation::Write { key, serial, w, .. } = &record.operation else { continue };
-            if !wanted(key) {
-                continue;
+        let mut shown: BTreeSet<&(u64, String)> = BTreeSet::new();
+        for record in self.records.iter().filter(|record| wanted(record.operation.key())) {
+            if let Some(Outcome::Read { seen: Seen::Writes { writes, .. }, .. }) = &record.outcome {
+                shown.extend(writes);
             }
+            let Operation::Write { key, serial, w, .. } = &record.operation else { continue };
             let fresh = || WriteFacts { key: key.clone(), begun: record.begun, ..WriteFacts::default() };
             let facts = writes.entry(*serial).or_insert_with(fresh);
             facts.attempts += usize::from(!matches!(record.outcome, Some(Outcome::Refused(_))));
@@ -277,7 +282,8 @@ impl History {
             match &record.outcome {
                 Some(Outcome::Acknowledged { id, nodes }) => {
                     facts.possible = true;
-                    facts.id = facts.id.clone().or(id.clone());
+                    facts.id = facts.id.take().max(id.clone());
+                    facts.ids.extend(id.clone());
                     if facts.acknowledged.is_none() {
                         facts.acknowledged = record.ended;
                         facts.nodes.clone_from(nodes);
@@ -292,6 +298,11 @@ impl History {
                 Some(Outcome::Deleted) => facts.deleted = true,
                 Some(Outcome::Refused(_)) => {}
                 _ => facts.possible = true,
+            }
+        }
+        for (serial, id) in shown {
+            if let Some(facts) = writes.get_mut(serial) {
+                facts.ids.insert(id.clone());
             }
         }
         writes
@@ -324,13 +335,14 @@ impl History {
         any && record.places.iter().filter(|(_, name)| !wiped(name)).count() < 2
     }
 
-    /// Whether something that was asked to be deleted may have taken this write with it. A write that was sent twice
-    /// under a name has the smaller of two ids in the end, whichever was told.
+    /// Whether something that was asked to be deleted may have taken this write with it: everything up to an id that
+    /// is not below the write's, or the write itself by any of its ids. A write that was sent twice under a name has the
+    /// larger of two ids in the end, so a deletion below the one that was told does not take it.
     pub fn may_be_forgotten(facts: &WriteFacts, forgets: &[Forget<'_>]) -> bool {
         let below = |through: &str| facts.id.as_deref().is_none_or(|id| id <= through);
-        let unsure = |begun: Duration| facts.named && facts.attempts > 1 && begun >= facts.begun;
-        let takes =
-            |(key, through, begun, _): &Forget<'_>| *key == facts.key && (below(through) || unsure(*begun));
+        let takes = |(key, through, ..): &Forget<'_>| {
+            *key == facts.key && (below(through) || facts.ids.contains(*through))
+        };
         forgets.iter().any(takes)
     }
 

@@ -17,7 +17,7 @@ use ringwork_core::ids::Partition;
 use ringwork_core::keyspace::{Keyspace, Snapshot};
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
-use ringwork_core::vnode::{After, Merged, Outcome, Resolution, Turn, Vnode};
+use ringwork_core::vnode::{After, Item, Merged, Outcome, Resolution, Turn, Vnode};
 use ringwork_core::wire::{Wire, WireError};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,8 +55,8 @@ pub enum ChatCommand {
     },
     /// Reads a part of a log.
     Page(PageQuery),
-    /// Asks which id a message is kept under: for an alias its main id, for any other id itself.
-    Locate {
+    /// Asks for the keyed message of which an id is an alias.
+    Aliased {
         /// Whose log.
         user: String,
         /// The id.
@@ -96,8 +96,8 @@ pub enum ChatReply {
     },
     /// To [`ChatCommand::Page`].
     Page(PageReply),
-    /// To [`ChatCommand::Locate`].
-    Located(MessageId),
+    /// To [`ChatCommand::Aliased`]: none where the id is no alias.
+    Aliased(Option<ChatItem>),
 }
 
 impl Wire for ChatReply {
@@ -246,9 +246,9 @@ impl Chat {
                 let reply = page::read_page(snapshot, &query, PageBounds::default())?;
                 Ok(After::Reply(ChatReply::Page(reply)))
             }))),
-            ChatCommand::Locate { user, id } => {
-                let id = layout::locate(&self.store, &user, id)?;
-                Ok(Outcome::Reply(ChatReply::Located(id)))
+            ChatCommand::Aliased { user, id } => {
+                let item = layout::aliased(&self.store, &user, id)?;
+                Ok(Outcome::Reply(ChatReply::Aliased(item)))
             }
             ChatCommand::Sweep => self.sweep(turn),
             ChatCommand::ClearLeftovers => self.clear_leftovers(turn),
@@ -339,13 +339,16 @@ impl Vnode for Chat {
                 let (reply, repairs) = page::resolve(query, &pages, PageBounds::default())?;
                 Some(Resolution { reply: ChatReply::Page(reply), repairs })
             }
-            ChatCommand::Locate { .. } => {
-                let located = |reply: &ChatReply| match reply {
-                    ChatReply::Located(id) => Some(*id),
+            ChatCommand::Aliased { .. } => {
+                let aliased = |reply: &ChatReply| match reply {
+                    ChatReply::Aliased(item) => Some(item.clone()),
                     _ => None,
                 };
-                let id = replies.iter().filter_map(located).min()?;
-                Some(Resolution { reply: ChatReply::Located(id), repairs: Vec::new() })
+                let item = replies.iter().filter_map(aliased).reduce(|one, other| match (one, other) {
+                    (Some(one), Some(other)) => Some(one.join(other)),
+                    (one, other) => one.or(other),
+                })?;
+                Some(Resolution { reply: ChatReply::Aliased(item), repairs: Vec::new() })
             }
             _ => replies.first().map(|reply| Resolution { reply: reply.clone(), repairs: Vec::new() }),
         }

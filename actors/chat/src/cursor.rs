@@ -40,8 +40,6 @@ pub struct Position {
     after: Option<MessageId>,
     /// Hashes of ids later than `after` that were shown, oldest first.
     seen: Vec<u64>,
-    /// Whether `after` is a message's name that the client gave, see [`PageQuery::exact`].
-    named: bool,
 }
 
 /// What a reader gets to see of a page, and where it is then.
@@ -68,9 +66,10 @@ impl Position {
         Self::default()
     }
 
-    /// After a message that the client names.
+    /// After a message that the client names, and has seen: should it have got a larger id since, it is not
+    /// new to the client.
     pub fn after(id: MessageId) -> Self {
-        Self { after: Some(id), seen: Vec::new(), named: true }
+        Self { after: Some(id), seen: vec![hash(&id)] }
     }
 
     /// What to read for a reader that wants `limit` messages. Read the wall clock *before* the read, for
@@ -83,7 +82,6 @@ impl Position {
             // What it has seen comes again.
             limit: limit.saturating_add(self.seen.len() as u16),
             backward: false,
-            exact: !self.named,
         }
     }
 
@@ -128,7 +126,7 @@ impl Position {
         let skipped: Vec<MessageId> = recent.drain(..excess - forgotten).collect();
         after = after.max(skipped.into_iter().max());
         seen.extend(recent.iter().map(hash));
-        Self { after, seen, named: false }
+        Self { after, seen }
     }
 }
 
@@ -205,7 +203,7 @@ fn forward(after: Option<MessageId>, rest: &[u8]) -> Result<Cursor, CursorError>
         return Err(CursorError);
     }
     let seen = hashes.iter().map(|hash| u64::from_be_bytes(*hash)).collect();
-    Ok(Cursor::Forward(Position { after, seen, named: false }))
+    Ok(Cursor::Forward(Position { after, seen }))
 }
 
 /// Base 64 as it may stand in an address, without padding.
@@ -316,7 +314,7 @@ mod tests {
         fn a_cursor_is_read_back_and_a_damaged_one_is_refused(
             after: Option<[u8; 20]>, seen in prop::collection::vec(any::<u64>(), 0..20), at: prop::sample::Index
         ) {
-            let position = Position { after: after.map(MessageId), seen, named: false };
+            let position = Position { after: after.map(MessageId), seen };
             for cursor in [
                 Cursor::Forward(position),
                 Cursor::Backward { before: MessageId(after.unwrap_or([3; 20])) },
@@ -340,7 +338,7 @@ mod tests {
     #[test]
     fn a_long_text_is_refused_before_it_is_read() {
         assert_eq!("A".repeat(1 << 20).parse::<Cursor>(), Err(CursorError));
-        let full = Position { after: Some(MessageId::LARGEST), seen: vec![u64::MAX; 512], named: false };
+        let full = Position { after: Some(MessageId::LARGEST), seen: vec![u64::MAX; 512] };
         let text = Cursor::Forward(full.clone()).to_string();
         assert!(text.len() <= CHARACTERS_MAX);
         assert_eq!(text.parse(), Ok(Cursor::Forward(full)));
@@ -348,7 +346,7 @@ mod tests {
 
     #[test]
     fn the_text_of_a_cursor_does_not_change() {
-        let position = Position { after: Some(MessageId::SMALLEST), seen: vec![1], named: false };
+        let position = Position { after: Some(MessageId::SMALLEST), seen: vec![1] };
         assert_eq!(Cursor::Forward(position).to_string(), "AQEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABw89UZg");
     }
 
@@ -368,11 +366,11 @@ mod tests {
     fn a_message_shown_under_an_alias_is_not_shown_again() {
         let (early, late) = (id(999_990, 0), id(1_000_000, 0));
         let step =
-            Position::start().advance(page(&[late].into(), &Position::start().query("u", 9)), 9, 1_000_001);
+            Position::start().advance(page(&[early].into(), &Position::start().query("u", 9)), 9, 1_000_001);
         let content = Some(Content { text: "t".into(), from: None });
         let joined =
-            ChatItem::Keyed { user: "u".into(), key: "k".into(), id: early, aliases: [late].into(), content };
-        let mut next = page(&[early].into(), &step.position.query("u", 9));
+            ChatItem::Keyed { user: "u".into(), key: "k".into(), id: late, aliases: [early].into(), content };
+        let mut next = page(&[late].into(), &step.position.query("u", 9));
         next.items = vec![joined];
         assert_eq!(step.position.advance(next, 9, 1_000_002).items, []);
     }
@@ -382,6 +380,6 @@ mod tests {
         let covered = Span { after: Some(id(5, 5)), through: id(5, 5) };
         let page = PageReply { mark: Some(id(5, 5)), items: Vec::new(), covered, more: true };
         let step = Position::start().advance(page, 9, 0);
-        assert_eq!(step.position, Position { after: Some(id(5, 5)), seen: Vec::new(), named: false });
+        assert_eq!(step.position, Position { after: Some(id(5, 5)), seen: Vec::new() });
     }
 }

@@ -44,9 +44,9 @@ pub enum ChatItem {
         user: String,
         /// The key.
         key: String,
-        /// Its place: the smallest id that any node minted for the key.
+        /// Its place: the largest id that any node minted for the key.
         id: MessageId,
-        /// The other ids that were minted for the key, by nodes that did not hear of each other.
+        /// The other ids that were minted for the key, by nodes that did not hear of each other; all smaller.
         aliases: BTreeSet<MessageId>,
         /// What it says; none when it was deleted.
         content: Option<Content>,
@@ -109,9 +109,12 @@ impl Item for ChatItem {
         }
     }
 
-    /// Messages: see [`Content`]'s join. Marks: the larger. Keyed: all ids ever seen, of which the smallest
+    /// Messages: see [`Content`]'s join. Marks: the larger. Keyed: all ids ever seen, of which the largest
     /// is the id and decides the content; only where both have that id their contents are joined. That is the
     /// lexicographic product of a chain and a lattice, and so again a lattice.
+    ///
+    /// The largest and not the smallest: an id that was acknowledged must not vanish because another attempt
+    /// had got an id below a mark that nobody knew who minted it.
     fn join(self, other: Self) -> Self {
         match (self, other) {
             (Self::Message { user, id, content }, Self::Message { content: second, .. }) => {
@@ -122,17 +125,17 @@ impl Item for ChatItem {
                 Self::Keyed { id: second_id, aliases: second_aliases, content: second, .. },
             ) => {
                 let content = match id.cmp(&second_id) {
-                    std::cmp::Ordering::Less => content,
+                    std::cmp::Ordering::Greater => content,
                     std::cmp::Ordering::Equal => join_content(content, second),
-                    std::cmp::Ordering::Greater => second,
+                    std::cmp::Ordering::Less => second,
                 };
-                let smallest = id.min(second_id);
+                let largest = id.max(second_id);
                 let mut ids = aliases;
                 ids.extend(second_aliases);
                 ids.extend([id, second_id]);
-                // What nobody sends: an alias below the id. It never was a message's place, so it is no id.
-                ids.retain(|alias| *alias > smallest);
-                Self::Keyed { user, key, id: smallest, aliases: ids, content }
+                // What nobody sends: an alias above the id. It never was a message's place, so it is no id.
+                ids.retain(|alias| *alias < largest);
+                Self::Keyed { user, key, id: largest, aliases: ids, content }
             }
             (Self::Mark { user, through }, Self::Mark { through: second, .. }) => {
                 Self::Mark { user, through: through.max(second) }
@@ -162,19 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn the_smaller_id_of_a_key_wins_with_its_content_and_the_other_is_an_alias() {
-        let joined = keyed(5, &[7], Some("a")).join(keyed(3, &[9], Some("b")));
-        assert_eq!(joined, keyed(3, &[5, 7, 9], Some("b")));
+    fn the_larger_id_of_a_key_wins_with_its_content_and_the_other_is_an_alias() {
+        let joined = keyed(5, &[3], Some("a")).join(keyed(7, &[1], Some("b")));
+        assert_eq!(joined, keyed(7, &[1, 3, 5], Some("b")));
     }
 
     #[test]
-    fn a_deleted_keyed_message_does_not_come_back() {
+    fn a_deleted_keyed_message_does_not_come_back_but_under_an_id_that_came_later() {
         assert_eq!(keyed(3, &[], None).join(keyed(3, &[], Some("b"))), keyed(3, &[], None));
-        assert_eq!(keyed(3, &[], Some("a")).join(keyed(5, &[], None)), keyed(3, &[5], Some("a")));
+        assert_eq!(keyed(3, &[], Some("a")).join(keyed(5, &[], None)), keyed(5, &[3], None));
+        assert_eq!(keyed(3, &[], None).join(keyed(5, &[], Some("a"))), keyed(5, &[3], Some("a")));
     }
 
     #[test]
-    fn an_alias_below_the_id_is_no_alias() {
-        assert_eq!(keyed(5, &[2], Some("a")).join(keyed(5, &[], Some("a"))), keyed(5, &[], Some("a")));
+    fn an_alias_above_the_id_is_no_alias() {
+        assert_eq!(keyed(5, &[7], Some("a")).join(keyed(5, &[], Some("a"))), keyed(5, &[], Some("a")));
     }
 }

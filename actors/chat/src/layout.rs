@@ -57,8 +57,8 @@ pub(crate) struct StoredKey {
     pub(crate) deleted: bool,
 }
 
-/// An alias's row. Should two keys claim one alias, the smaller row is kept.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+/// An alias's row. Should two keys claim one alias, the smaller key's is kept.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct StoredAlias {
     pub(crate) id: MessageId,
     pub(crate) key: String,
@@ -243,13 +243,17 @@ pub(crate) fn read_mark(read: &dyn Read, user: &str) -> Result<Option<MessageId>
     Ok(read_row::<StoredMark>(read, &mark_key(user))?.map(|mark| mark.through))
 }
 
-/// The id that an id stands for: another one where it is an alias, itself where not.
-pub(crate) fn locate(read: &dyn Read, user: &str, id: MessageId) -> Result<MessageId, StoreError> {
+/// The keyed item of which an id is an alias, if it is one.
+pub(crate) fn aliased(read: &dyn Read, user: &str, id: MessageId) -> Result<Option<ChatItem>, StoreError> {
     // Nobody but a node mints two ids for one message.
     if id.is_client_minted() {
-        return Ok(id);
+        return Ok(None);
     }
-    Ok(read_row::<StoredAlias>(read, &alias_key(user, id))?.map_or(id, |alias| alias.id))
+    let Some(alias) = read_row::<StoredAlias>(read, &alias_key(user, id))? else { return Ok(None) };
+    match load_keyed(read, user, &alias.key, read_mark(read, user)?)? {
+        LoadedKey::Found(item) => Ok(Some(item)),
+        LoadedKey::Missing | LoadedKey::Unreadable => Ok(None),
+    }
 }
 
 /// What is there under an idempotency key.

@@ -14,6 +14,7 @@ use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::store::{Direction, Flow};
 use ringwork_core::vnode::{Item, Merged};
 use ringwork_core::wire::stored;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 impl Chat {
@@ -104,7 +105,9 @@ impl Chat {
             let row = layout::alias_key(&user, *alias);
             let known = layout::read_row::<StoredAlias>(&self.store, &row)?;
             let claimed = StoredAlias { id, key: key.clone() };
-            if known.as_ref().is_none_or(|known| claimed < *known) {
+            // The id of one key only rises.
+            let stands = |known: &StoredAlias| (&known.key, Reverse(known.id)) <= (&key, Reverse(id));
+            if !known.as_ref().is_some_and(stands) {
                 self.store.put(row, stored(&claimed)?);
             }
         }

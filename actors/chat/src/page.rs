@@ -32,10 +32,6 @@ pub struct PageQuery {
     pub limit: u16,
     /// Whether to take the newest of these instead of the oldest. They come oldest first in either case.
     pub backward: bool,
-    /// Whether `after` and `before` are places in the log and no message's names. A name that has become an
-    /// alias means the place where its message is now; a place stays where it is, so that a reader who goes
-    /// on from there does not see the same again.
-    pub exact: bool,
 }
 
 /// Ids later than `after`, up to and with `through`.
@@ -123,13 +119,9 @@ impl Room {
 /// Reads a page of one replica. What that costs depends on the page, not on the log.
 pub fn read_page(read: &dyn Read, query: &PageQuery, bounds: PageBounds) -> Result<PageReply, ChatError> {
     let user = query.user.as_str();
-    let place = |named: Option<MessageId>| match named {
-        Some(id) if !query.exact => layout::locate(read, user, id).map(Some),
-        other => Ok(other),
-    };
     let mark = layout::read_mark(read, user)?;
-    let after = place(query.after)?.max(mark);
-    let through = match place(query.before)? {
+    let after = query.after.max(mark);
+    let through = match query.before {
         None => MessageId::LARGEST,
         Some(before) => match before.previous() {
             Some(through) => through,
@@ -211,7 +203,8 @@ pub type Repairs = Vec<(usize, ChatItem)>;
 /// [`PageReply::next_after`] or [`PageReply::next_before`], which always get on.
 ///
 /// Two halves of a split cluster may hold one key under two ids of which a page sees one. Until the halves
-/// have met, which repairs bring about, a reader can then meet the message under both.
+/// have met, which repairs bring about, a reader can then meet the message under both. A page that goes backward
+/// shows it under the smaller one, where the larger lies behind the reader.
 pub fn resolve(
     query: &PageQuery,
     pages: &[(usize, &PageReply)],
@@ -228,11 +221,16 @@ pub fn resolve(
         .map(|(_, page)| Span { after: page.covered.after.max(mark), through: page.covered.through })
         .collect();
     let mut joined: BTreeMap<Identity<'_>, ChatItem> = BTreeMap::new();
+    let mut places: Vec<(Identity<'_>, MessageId)> = Vec::new();
     for (_, page) in pages {
         for item in &page.items {
             let Some(identity) = identity(item) else { continue };
             let whole = match joined.remove(&identity) {
-                Some(other) => other.join(item.clone()),
+                Some(other) => {
+                    let differ = [item.id(), other.id()].into_iter().filter(|_| item.id() != other.id());
+                    places.extend(differ.map(|id| (identity, id)));
+                    other.join(item.clone())
+                }
                 None => item.clone(),
             };
             joined.insert(identity, whole);
@@ -240,12 +238,21 @@ pub fn resolve(
     }
     joined.retain(|_, item| mark < Some(item.id()) && item.content().is_some());
     let repairs = repairs(query, pages, &spans, mark, &joined);
+    let (mut covered, end) = common_span(query, pages, &spans, mark);
+    for (identity, place) in
+        places.into_iter().filter(|(_, place)| query.backward && covered.contains(*place))
+    {
+        if let Some(ChatItem::Keyed { id, .. }) = joined.get_mut(&identity)
+            && (*id > covered.through || covered.contains(*id) && *id < place)
+        {
+            *id = place;
+        }
+    }
 
     let mut items: Vec<ChatItem> = joined.into_values().collect();
     // A plain message before a keyed one of the same id, which nobody mints; of these the first is shown.
     items.sort_by(|a, b| a.id().cmp(&b.id()).then_with(|| identity(a).cmp(&identity(b))));
     items.dedup_by_key(|item| item.id());
-    let (mut covered, end) = common_span(query, pages, &spans, mark);
     items.retain(|item| covered.contains(item.id()));
     if fit(query, bounds, &mut items) {
         cut(&mut covered, query, &items);

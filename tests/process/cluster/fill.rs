@@ -19,10 +19,12 @@ pub(super) type Filled = BTreeMap<String, Vec<String>>;
 /// How many messages a test works with: `few` in the suite, `many` where `RINGWORK_TEST_SCALE=full` asks for what the
 /// bars are about.
 pub(super) fn scaled(few: usize, many: usize) -> usize {
-    match std::env::var("RINGWORK_TEST_SCALE") {
-        Ok(scale) if scale == "full" => many,
-        _ => few,
-    }
+    if is_full_scale() { many } else { few }
+}
+
+/// Whether as much is asked for as the bars are about.
+pub(super) fn is_full_scale() -> bool {
+    std::env::var("RINGWORK_TEST_SCALE").is_ok_and(|scale| scale == "full")
 }
 
 /// Sends that many messages to the nodes in turn.

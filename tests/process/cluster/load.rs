@@ -163,6 +163,13 @@ impl Load {
             at(999),
             at(1000)
         );
+        let mut slowest: Vec<&Request> = requests.iter().collect();
+        slowest.sort_by_key(|request| std::cmp::Reverse(request.took));
+        slowest.truncate(requests.len() / 100);
+        slowest.sort_by_key(|request| request.due);
+        let slowest: Vec<String> =
+            slowest.iter().map(|request| format!("{:.1?} at {:.1?}", request.took, request.due)).collect();
+        println!("  the slowest hundredth: {}", slowest.join(", "));
         let missed = self.missed.lock().unwrap();
         assert!(missed.is_empty(), "{what}: {} gets missed what was acknowledged: {missed:?}", missed.len());
         let thin = self.thin.lock().unwrap();

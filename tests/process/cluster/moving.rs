@@ -3,10 +3,10 @@
 
 use super::changes::done;
 use super::disks::{check_disks, counted};
-use super::fill::{Filled, check_filled, fill, scaled};
+use super::fill::{Filled, check_filled, fill, is_full_scale, scaled};
 use super::harness::Cluster;
 use super::load::{Load, check_all_there};
-use crate::node::{wait_until, waited_for_within};
+use crate::node::{wait_until, waited_for_at};
 use ringwork_core::limits::{BATCH_ITEMS_MAX, WINDOW_BATCHES_MAX};
 use ringwork_core::ring::RingSize;
 use std::collections::BTreeSet;
@@ -20,10 +20,14 @@ fn addresses(cluster: &Cluster) -> Vec<SocketAddr> {
     cluster.running().into_iter().map(|number| cluster.address(number)).collect()
 }
 
+/// How often it is asked whether everything is home: each time costs the nodes as much as a few sends, and the load
+/// beside it is what is measured.
+const ASKED_EVERY: Duration = Duration::from_millis(250);
+
 /// Waits until nothing is pending anywhere, no node has data of another's, and nothing is being repaired.
 fn wait_home(cluster: &Cluster) -> Duration {
     let mut last = String::new();
-    let home = waited_for_within(MOVED_WITHIN, || {
+    let home = waited_for_at(ASKED_EVERY, MOVED_WITHIN, || {
         cluster.running().iter().all(|by| {
             let (ring, handoff) =
                 (cluster.ask(*by, "GET", "/admin/ring", ""), cluster.ask(*by, "GET", "/admin/handoff", ""));
@@ -57,8 +61,9 @@ fn under_load(
 ) -> Vec<Load> {
     let targets: Vec<SocketAddr> =
         cluster.running().into_iter().filter(|n| Some(*n) != but).map(|n| cluster.address(n)).collect();
-    let before =
-        Load::run(&targets, &format!("before-{what}"), |load| load.go_on_for(Duration::from_secs(4)));
+    let before = Load::run(&targets, &format!("before-{what}"), |load| {
+        load.go_on_for(Duration::from_secs(if is_full_scale() { 12 } else { 4 }))
+    });
     let during = Load::run(&targets, what, |load| {
         load.go_on_for(Duration::from_secs(1));
         commit(cluster, 0);

@@ -7,6 +7,7 @@ use ringwork_core::metadata::NamespaceName;
 use ringwork_core::testing::Draw;
 use ringwork_runtime::administration::AdministrationRefusal;
 use ringwork_runtime::metadata::change;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -40,16 +41,29 @@ impl Fault for Metadata {
 
 async fn one_change(world: &Rc<World>, draw: &mut Draw) -> bool {
     let Some(node) = draw.pick(&world.healthy()).copied() else { return false };
+    let key = format!("key{}", draw.below(KEYS));
+    let puts = draw.one_in(2);
+    change_at(world, node, key, puts).await
+}
+
+/// Writes a new value, or removes what is there. Says whether the node said that this is kept.
+pub(super) async fn change_at(world: &Rc<World>, node: u8, key: String, puts: bool) -> bool {
     let machine = world.machine(node);
     let Some(core) = machine.core().filter(|core| !core.is_outside()) else { return false };
-    let key = format!("key{}", draw.below(KEYS));
     let number = world.history.borrow().metadata.len();
-    let value = draw.one_in(2).then(|| format!("value-{number}"));
+    let value = puts.then(|| format!("value-{number}"));
     // What is replaced or removed is what the node knows at the very moment.
     let gone: Arc<Mutex<Vec<String>>> = Arc::default();
     let (told, written) = (gone.clone(), value.clone());
     let at = world.now();
-    let entry = MetadataChange { node, at, value: value.clone(), gone: Vec::new(), kept: false };
+    let entry = MetadataChange {
+        node,
+        at,
+        value: value.clone(),
+        gone: Vec::new(),
+        kept: false,
+        known_by: BTreeMap::new(),
+    };
     world.history.borrow_mut().metadata.push(entry);
     world.note(&format!("at n{node} metadata {key} becomes {value:?}"));
     let done = machine.inside(async move {

@@ -7,6 +7,7 @@ use crate::last_look::End;
 use crate::world::World;
 use ringwork_core::metadata::NamespaceName;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 struct MetadataConverges;
 
@@ -38,18 +39,21 @@ impl Invariant for MetadataConverges {
         let stands: BTreeSet<String> =
             versions.map(|(_, _, version)| String::from_utf8_lossy(&version.value).into_owned()).collect();
         let history = world.history.borrow();
-        // What was kept on a disk that is lost by now, or by a node that is no member any more, may be known to nobody.
+        // What was kept on a disk that is lost by now, or by a node that is no member any more, may be known to nobody,
+        // unless somebody was seen to have it.
+        let gone = |node: u8, at: Duration| {
+            !members.contains(&node) || history.wipes.iter().any(|wipe| wipe.node == node && wipe.at >= at)
+        };
         let lost = |change: &&MetadataChange| {
-            let wiped = history.wipes.iter().any(|wipe| wipe.node == change.node && wipe.at >= change.at);
-            wiped || !members.contains(&change.node)
+            gone(change.node, change.at) && change.known_by.iter().all(|(node, at)| gone(*node, *at))
         };
         let sure = history.metadata.iter().filter(|change| change.kept && !lost(change));
         if let Some(back) = sure.clone().flat_map(|change| &change.gone).find(|value| stands.contains(*value)) {
             return Err(format!("{back} was removed or replaced, and is back"));
         }
-        let gone: BTreeSet<&String> = history.metadata.iter().flat_map(|change| &change.gone).collect();
+        let replaced: BTreeSet<&String> = history.metadata.iter().flat_map(|change| &change.gone).collect();
         let mut written = sure.filter_map(|change| change.value.as_ref());
-        match written.find(|value| !gone.contains(*value) && !stands.contains(*value)) {
+        match written.find(|value| !replaced.contains(*value) && !stands.contains(*value)) {
             Some(missing) => Err(format!("{missing} was written, nobody removed it, and it is not there")),
             None => Ok(()),
         }

@@ -19,19 +19,6 @@ impl Invariant for NothingInvented {
     fn held(&mut self, world: &World, end: &End) -> Result<(), String> {
         let history = world.history.borrow();
         let (writes, forgets) = (history.writes(), history.forgets());
-        // A write that was sent twice under a name may have got two ids: the larger stands for the smaller, and who
-        // deletes through it deletes through that.
-        let may_stand_for_less: BTreeSet<&str> = history
-            .records
-            .iter()
-            .filter_map(|record| match (&record.operation, &record.outcome) {
-                (Operation::Write { serial, .. }, Some(Outcome::Acknowledged { id: Some(id), .. })) => {
-                    let twice = writes.get(serial).is_some_and(|facts| facts.named && facts.attempts > 1);
-                    twice.then_some(id.as_str())
-                }
-                _ => None,
-            })
-            .collect();
         for (key, answers) in &end.shown {
             for (node, outcome) in answers {
                 let Outcome::Read { seen, .. } = outcome else { continue };
@@ -47,9 +34,7 @@ impl Invariant for NothingInvented {
                                 return Err(format!("n{node} shows {serial} of {key} twice: {facts:?}"));
                             }
                             let deleted = forgets.iter().find(|(of, through, _, done)| {
-                                *of == key.as_str() && id.as_str() <= *through
-                                    && done.is_some()
-                                    && !may_stand_for_less.contains(through)
+                                *of == key.as_str() && id.as_str() <= *through && done.is_some()
                             });
                             if let Some(deleted) = deleted {
                                 return Err(format!(

@@ -60,7 +60,7 @@ impl Replicas {
 }
 
 fn query(limit: u16, backward: bool) -> PageQuery {
-    PageQuery { user: USER.into(), after: None, before: None, limit, backward, exact: false }
+    PageQuery { user: USER.into(), after: None, before: None, limit, backward }
 }
 
 fn read_all(beds: &[Bed], query: &PageQuery) -> (PageReply, Repairs) {
@@ -155,7 +155,7 @@ fn a_key_with_two_ids_is_repaired_to_one() {
     beds[1].merge(message(USER, id_at(4), "m"));
     let (page, repairs) = read_all(&beds, &query(10, false));
     let ids: Vec<_> = page.items.iter().map(ChatItem::id).collect();
-    assert_eq!(ids, [id_at(3), id_at(4)]);
+    assert_eq!(ids, [id_at(4), id_at(5)]);
     for (at, item) in repairs {
         beds[at].merge(item);
     }
@@ -170,18 +170,38 @@ fn an_id_that_only_some_know_for_an_alias_skips_nothing() {
     // The first has joined the key's two ids; the second knows only one, and a message that the first lacks.
     beds[0].merge(keyed(USER, "k", id_at(3), Some("a")));
     beds[0].merge(keyed(USER, "k", id_at(9), Some("a")));
-    beds[1].merge(keyed(USER, "k", id_at(9), Some("a")));
+    beds[1].merge(keyed(USER, "k", id_at(3), Some("a")));
     beds[1].merge(message(USER, id_at(5), "between"));
     beds[1].merge(message(USER, id_at(12), "later"));
-    let mut query = PageQuery { after: Some(id_at(9)), ..query(10, false) };
+    let mut onward = PageQuery { after: Some(id_at(1)), ..query(1, false) };
     let mut shown = Vec::new();
-    for _ in 0..4 {
-        let (page, _) = read_all(&beds, &query);
+    for _ in 0..6 {
+        let (page, _) = read_all(&beds, &onward);
         shown.extend(page.items.iter().map(ChatItem::id));
         let Some(next) = page.next_after() else { break };
-        query.after = Some(next);
+        onward.after = Some(next);
     }
-    assert!(shown.contains(&id_at(5)) && shown.contains(&id_at(12)), "{shown:?}");
+    for ms in [5, 9, 12] {
+        assert!(shown.contains(&id_at(ms)), "{shown:?}");
+    }
+    // Who goes backward from between the two ids finds it under the one that lies before him.
+    let backward = PageQuery { after: None, before: Some(id_at(7)), ..query(10, true) };
+    let (page, _) = read_all(&beds, &backward);
+    let ids: Vec<_> = page.items.iter().map(ChatItem::id).collect();
+    assert_eq!(ids, [id_at(3), id_at(5)]);
+}
+
+#[test]
+fn a_page_that_goes_backward_shows_a_message_before_it_though_another_replica_has_it_behind() {
+    let mut beds = [Bed::new(), Bed::new()];
+    beds[0].merge(keyed(USER, "k", id_at(3), Some("a")));
+    beds[1].merge(keyed(USER, "k", id_at(9), Some("a")));
+    let (page, _) = read_all(&beds, &PageQuery { before: Some(id_at(7)), ..query(10, true) });
+    let ids: Vec<_> = page.items.iter().map(ChatItem::id).collect();
+    assert_eq!(ids, [id_at(3)]);
+    let (page, _) = read_all(&beds, &query(10, true));
+    let ids: Vec<_> = page.items.iter().map(ChatItem::id).collect();
+    assert_eq!(ids, [id_at(9)]);
 }
 
 #[test]
@@ -273,7 +293,7 @@ fn a_page_reads_its_own_rows_whatever_the_length_of_the_log() {
         }
         for backward in [false, true] {
             let (after, before) = (Some(id_at(length / 3)), Some(id_at(length / 3 * 2)));
-            let query = PageQuery { user: USER.into(), after, before, limit: 100, backward, exact: true };
+            let query = PageQuery { user: USER.into(), after, before, limit: 100, backward };
             let reader = CountingRows { inner: &bed.chat.store, rows: std::cell::Cell::new(0) };
             let page = read_page(&reader, &query, PageBounds::default()).unwrap();
             assert_eq!(page.items.len(), 100.min(length as usize / 3 - 1));

@@ -25,7 +25,7 @@ fn any_item(draw: &mut Draw) -> ChatItem {
         0..=2 => ChatItem::Message { user, id, content: text },
         3..=6 => {
             let aliases: BTreeSet<_> = if draw.one_in(3) {
-                (0..2).map(|_| id_at(draw.below(9))).filter(|alias| *alias > id).collect()
+                (0..2).map(|_| id_at(draw.below(9))).filter(|alias| *alias < id).collect()
             } else {
                 BTreeSet::new()
             };

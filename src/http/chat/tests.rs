@@ -1,0 +1,65 @@
+//! The chat routes over a whole node, where what they do shows only in a log that no client can bring about alone.
+
+use super::*;
+use crate::http::{admit, routes};
+use crate::server::{app_state, trial_options};
+use actix_web::App;
+use actix_web::http::Method;
+use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
+use ringwork_chat::ChatConfig;
+use ringwork_core::clock::hybrid::Stamp;
+use ringwork_core::ids::{Boot, NodeId};
+use ringwork_runtime::node::Node;
+use ringwork_runtime::spawner::Placement;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+fn id(ms: u64) -> MessageId {
+    let stamp = Stamp { time: HybridTime::at_ms(ms), node: NodeId([7; 16]), boot: Boot(1) };
+    MessageId::from_stamp(stamp)
+}
+
+fn keyed(id: MessageId) -> ChatItem {
+    let content = Some(Content { text: "twice".into(), from: None });
+    ChatItem::Keyed { user: "anna".into(), key: "k".into(), id, aliases: BTreeSet::new(), content }
+}
+
+fn texts(page: &Value) -> Vec<&str> {
+    page["messages"].as_array().unwrap().iter().filter_map(|message| message["text"].as_str()).collect()
+}
+
+#[test]
+fn deleting_by_an_id_that_a_message_had_deletes_the_message_and_nothing_above_that_id() {
+    actix_rt::System::new().block_on(async {
+        let options = trial_options(Placement::Here);
+        let node = Node::builder(options).service::<Chat>(ChatConfig::default()).start().await.unwrap();
+        let (_closing, closes) = tokio::sync::watch::channel(false);
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8098));
+        let state = app_state(&Default::default(), &node, address, closes).unwrap();
+        state.ready.store(true, Ordering::Relaxed);
+        let state = web::Data::new(state);
+        let app =
+            App::new().app_data(state.clone()).wrap(actix_web::middleware::from_fn(admit)).configure(routes);
+        let app = init_service(app).await;
+        // Two halves of a cluster took the same send; a message of another lies between their ids.
+        let content = Content { text: "between".into(), from: None };
+        let between = ChatItem::Message { user: "anna".into(), id: id(5), content };
+        for item in [keyed(id(3)), between, keyed(id(7))] {
+            let bounds = (QuorumOptions::default(), Duration::from_secs(5));
+            merge(&state, "anna", item, Bounds::new(&state, bounds)).await.unwrap();
+        }
+        let get = async |query: &str| -> Value {
+            let uri = format!("/chat/users/anna/messages{query}");
+            read_body_json(call_service(&app, TestRequest::with_uri(&uri).to_request()).await).await
+        };
+        assert_eq!(texts(&get("").await), ["between", "twice"]);
+        // Who has seen it under its first id does not see it again.
+        assert_eq!(texts(&get(&format!("?after={}", id(3))).await), ["between"]);
+        let uri = format!("/chat/users/anna/messages?through={}", id(3));
+        let gone = call_service(&app, TestRequest::with_uri(&uri).method(Method::DELETE).to_request()).await;
+        assert_eq!(gone.status(), 204);
+        assert_eq!(texts(&get("").await), ["between"]);
+        node.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
