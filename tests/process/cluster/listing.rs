@@ -122,7 +122,7 @@ impl Reading {
     }
 
     /// Reads to the end: how many were listed, and the line that says how it ended, where there is one.
-    fn to_end(mut self) -> (usize, Option<Value>) {
+    fn finish(mut self) -> (usize, Option<Value>) {
         self.on(usize::MAX);
         (self.listed, self.last)
     }
@@ -257,7 +257,7 @@ fn a_list_is_whole_while_a_node_dies_under_it_or_says_that_it_is_not() {
             let before = read.listed;
             assert!(before < users * (moment + 1) / (moments + 1), "the whole list at once");
             cluster.kill(dead);
-            let (listed, last) = read.to_end();
+            let (listed, last) = read.finish();
             stop.store(true, Ordering::Relaxed);
             assert!(sender.join().unwrap() > 0, "nothing was sent meanwhile");
             (before, listed, last)
@@ -268,7 +268,7 @@ fn a_list_is_whole_while_a_node_dies_under_it_or_says_that_it_is_not() {
 
         // What it has missed it does not know yet, so others answer for it, or it says so.
         cluster.start_again(dead);
-        let (listed, last) = Reading::open(nodes[dead]).to_end();
+        let (listed, last) = Reading::open(nodes[dead]).finish();
         assert!(last == whole || last.as_ref().unwrap()["complete"] == false, "{listed} listed, {last:?}");
         cluster.wait_settled();
     }
@@ -277,7 +277,7 @@ fn a_list_is_whole_while_a_node_dies_under_it_or_says_that_it_is_not() {
     let mut read = Reading::open(nodes[2]);
     read.on(1);
     cluster.kill(2);
-    let (listed, last) = read.to_end();
+    let (listed, last) = read.finish();
     assert!(listed < users && last.is_none(), "{listed} listed, {last:?}");
     cluster.start_again(2);
     cluster.wait_settled();

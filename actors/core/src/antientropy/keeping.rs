@@ -293,7 +293,7 @@ mod tests {
         let kept = keeper.keep(7).unwrap();
         let mut bytes = stored(&kept).unwrap();
         let found = |cluster, layout| {
-            let keeper = Keeper::found(groups(cluster), layout, from_stored(&bytes).unwrap());
+            let mut keeper = Keeper::found(groups(cluster), layout, from_stored(&bytes).unwrap());
             (keeper.standing(), keeper.items())
         };
         assert_eq!(found(1, 7), (Standing::Ready, 1));
