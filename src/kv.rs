@@ -26,16 +26,15 @@
 //! ```
 
 mod buckets;
+mod lists;
 
 pub use buckets::{AskedProps, ChangeFailure};
+pub use lists::{Buckets, BucketsFailure, Keys};
 
-use futures_util::StreamExt;
 use ringwork_core::clock::dotted::CausalContext;
-use ringwork_core::coverage::course::CoverageFailure;
 use ringwork_core::ids::NodeId;
 use ringwork_core::quorum::{ImpossibleQuorum, QuorumOptions, Refusal, Verdict};
-use ringwork_kv::name::last_of_bucket;
-use ringwork_runtime::coordinator::{Answered, Listing, ReadFailure, Service, Written};
+use ringwork_runtime::coordinator::{Answered, ReadFailure, Service, Written};
 use ringwork_runtime::time::Moment;
 use std::time::Duration;
 
@@ -43,9 +42,6 @@ pub use ringwork_kv::*;
 
 /// Time for a request that does not say otherwise: Riak's.
 pub const WITHIN_DEFAULT: Duration = Duration::from_secs(60);
-/// Names of one bucket that a list of buckets passes over one by one; then it begins anew behind the bucket, which
-/// costs as much as some hundred of them at every vnode.
-const PASSED_OVER_MAX: usize = 2000;
 
 /// The call site of the object store. Cheap to clone.
 #[derive(Clone)]
@@ -100,6 +96,15 @@ pub struct Got {
     /// none; a dead one ([`Object::is_dead`]) has tombstones at most. Its context is the one to write under.
     pub object: Object,
     /// Fewer complete replicas than asked for could answer: something acknowledged may be missing.
+    pub degraded: bool,
+}
+
+/// What was read without the values.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outlined {
+    /// What is said of the values that the bucket shows. Its context is the one to write under.
+    pub outline: Outline,
+    /// See [`Got::degraded`].
     pub degraded: bool,
 }
 
@@ -161,6 +166,12 @@ impl From<ReadFailure> for KvFailure {
     }
 }
 
+/// What was read is not certain to be all there is, and the request was to be carried out only if it is.
+fn uncertain() -> KvFailure {
+    let why = "too few complete replicas could be asked, so what is there is not certain";
+    KvFailure::Refused(Refusal::Unavailable(why.to_owned()))
+}
+
 /// Another module's answer: impossible among members of one release.
 fn strange() -> KvFailure {
     KvFailure::Refused(Refusal::Unavailable("a replica answered something else".to_owned()))
@@ -216,21 +227,47 @@ impl KvStore {
         }
     }
 
+    /// What a quorum has, where what depends on it must not be a guess.
+    async fn read_for_certain(
+        &self,
+        name: &ObjectName,
+        options: QuorumOptions,
+        ends: Moment,
+    ) -> Result<Object, KvFailure> {
+        match self.read_object(name, options, ends).await? {
+            (object, false) => Ok(object),
+            (_, true) => Err(uncertain()),
+        }
+    }
+
     /// Reads an object, and mends replicas that have less of it than others.
     pub async fn get(&self, request: &Request<'_>) -> Result<Got, KvFailure> {
         let ends = self.ends(request.within);
-        let quorums = request.quorums.read(request.props)?;
+        let (quorums, conflicts) = (request.quorums.read(request.props)?, request.props.conflicts());
         let (mut object, mut degraded) = self.read_object(request.name, quorums.first, ends).await?;
-        if let Some(again) = quorums.before_not_found.filter(|_| object.is_dead()) {
+        if let Some(again) = quorums.before_not_found.filter(|_| object.is_dead_in(conflicts)) {
             (object, degraded) = self.read_object(request.name, again, ends).await?;
         }
-        Ok(Got { object: object.shown(request.props.conflicts()), degraded })
+        Ok(Got { object: object.shown(conflicts), degraded })
     }
 
     /// Reads what is said of an object's values, without these.
-    pub async fn head(&self, request: &Request<'_>) -> Result<Outline, KvFailure> {
-        let quorums = request.quorums.read(request.props)?;
-        self.outline(request.name, quorums.first, self.ends(request.within)).await
+    pub async fn head(&self, request: &Request<'_>) -> Result<Outlined, KvFailure> {
+        self.look(request, request.quorums.read(request.props)?, self.ends(request.within)).await
+    }
+
+    async fn look(
+        &self,
+        request: &Request<'_>,
+        quorums: ReadQuorums,
+        ends: Moment,
+    ) -> Result<Outlined, KvFailure> {
+        let conflicts = request.props.conflicts();
+        let mut found = self.outline(request.name, quorums.first, ends).await?;
+        if let Some(again) = quorums.before_not_found.filter(|_| found.outline.is_dead_in(conflicts)) {
+            found = self.outline(request.name, again, ends).await?;
+        }
+        Ok(Outlined { outline: found.outline.shown(conflicts), ..found })
     }
 
     async fn outline(
@@ -238,15 +275,18 @@ impl KvStore {
         name: &ObjectName,
         options: QuorumOptions,
         ends: Moment,
-    ) -> Result<Outline, KvFailure> {
-        match self.read(name, KvCommand::Head(name.clone()), options, ends).await?.reply {
-            KvReply::Outline(outline) => Ok(outline.unwrap_or_default()),
+    ) -> Result<Outlined, KvFailure> {
+        let Answered { reply, degraded } =
+            self.read(name, KvCommand::Head(name.clone()), options, ends).await?;
+        match reply {
+            KvReply::Outline(outline) => Ok(Outlined { outline: outline.unwrap_or_default(), degraded }),
             _ => Err(strange()),
         }
     }
 
     /// Writes a value. Conditions are judged by the vnode that coordinates the write, over what it has joined with
-    /// what a read quorum has.
+    /// what a read quorum has, as the bucket shows it. Where too few complete replicas can be asked to know that, a
+    /// write that depends on it is refused.
     pub async fn put(&self, request: &Request<'_>, put: PutRequest) -> Result<PutDone, KvFailure> {
         let ends = self.ends(request.within);
         let options = request.quorums.write(request.props)?;
@@ -267,8 +307,8 @@ impl KvStore {
         let before = request.quorums.read(request.props)?.first;
         let rules = request.props.put_rules();
         // Also where the first value counts: the vnode that writes may have missed it.
-        let reads = conditions.any() || rules.conflicts == Conflicts::First;
-        let read = if reads { Some(self.read_object(name, before, ends).await?.0) } else { None };
+        let judges = conditions.any() || (rules.conflicts == Conflicts::First && !content.deleted);
+        let read = if judges { Some(self.read_for_certain(name, before, ends).await?) } else { None };
         let mut command = Put { name: name.clone(), content, seen, read, conditions, rules, return_object };
         loop {
             let had_read = command.read.is_some();
@@ -277,7 +317,8 @@ impl KvStore {
             match outcome(written)? {
                 Some(done) => return Ok(done),
                 None if had_read => return Err(strange()),
-                // The writer has seen more than the vnode: what it has seen comes along.
+                // The writer has seen more than the vnode: what it has seen comes along. Where that is not certain to
+                // be all, what was missed stays beside what is written; nothing is lost.
                 None => command.read = Some(self.read_object(name, before, ends).await?.0),
             }
         }
@@ -292,8 +333,10 @@ impl KvStore {
         outcome(key.run(KvCommand::Count(request.name.clone(), amount)).await?)?.ok_or_else(strange)
     }
 
-    /// Deletes an object: writes a tombstone over what `seen` has seen, or, without one, over what a read finds.
-    /// Conditions are judged as those of a write, where there is anything to delete.
+    /// Deletes an object: writes a tombstone over what `seen` has seen, or, without one, over what a read finds; in a
+    /// bucket that keeps one value, over both. Conditions are judged as those of a write, where there is anything to
+    /// delete. Refused where too few complete replicas can be asked to know that there is nothing, or, without `seen`,
+    /// that there is nothing else.
     pub async fn delete(
         &self,
         request: &Request<'_>,
@@ -303,39 +346,20 @@ impl KvStore {
         conditions.check()?;
         let ends = self.ends(request.within);
         let (read, options) = request.quorums.delete(request.props)?;
-        let mut outline = self.outline(request.name, read.first, ends).await?;
-        if let Some(again) = read.before_not_found.filter(|_| outline.is_dead()) {
-            outline = self.outline(request.name, again, ends).await?;
+        let Outlined { outline, degraded } = self.look(request, read, ends).await?;
+        if degraded && (outline.is_dead() || seen.is_none()) {
+            return Err(uncertain());
         }
         if outline.is_dead() {
             return Ok(Deleted::NotFound);
         }
-        let seen = seen.unwrap_or_else(|| outline.context());
-        let put = PutRequest { seen, conditions, ..PutRequest::of(Content::tombstone()) };
-        self.write(request, put, options, ends).await.map(|_| Deleted::Done)
-    }
-
-    /// The keys of a bucket, as a stream of batches in ascending order.
-    pub fn keys(&self, bucket_type: &str, bucket: &[u8], within: Duration) -> Result<Listing<Kv>, Refusal> {
-        let question = KvList::Keys { bucket_type: bucket_type.to_owned(), bucket: bucket.into() };
-        let n = self.bucket_props(bucket_type, bucket).map_or(1, |props| props.n_val);
-        self.calls.coverage(question).replicas(n).within(within).list()
-    }
-
-    /// The buckets of a type in which there is something, in ascending order.
-    pub fn buckets(&self, bucket_type: &str, within: Duration) -> Buckets {
-        let node = &self.calls.core().node;
-        Buckets {
-            replicas: directory::least_n_val(&node.metadata.current(), bucket_type, node.quorum.n_val),
-            store: self.clone(),
-            bucket_type: bucket_type.to_owned(),
-            ends: self.ends(within),
-            listing: None,
-            last: None,
-            passed_over: 0,
-            passed_over_max: PASSED_OVER_MAX,
-            ended: false,
+        let mut covers = seen.unwrap_or_else(|| outline.context());
+        if request.props.conflicts() != Conflicts::Siblings {
+            // Nothing is shown beside the tombstone, so nothing is to lie beside it.
+            covers.merge(&outline.context());
         }
+        let put = PutRequest { seen: covers, conditions, ..PutRequest::of(Content::tombstone()) };
+        self.write(request, put, options, ends).await.map(|_| Deleted::Done)
     }
 }
 
@@ -353,82 +377,6 @@ fn outcome(written: Written<KvReply>) -> Result<Option<PutDone>, KvFailure> {
         (Verdict::Done, Some(PutReply::Stored(stored))) => Ok(Some(PutDone { stored, acks, nodes, alone })),
         (Verdict::Refused(refusal), None) => Err(KvFailure::Refused(refusal)),
         _ => Err(KvFailure::Unknown { acks }),
-    }
-}
-
-/// A list of buckets that could not be gone on with.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BucketsFailure {
-    /// It could not be begun.
-    #[error("{0}")]
-    Refused(Refusal),
-    /// Some of the vnodes could not be asked; what was shown is right, and not all.
-    #[error("{0}")]
-    Coverage(CoverageFailure),
-}
-
-/// See [`KvStore::buckets`].
-pub struct Buckets {
-    store: KvStore,
-    replicas: usize,
-    bucket_type: String,
-    ends: Moment,
-    listing: Option<Listing<Kv>>,
-    last: Option<Vec<u8>>,
-    passed_over: usize,
-    passed_over_max: usize,
-    ended: bool,
-}
-
-impl Buckets {
-    /// The next buckets, each once; none when there are no more.
-    pub async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, BucketsFailure> {
-        while !self.ended {
-            let listing = match &mut self.listing {
-                Some(listing) => listing,
-                none => {
-                    let behind = self.last.as_ref().map(|bucket| last_of_bucket(&self.bucket_type, bucket));
-                    let question = KvList::Names { bucket_type: self.bucket_type.clone() };
-                    let within = self.store.left(self.ends);
-                    let covering = self
-                        .store
-                        .calls
-                        .coverage(question)
-                        .replicas(self.replicas)
-                        .after(behind)
-                        .within(within);
-                    none.insert(covering.list().map_err(BucketsFailure::Refused)?)
-                }
-            };
-            let Some(rows) = listing.next().await.transpose().map_err(BucketsFailure::Coverage)? else {
-                self.ended = true;
-                break;
-            };
-            let found = self.take(rows);
-            if !found.is_empty() {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
-    fn take(&mut self, rows: Vec<KvRow>) -> Vec<Vec<u8>> {
-        let mut found = Vec::new();
-        for bucket in rows.iter().filter_map(KvRow::name).map(|name| name.bucket()) {
-            if self.last.as_ref() == Some(&bucket) {
-                self.passed_over += 1;
-            } else {
-                self.passed_over = 0;
-                self.last = Some(bucket.clone());
-                found.push(bucket);
-            }
-        }
-        if self.passed_over > self.passed_over_max {
-            self.listing = None;
-            self.passed_over = 0;
-        }
-        found
     }
 }
 

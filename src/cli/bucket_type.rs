@@ -23,13 +23,20 @@ Examples:
   ringwork bucket-type create logs allow_mult=false n_val=2 --activate
   ringwork bucket-type create once --props '{\"write_once\": true}' --activate";
 
+const ACTIVATE_HELP: &str = "\
+Waits until every member has the type, 60 s at most; if some member still does not have it, the type stays
+as it is, and the command says so and fails.
+
+Example:
+  ringwork bucket-type activate carts";
+
 const UPDATE_HELP: &str = "\
 Changes properties of a type that is in use, for all of its buckets that were given none of their own.
 
 Example:
   ringwork bucket-type update carts w=all";
 
-/// How long `--activate` waits for the members.
+/// How long is waited for the members; the help says so.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -49,8 +56,8 @@ pub struct BucketTypeArguments {
 pub enum BucketTypeCommand {
     /// Create a type.
     Create(CreateArguments),
-    /// Bring a type into use that every member has.
-    #[command(after_help = "Example:\n  ringwork bucket-type activate carts")]
+    /// Bring a type into use, once every member has it.
+    #[command(after_help = ACTIVATE_HELP)]
     Activate(NameArguments),
     /// Change a type that is in use.
     Update(UpdateArguments),
@@ -72,7 +79,7 @@ pub struct CreateArguments {
     /// Properties, such as n_val=2.
     #[command(flatten)]
     pub props: PropsArguments,
-    /// Wait until every member has it, and bring it into use.
+    /// Wait until every member has it, 60 s at most, and bring it into use.
     #[arg(long)]
     pub activate: bool,
     /// Which node to ask.
@@ -169,9 +176,7 @@ pub async fn run(arguments: BucketTypeArguments, output: &mut dyn Write) -> Resu
     match arguments.command {
         BucketTypeCommand::Create(arguments) => create(arguments, output).await,
         BucketTypeCommand::Activate(NameArguments { name, node }) => {
-            let client = node.client()?;
-            let answer = client.post(&format!("{}/activate", path(&name)?), None).await?;
-            show(&answer, &node, output)
+            show(&activated(&node.client()?, &path(&name)?, READY_WITHIN).await?, &node, output)
         }
         BucketTypeCommand::Update(UpdateArguments { name, props, node }) => {
             let body = json!({ "props": props.read()? });
@@ -191,28 +196,32 @@ async fn create(arguments: CreateArguments, output: &mut dyn Write) -> Result<()
     let body = json!({ "props": props.read()? });
     let mut answer = client.ask(Method::PUT, &path, &[], Some(&body)).await?;
     if activate {
-        answer = activated(&client, &path).await?;
+        answer = activated(&client, &path, READY_WITHIN).await?;
     }
     show(&answer, &node, output)
 }
 
 /// Brings a type into use as soon as every member has it.
-async fn activated(client: &NodeClient, path: &str) -> Result<Value, CliError> {
+async fn activated(client: &NodeClient, path: &str, within: Duration) -> Result<Value, CliError> {
+    let mut awaited = String::new();
     let activating = async {
         loop {
             match client.post(&format!("{path}/activate"), None).await {
-                Err(CliError::Refused { code: Some(code), .. }) if code == "bucket-type-not-ready" => {
+                Err(CliError::Refused { code: Some(code), message, .. })
+                    if code == "bucket-type-not-ready" =>
+                {
+                    awaited = message;
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
                 answer => return answer,
             }
         }
     };
-    tokio::time::timeout(READY_WITHIN, activating).await.unwrap_or_else(|_| {
-        let seconds = READY_WITHIN.as_secs();
+    tokio::time::timeout(within, activating).await.unwrap_or_else(|_| {
+        let waited = within.as_secs();
         Err(CliError::Failed(format!(
-            "the type is created, and after {seconds} s not every member has it; `ringwork cluster status` shows who \
-             is missing, `ringwork bucket-type activate` goes on"
+            "waited {waited} s for every member to have the type, and the last answer was: {awaited}; `ringwork \
+             cluster status` shows who is missing, `ringwork bucket-type activate` goes on"
         )))
     })
 }

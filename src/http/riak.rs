@@ -3,7 +3,8 @@
 //! ([`crate::kv`]).
 //!
 //! Reading order: `path` (where a request leads), `query`, `value`, `link`, `accept` (what it says), `render` and
-//! `fault` (what is answered), then `object`, `counter`, `bucket`, `list`, `about` (what is done).
+//! `fault` (what is answered), then `object`, `walk`, `counter`, `bucket`, `list`,
+//! `about` (what is done).
 
 mod about;
 mod accept;
@@ -17,6 +18,7 @@ mod path;
 mod query;
 mod render;
 mod value;
+mod walk;
 
 use super::AppState;
 use super::input;
@@ -161,6 +163,8 @@ async fn try_answer(
         Target::Counter(bucket, key) if get => counter::get(&riak, request, &bucket, &key).await,
         Target::Counter(bucket, key) if post => counter::add(&riak, request, payload, &bucket, &key).await,
         Target::Counter(..) => wrong_method("GET, HEAD, POST"),
+        Target::Walk(bucket, key, steps) if get => walk::get(&riak, request, (&bucket, &key), &steps).await,
+        Target::Walk(..) => wrong_method("GET, HEAD"),
         Target::Missing(what) => Err(Fault::missing(what)),
         Target::Nowhere => Err(Fault::nowhere(request.path())),
     }

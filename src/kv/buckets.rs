@@ -93,7 +93,11 @@ impl KvStore {
 
     /// Takes a bucket's own properties away: it has its type's again.
     pub async fn reset_bucket_props(&self, bucket_type: &str, bucket: &[u8]) -> Result<(), ChangeFailure> {
+        let n_val = self.calls.core().node.quorum.n_val;
         let (name, bucket) = (bucket_type.to_owned(), bucket.to_vec());
-        self.change(move |metadata, _| directory::reset_bucket(metadata, &name, &bucket).map(|_| ())).await
+        self.change(move |metadata, at| {
+            directory::reset_bucket(metadata, &name, &bucket, n_val, at).map(|_| ())
+        })
+        .await
     }
 }

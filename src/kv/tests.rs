@@ -1,5 +1,6 @@
 //! The object store over a whole node: requests as an HTTP layer will send them.
 
+use super::lists::PASSED_OVER_MAX;
 use super::*;
 use ringwork_core::quorum::Count;
 use ringwork_runtime::node::Node;
@@ -28,6 +29,15 @@ fn some(values: &[&str]) -> BTreeSet<Option<Vec<u8>>> {
     values.iter().map(|value| Some(value.as_bytes().to_vec())).collect()
 }
 
+async fn keys_of(store: &KvStore, bucket_type: &str, bucket: &[u8]) -> Vec<Vec<u8>> {
+    let mut keys = store.keys(bucket_type, bucket, WITHIN_DEFAULT).unwrap();
+    let mut found = Vec::new();
+    while let Some(batch) = keys.next().await.unwrap() {
+        found.extend(batch);
+    }
+    found
+}
+
 fn returning(value: &str) -> PutRequest {
     PutRequest { return_object: true, ..PutRequest::of(Content::of(value)) }
 }
@@ -45,7 +55,7 @@ fn what_is_written_is_read_and_what_is_deleted_is_not_found() {
         let got = store.get(&request).await.unwrap();
         assert_eq!(values(&got.object), some(&["a"]));
         assert_eq!(done.stored.object, Some(got.object.clone()));
-        assert_eq!(store.head(&request).await.unwrap(), got.object.outline());
+        assert_eq!(store.head(&request).await.unwrap().outline, got.object.outline());
         // The bucket keeps one value, whoever wrote it.
         let first = done.stored.object.unwrap();
         store.put(&request, returning("b")).await.unwrap();
@@ -144,12 +154,11 @@ fn keys_and_buckets_are_listed_each_once_and_in_order() {
         }
         let gone = ObjectName::new("default", b"d", b"000").unwrap();
         store.delete(&Request::new(&gone, &props), None, Conditions::default()).await.unwrap();
-        let rows = store.keys("default", b"b", WITHIN_DEFAULT).unwrap().rows().await.unwrap();
-        let keys: Vec<&[u8]> = rows.iter().map(|row| &*row.0).collect();
-        assert_eq!(keys, [b"000", b"001", b"002"]);
+        assert_eq!(keys_of(&store, "default", b"b").await, [b"000", b"001", b"002"]);
         // With the way out of large buckets, and without.
         for passed_over_max in [PASSED_OVER_MAX, 0] {
-            let mut buckets = Buckets { passed_over_max, ..store.buckets("default", WITHIN_DEFAULT) };
+            let mut buckets = store.buckets("default", WITHIN_DEFAULT);
+            buckets.passed_over_max = passed_over_max;
             let mut found = Vec::new();
             while let Some(batch) = buckets.next().await.unwrap() {
                 found.extend(batch);
@@ -196,5 +205,115 @@ fn a_type_that_is_not_there_is_said_to_be_unknown() {
     on_a_node(KvConfig::default(), async |store| {
         let unknown = store.bucket_props("maps", b"b").unwrap_err();
         assert_eq!(unknown.to_string(), "Unknown bucket type: maps");
+    });
+}
+
+/// A write that the bucket's rules do not shape: what a cut network leaves behind.
+async fn written_beside(store: &KvStore, name: &ObjectName, content: Content) {
+    let put = Put {
+        name: name.clone(),
+        content,
+        seen: CausalContext::new(),
+        read: None,
+        conditions: Conditions::default(),
+        rules: PutRules { conflicts: Conflicts::Siblings },
+        return_object: false,
+    };
+    let all = QuorumOptions { w: Some(Count::All), ..QuorumOptions::default() };
+    let key = store.calls().key(name.bytes()).quorum(all);
+    let written = key.run(KvCommand::Put(Box::new(put))).await.unwrap();
+    assert_eq!(written.verdict, Verdict::Done);
+}
+
+#[test]
+fn where_one_value_counts_a_tombstone_hides_what_lies_beside_it_from_everybody() {
+    on_a_node(KvConfig::default(), async |store| {
+        let plain = store.bucket_props("default", b"b").unwrap();
+        store.set_bucket_props("default", b"m", one_prop("allow_mult", true)).await.unwrap();
+        for (bucket, props) in [
+            (b"b", plain.clone()),
+            (b"l", BucketProps { last_write_wins: true, ..plain }),
+            (b"m", store.bucket_props("default", b"m").unwrap()),
+        ] {
+            let name = ObjectName::new("default", bucket, b"k").unwrap();
+            let request = Request::new(&name, &props);
+            written_beside(&store, &name, Content::of("a")).await;
+            written_beside(&store, &name, Content::tombstone()).await;
+            let hides = !props.allow_mult;
+            assert_eq!(store.get(&request).await.unwrap().object.is_dead(), hides);
+            assert_eq!(store.head(&request).await.unwrap().outline.is_dead(), hides);
+            assert_eq!(keys_of(&store, "default", bucket).await.is_empty(), hides);
+            if hides {
+                let gone = store.delete(&request, None, Conditions::default()).await;
+                assert_eq!(gone, Ok(Deleted::NotFound));
+            }
+        }
+        let mut buckets = store.buckets("default", WITHIN_DEFAULT);
+        let mut found = Vec::new();
+        while let Some(batch) = buckets.next().await.unwrap() {
+            found.extend(batch);
+        }
+        assert_eq!(found, [b"m"]);
+    });
+}
+
+fn one_prop(name: &str, value: impl Into<serde_json::Value>) -> AskedProps {
+    [(name.to_owned(), value.into())].into_iter().collect()
+}
+
+#[test]
+fn a_delete_in_a_bucket_with_one_value_leaves_nothing_beside_its_tombstone() {
+    on_a_node(KvConfig::default(), async |store| {
+        let plain = store.bucket_props("default", b"b").unwrap();
+        let wins = BucketProps { last_write_wins: true, ..plain.clone() };
+        let all = Quorums { r: Some(Count::All), w: Some(Count::All), ..Quorums::default() };
+        for (key, props) in [("latest", plain), ("wins", wins)] {
+            for seen in [None, Some(CausalContext::new())] {
+                let name = name(key);
+                let request = Request { quorums: all, ..Request::new(&name, &props) };
+                let put = Put {
+                    name: name.clone(),
+                    content: Content::of("a"),
+                    seen: CausalContext::new(),
+                    read: None,
+                    conditions: Conditions::default(),
+                    rules: props.put_rules(),
+                    return_object: false,
+                };
+                // Who will coordinate the delete is the first, and does not have it.
+                let second = store.calls().preflist(name.bytes(), 3)[1];
+                let put = KvCommand::Put(Box::new(put));
+                store.calls().sync_command(&second, &put, WITHIN_DEFAULT).await.unwrap();
+                assert_eq!(store.delete(&request, seen, Conditions::default()).await, Ok(Deleted::Done));
+                let all = QuorumOptions { r: Some(Count::All), ..QuorumOptions::default() };
+                let ends = store.ends(WITHIN_DEFAULT);
+                let (object, _) = store.read_object(&name, all, ends).await.unwrap();
+                assert!(object.is_dead(), "{key}: {object:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_list_is_whole_also_after_a_bucket_was_given_more_replicas() {
+    on_a_node(KvConfig::default(), async |store| {
+        let n = |n: usize| one_prop("n_val", n);
+        store.set_bucket_props("default", b"b", n(1)).await.unwrap();
+        let props = store.bucket_props("default", b"b").unwrap();
+        let expected: Vec<Vec<u8>> = (0..100).map(|key| format!("{key:03}").into_bytes()).collect();
+        for key in &expected {
+            let name = ObjectName::new("default", b"b", key).unwrap();
+            store.put(&Request::new(&name, &props), returning("x")).await.unwrap();
+        }
+        assert_eq!(keys_of(&store, "default", b"b").await, expected);
+        store.set_bucket_props("default", b"b", n(3)).await.unwrap();
+        assert_eq!(keys_of(&store, "default", b"b").await, expected);
+        store.reset_bucket_props("default", b"b").await.unwrap();
+        assert_eq!(keys_of(&store, "default", b"b").await, expected);
+        let props = store.bucket_props("default", b"b").unwrap();
+        let one = Quorums { n_val: Some(1), ..Quorums::default() };
+        let name = name("k");
+        let fewer = store.put(&Request { quorums: one, ..Request::new(&name, &props) }, returning("x")).await;
+        assert!(matches!(fewer, Err(KvFailure::Quorum(ImpossibleQuorum { name: "n_val", .. }))), "{fewer:?}");
     });
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod bodies;
 mod framing;
+mod kv;
 mod names;
 mod queries;
 mod settings;
@@ -31,11 +32,13 @@ pub(crate) enum Expected {
     Sent(String),
     /// A problem of this status and code, whose detail has this word.
     Problem(u16, &'static str, &'static str),
+    /// A refusal of this status on Riak's routes, whose text has this word.
+    Refused(u16, &'static str),
     /// It never reaches a route: any 4xx, or the end of the connection.
     NotHttp,
 }
 
-pub(crate) use Expected::{Head, NotHttp, Problem, Sent, Status};
+pub(crate) use Expected::{Head, NotHttp, Problem, Refused, Sent, Status};
 
 /// What the node holds before the rows.
 pub(crate) struct Given {
@@ -70,6 +73,10 @@ pub(crate) fn all(given: &Given) -> Vec<Row> {
         admin::transfers(),
         settings::settings(),
         admin::origins(),
+        kv::names(),
+        kv::headers(),
+        kv::queries(),
+        kv::bodies(),
         framing::routes(),
         framing::heads(),
         framing::smuggling(),

@@ -75,6 +75,9 @@ async fn check(address: SocketAddr, row: &Row) -> Result<(), String> {
         Expected::Problem(status, code, word) if answer.status == *status => {
             check_problem(&answer, code, word).map_err(|why| format!("{why}, {}", told()))
         }
+        Expected::Refused(status, word) if answer.status == *status => {
+            check_refusal(&answer, word).map_err(|why| format!("{why}, {}", told()))
+        }
         Expected::Head(status) if answer.status == *status => {
             let next = client.get("/ping").await;
             if next.body == b"OK" { Ok(()) } else { Err("an answer to HEAD has a body".into()) }
@@ -112,6 +115,19 @@ fn check_problem(answer: &Answer, code: &str, word: &str) -> Result<(), String> 
     must(answer.body.len() <= PROBLEM_BYTES_MAX, "an endless answer")?;
     must(answer.header("x-request-id").is_some(), "no X-Request-Id")?;
     must(answer.status != 503 || answer.header("retry-after").is_some(), "no Retry-After")?;
+    must(answer.status != 405 || answer.header("allow").is_some(), "no Allow")
+}
+
+/// On Riak's routes the reason is the body.
+fn check_refusal(answer: &Answer, word: &str) -> Result<(), String> {
+    let said = String::from_utf8_lossy(&answer.body);
+    let must = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+    let kind = answer.header("content-type").unwrap_or_default();
+    must(kind == "text/plain" || kind == "application/json", &format!("of the kind {kind:?}"))?;
+    must(said.contains(word), &format!("the text does not say {word:?}"))?;
+    must(answer.body.len() <= PROBLEM_BYTES_MAX, "an endless answer")?;
+    must(!said.trim_end().chars().any(char::is_control), "a control character came back")?;
+    must(answer.header("x-request-id").is_some(), "no X-Request-Id")?;
     must(answer.status != 405 || answer.header("allow").is_some(), "no Allow")
 }
 

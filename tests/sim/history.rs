@@ -336,8 +336,8 @@ impl History {
     }
 
     /// Whether something that was asked to be deleted may have taken this write with it: everything up to an id that
-    /// is not below the write's, or the write itself by any of its ids. A write that was sent twice under a name has the
-    /// larger of two ids in the end, so a deletion below the one that was told does not take it.
+    /// is not below the write's, or the write itself by any of its ids. A write that was sent twice under a name has
+    /// the larger of two ids in the end, so a deletion below the one that was told does not take it.
     pub fn may_be_forgotten(facts: &WriteFacts, forgets: &[Forget<'_>]) -> bool {
         let below = |through: &str| facts.id.as_deref().is_none_or(|id| id <= through);
         let takes = |(key, through, ..): &Forget<'_>| {

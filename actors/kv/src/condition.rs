@@ -1,6 +1,6 @@
 //! Conditions of reads and writes: what must be true of an object for a request to be carried out. A judgement of
 //! values; it does not know HTTP, nor whether the object it is shown is all there is: the vnode asks it about its own
-//! state joined with what a quorum of replicas had.
+//! state joined with what a quorum of replicas had, as the bucket shows it.
 //!
 //! The order is that of RFC 9110 §13.2.2; times are compared in whole seconds, as the header fields have them. A dead
 //! object counts as one that is not there.

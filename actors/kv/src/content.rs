@@ -47,14 +47,6 @@ pub struct IndexEntry {
 impl IndexEntry {
     /// The entry that a client means by a field and a text.
     pub fn parse(field: &str, text: &[u8]) -> Result<Self, KvInputError> {
-        let bytes = field.len();
-        if field.is_empty() || bytes > ENTRY_NAME_BYTES_MAX {
-            return Err(KvInputError::Text {
-                field: "the name of an index",
-                bytes,
-                max: ENTRY_NAME_BYTES_MAX,
-            });
-        }
         check_text("the name of an index", field, ENTRY_NAME_BYTES_MAX)?;
         let field = field.to_lowercase();
         let term = if field.ends_with("_bin") {

@@ -5,7 +5,7 @@
 //! A type is an entry of the namespace `kv-types` with a life: created, ready when every member has it, active. Only an
 //! active one can be used. A bucket's own properties are an entry of `kv-buckets`; a bucket without one has its type's.
 
-use crate::limits::{KvInputError, check_type};
+use crate::limits::{KvInputError, TYPE_BYTES_MAX, check_type};
 use crate::name::DEFAULT_TYPE;
 use crate::props::BucketProps;
 use crate::props::change::{Overrides, PropProblems, Target};
@@ -99,7 +99,11 @@ fn of_type(metadata: &Metadata, bucket_type: &str) -> Result<Overrides, Director
     if bucket_type == DEFAULT_TYPE {
         return Ok(Overrides::default());
     }
-    given(metadata, TYPES, bucket_type).ok_or_else(|| DirectoryError::UnknownType(bucket_type.to_owned()))
+    // What was asked for may be anything, and comes back: no more of it than a type can be called.
+    let shown = |letter: char| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter };
+    given(metadata, TYPES, bucket_type).ok_or_else(|| {
+        DirectoryError::UnknownType(bucket_type.chars().take(TYPE_BYTES_MAX).map(shown).collect())
+    })
 }
 
 /// The properties of a type that is in use; `n_val` is the service's number of replicas.
@@ -125,18 +129,33 @@ pub fn bucket_props(
     Ok(BucketProps::in_force(bucket_type != DEFAULT_TYPE, n_val, &of_type, &own.unwrap_or_default()))
 }
 
-/// The fewest replicas that an object of a type may have, by the properties of its buckets: what a list of all of them
-/// has to count on.
-pub fn least_n_val(metadata: &Metadata, bucket_type: &str, n_val: usize) -> usize {
-    let of_type = type_props(metadata, bucket_type, n_val).map_or(1, |props| props.n_val);
+/// The fewest replicas that an entry in use ever gave, whoever has overwritten whom; none where none did.
+fn least_given(metadata: &Metadata, of: &str, key: &str) -> Option<usize> {
+    let name = NamespaceName::try_from(of).ok()?;
+    let versions = metadata.namespace(&name)?.siblings(key);
+    let in_use = versions.filter(|version| version.stage == Stage::Active);
+    in_use.filter_map(|version| Overrides::from_bytes(&version.value).least_n_val()).min()
+}
+
+/// The fewest replicas that an object of a bucket may have: not those of now, but of all times, because what was put
+/// when there were fewer may lie with no more. What a list of its keys has to count on.
+pub fn least_n_val_of_bucket(metadata: &Metadata, bucket_type: &str, bucket: &[u8], n_val: usize) -> usize {
+    let now = bucket_props(metadata, bucket_type, bucket, n_val).map_or(1, |props| props.n_val);
+    let own = bucket_key(bucket_type, bucket).ok().and_then(|key| least_given(metadata, BUCKETS, &key));
+    // Also where the bucket has its own: something may have been put before it had.
+    let ever = [own, least_given(metadata, TYPES, bucket_type)];
+    ever.into_iter().flatten().min().map_or(now, |least| least.clamp(1, now))
+}
+
+/// The same of all buckets of a type.
+pub fn least_n_val_of_type(metadata: &Metadata, bucket_type: &str, n_val: usize) -> usize {
+    let now = type_props(metadata, bucket_type, n_val).map_or(1, |props| props.n_val);
     let within = bucket_key(bucket_type, b"").unwrap_or_default();
     let buckets = NamespaceName::try_from(BUCKETS).ok().and_then(|name| metadata.namespace(&name));
-    let of_bucket = |key: &str| {
-        let given = buckets?.value(key).map(Overrides::from_bytes)?;
-        given.get("n_val")?.as_u64().and_then(|n| usize::try_from(n).ok())
-    };
     let keys = buckets.into_iter().flat_map(|all| all.keys()).filter(|key| key.starts_with(&within));
-    keys.filter_map(of_bucket).min().map_or(of_type, |least| least.clamp(1, of_type))
+    let of_buckets = keys.filter_map(|key| least_given(metadata, BUCKETS, key));
+    let ever = of_buckets.chain(least_given(metadata, TYPES, bucket_type)).min();
+    ever.map_or(now, |least| least.clamp(1, now))
 }
 
 /// Creates a type, or one that is not active yet anew. It can be used when every member has it and it is activated.
@@ -182,6 +201,7 @@ pub fn update_type(
     let before = of_type(metadata, bucket_type)?;
     let now = type_props(metadata, bucket_type, n_val)?;
     let after = before.change(asked, &now, Target::ActiveType, n_val)?;
+    let after = after.remembering(least_given(metadata, TYPES, bucket_type));
     Ok(metadata.put(&namespace(TYPES)?, bucket_type, after.to_bytes(), at)?)
 }
 
@@ -197,6 +217,7 @@ pub fn set_bucket(
     let key = bucket_key(bucket_type, bucket)?;
     let before = given(metadata, BUCKETS, &key).unwrap_or_default();
     let after = before.change(asked, &now, Target::Bucket, n_val)?;
+    let after = after.remembering(least_given(metadata, BUCKETS, &key));
     Ok(metadata.put(&namespace(BUCKETS)?, &key, after.to_bytes(), at)?)
 }
 
@@ -205,10 +226,20 @@ pub fn reset_bucket(
     metadata: &mut Metadata,
     bucket_type: &str,
     bucket: &[u8],
+    n_val: usize,
+    at: At,
 ) -> Result<bool, DirectoryError> {
     of_type(metadata, bucket_type)?;
     let key = bucket_key(bucket_type, bucket)?;
-    Ok(metadata.remove(&namespace(BUCKETS)?, &key))
+    let had_any = given(metadata, BUCKETS, &key).is_some_and(|given| !given.is_empty());
+    match least_given(metadata, BUCKETS, &key).filter(|least| *least < n_val) {
+        Some(least) => {
+            let remembered = Overrides::default().remembering(Some(least));
+            metadata.put(&namespace(BUCKETS)?, &key, remembered.to_bytes(), at)?;
+        }
+        None => _ = metadata.remove(&namespace(BUCKETS)?, &key),
+    }
+    Ok(had_any)
 }
 
 #[cfg(test)]
@@ -273,16 +304,86 @@ mod tests {
         let props = bucket_props(&metadata, name.0, name.1, 3).unwrap();
         assert_eq!((props.allow_mult, &props.to_json()["r"]), (true, &json!(2)));
         assert!(!bucket_props(&metadata, "default", b"a", 3).unwrap().allow_mult);
-        assert_eq!(least_n_val(&metadata, "default", 3), 3);
-        set_bucket(&mut metadata, ("default", b"few"), &asked(json!({"n_val": 2})), 3, now).unwrap();
-        assert_eq!((least_n_val(&metadata, "default", 3), least_n_val(&metadata, "none", 3)), (2, 1));
+        assert_eq!(least_n_val_of_type(&metadata, "none", 3), 1);
         assert!(set_bucket(&mut metadata, ("none", b"b"), &Map::new(), 3, now).is_err());
         let wrong = set_bucket(&mut metadata, name, &asked(json!({"r": 9, "w": 1})), 3, now);
         assert!(matches!(wrong, Err(DirectoryError::Props(_))));
         assert_eq!(bucket_props(&metadata, name.0, name.1, 3).unwrap(), props, "all or nothing");
-        assert_eq!(reset_bucket(&mut metadata, name.0, name.1), Ok(true));
-        assert_eq!(reset_bucket(&mut metadata, name.0, name.1), Ok(false));
+        assert_eq!(reset_bucket(&mut metadata, name.0, name.1, 3, now), Ok(true));
+        assert_eq!(reset_bucket(&mut metadata, name.0, name.1, 3, now), Ok(false));
         assert_eq!(bucket_props(&metadata, name.0, name.1, 3), Ok(BucketProps::defaults(false, 3)));
+    }
+
+    fn one(other: u8) -> At {
+        At { life: empty().begin_life(NodeId([other; 16]), HybridTime(1)), now: HybridTime(5) }
+    }
+
+    #[test]
+    fn lists_count_on_the_fewest_replicas_that_there_ever_were() {
+        let mut metadata = empty();
+        let now = at(&metadata, 1);
+        let few = ("default", b"few".as_slice());
+        let n = |n: usize| asked(json!({ "n_val": n }));
+        let least = |metadata: &Metadata| {
+            (
+                least_n_val_of_bucket(metadata, few.0, few.1, 3),
+                least_n_val_of_bucket(metadata, few.0, b"other", 3),
+                least_n_val_of_type(metadata, few.0, 3),
+            )
+        };
+        assert_eq!(least(&metadata), (3, 3, 3));
+        set_bucket(&mut metadata, few, &n(3), 3, now).unwrap();
+        assert_eq!(least(&metadata), (3, 3, 3));
+        set_bucket(&mut metadata, few, &n(2), 3, now).unwrap();
+        assert_eq!(least(&metadata), (2, 3, 2));
+        set_bucket(&mut metadata, few, &n(3), 3, now).unwrap();
+        assert_eq!(least(&metadata), (2, 3, 2), "raised again");
+        let shown = bucket_props(&metadata, few.0, few.1, 3).unwrap();
+        assert_eq!((shown.n_val, shown.to_json().get("least_n_val")), (3, None));
+        let given = set_bucket(&mut metadata, few, &asked(json!({"least_n_val": 3})), 3, now);
+        assert!(matches!(given, Err(DirectoryError::Props(_))), "nobody gives it");
+        assert_eq!(reset_bucket(&mut metadata, few.0, few.1, 3, now), Ok(true));
+        assert_eq!(reset_bucket(&mut metadata, few.0, few.1, 3, now), Ok(false));
+        assert_eq!(least(&metadata), (2, 3, 2), "taken away");
+        set_bucket(&mut metadata, few, &n(1), 3, now).unwrap();
+        set_bucket(&mut metadata, few, &n(3), 3, now).unwrap();
+        assert_eq!(least(&metadata), (1, 3, 1));
+    }
+
+    #[test]
+    fn of_two_changes_at_once_the_fewer_replicas_count_also_when_one_of_them_is_overwritten() {
+        let (mut metadata, mut other) = (empty(), empty());
+        let bucket = ("default", b"b".as_slice());
+        let n = |n: usize| asked(json!({ "n_val": n }));
+        set_bucket(&mut metadata, bucket, &n(3), 3, one(2)).unwrap();
+        set_bucket(&mut other, bucket, &n(1), 3, one(1)).unwrap();
+        metadata.join(&other, |_| true).unwrap();
+        let found = |metadata: &Metadata| {
+            let now = bucket_props(metadata, bucket.0, bucket.1, 3).unwrap().n_val;
+            (now, least_n_val_of_bucket(metadata, bucket.0, bucket.1, 3))
+        };
+        assert_eq!(found(&metadata), (3, 1));
+        set_bucket(&mut metadata, bucket, &n(3), 3, one(2)).unwrap();
+        assert_eq!(found(&metadata), (3, 1));
+    }
+
+    #[test]
+    fn what_a_type_had_counts_for_its_buckets_once_it_is_in_use() {
+        let mut metadata = empty();
+        let now = at(&metadata, 1);
+        let n = |n: usize| asked(json!({ "n_val": n }));
+        create_type(&mut metadata, "t", &n(1), 3, now).unwrap();
+        create_type(&mut metadata, "t", &n(2), 3, now).unwrap();
+        everybody_has_it(&mut metadata);
+        activate_type(&mut metadata, "t", &[NodeId([1; 16])]).unwrap();
+        let least = |metadata: &Metadata| {
+            (least_n_val_of_bucket(metadata, "t", b"b", 3), least_n_val_of_type(metadata, "t", 3))
+        };
+        assert_eq!(least(&metadata), (2, 2), "with one replica nothing was put");
+        update_type(&mut metadata, "t", &n(3), 3, now).unwrap();
+        set_bucket(&mut metadata, ("t", b"b"), &n(3), 3, now).unwrap();
+        assert_eq!(type_props(&metadata, "t", 3).unwrap().n_val, 3);
+        assert_eq!(least(&metadata), (2, 2));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Listing: the keys of a bucket, the buckets of a type. It decides which rows a vnode gives. It does not know how the
 //! lists of all vnodes become one.
 //!
+//! Whether there is something to be read under a key depends on its bucket's properties, which no vnode knows: a row
+//! says what they have to decide ([`Standing`]), and whoever asked leaves out what its bucket does not show.
+//!
 //! A list of buckets consists of names of objects: a bucket lies on all vnodes, and none of them knows whether
 //! another one has shown it already. Whoever asked takes the first name of each bucket, and passes the others over,
 //! if there are many by asking for what lies behind the bucket ([`crate::name::last_of_bucket`]).
@@ -8,7 +11,7 @@
 use crate::blob::Blob;
 use crate::kv::{Kv, KvError};
 use crate::name::{ObjectName, names_of_bucket, names_of_type};
-use crate::rows;
+use crate::rows::{self, Standing};
 use bytes::Bytes;
 use ringwork_core::coverage::question::{Question, Row, Seen};
 use ringwork_core::keyspace::Snapshot;
@@ -20,23 +23,23 @@ use std::ops::Bound;
 /// What can be listed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum KvList {
-    /// The keys of a bucket under which there is something to be read.
+    /// The keys of a bucket whose objects are not dead.
     Keys {
         /// The type.
         bucket_type: String,
         /// The bucket.
         bucket: Blob,
     },
-    /// The objects of a type that can be read, whatever their bucket.
+    /// The objects of a type that are not dead, whatever their bucket.
     Names {
         /// The type.
         bucket_type: String,
     },
 }
 
-/// A key, or the bytes of a name.
+/// A key, or the bytes of a name, and what can be read of its object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct KvRow(pub Blob);
+pub struct KvRow(pub Blob, pub Standing);
 
 impl KvRow {
     /// The name, in a list of names.
@@ -96,10 +99,9 @@ impl Question<Kv> for KvList {
         }
         Ok(snapshot.scan(&range, Direction::Ascending, &mut |name, row| {
             let shown = name.get(shown_from..).unwrap_or_default();
-            if rows::is_alive(row) {
-                visit(Seen::Row { routing_key: name, row: KvRow(shown.into()) })
-            } else {
-                visit(Seen::Nothing { key: shown })
+            match rows::standing(row) {
+                Some(standing) => visit(Seen::Row { routing_key: name, row: KvRow(shown.into(), standing) }),
+                None => visit(Seen::Nothing { key: shown }),
             }
         })?)
     }

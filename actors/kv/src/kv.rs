@@ -101,15 +101,18 @@ impl Kv {
         if let Some(read) = &read {
             object.join(read);
         }
-        // Where a write replaces whatever is there, what its writer has seen is nobody's business.
-        let looks_at_seen = rules.conflicts != Conflicts::Overwrite;
+        // Where a write replaces whatever is there, what its writer has seen is nobody's business. A delete must find
+        // it, or it would stand beside the tombstone.
+        let looks_at_seen = rules.conflicts != Conflicts::Overwrite || content.deleted;
         if looks_at_seen && read.is_none() && !object.context().descends(&seen) {
             return Ok(PutReply::Behind);
         }
-        if let Err(failure) = conditions.judge_write(&object) {
+        if conditions.any()
+            && let Err(failure) = conditions.judge_write(&object.clone().shown(rules.conflicts))
+        {
             return Ok(PutReply::Refused(failure.into()));
         }
-        let (existed, siblings_before) = (!object.is_dead(), object.len());
+        let (existed, siblings_before) = (!object.is_dead_in(rules.conflicts), object.len());
         if rules.conflicts == Conflicts::First && existed && !content.deleted {
             let shown = object.clone().shown(Conflicts::First);
             if !shown.siblings().any(|sibling| sibling.content.says_the_same(&content)) {

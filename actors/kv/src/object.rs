@@ -62,12 +62,6 @@ impl Sibling<'_> {
     pub fn vtag(&self) -> String {
         vtag(self.dot)
     }
-
-    /// Its place among writes: the node's clock, and of two at one time the dot's number, which means nothing but is
-    /// the same on every replica.
-    fn order(&self) -> (HybridTime, Dot) {
-        (self.content.modified, self.dot)
-    }
 }
 
 impl Object {
@@ -101,9 +95,15 @@ impl Object {
         self.values.is_empty()
     }
 
-    /// Whether there is nothing to be read: no value but tombstones.
+    /// Whether there is nothing to be read, whatever the bucket: no value but tombstones.
     pub fn is_dead(&self) -> bool {
         self.values.values().all(|content| content.deleted)
+    }
+
+    /// Whether a reader is shown nothing in a bucket that deals with conflicts like this. Where one value counts it may
+    /// be a tombstone, beside values that were written before and that whoever deleted had not seen.
+    pub fn is_dead_in(&self, conflicts: Conflicts) -> bool {
+        is_dead_in(&self.values, conflicts)
     }
 
     /// Bytes that it takes, about.
@@ -132,39 +132,14 @@ impl Object {
             return false;
         }
         self.latest = self.latest.max(modified);
-        if conflicts != Conflicts::Siblings {
-            self.keep_one(conflicts);
-        }
+        keep_that_counts(&mut self.values, conflicts);
         true
-    }
-
-    /// Only the value that counts stays. Every replica chooses alike, from what it has, by a total order; so of all the
-    /// values that replicas choose from, the first in that order is chosen wherever it is known, and stays.
-    fn keep_one(&mut self, conflicts: Conflicts) {
-        if self.len() > 1
-            && let Some(counts) = self.that_counts(conflicts).map(|sibling| sibling.dot)
-        {
-            self.values.retain(|dot, _| dot == counts);
-        }
-    }
-
-    /// The value that counts where only one is to.
-    fn that_counts(&self, conflicts: Conflicts) -> Option<Sibling<'_>> {
-        match conflicts {
-            // A key that was given back by a delete is taken anew by what comes after.
-            Conflicts::First => {
-                self.siblings().min_by_key(|sibling| (sibling.content.deleted, sibling.order()))
-            }
-            _ => self.siblings().max_by_key(Sibling::order),
-        }
     }
 
     /// What a reader is shown: all values, or the one that counts. The history is whole in either case, so a write
     /// under its context replaces all of them.
     pub fn shown(mut self, conflicts: Conflicts) -> Self {
-        if conflicts != Conflicts::Siblings {
-            self.keep_one(conflicts);
-        }
+        keep_that_counts(&mut self.values, conflicts);
         self
     }
 
@@ -180,8 +155,7 @@ impl Object {
 
     /// The history with what is said of each value but not the value.
     pub fn outline(&self) -> Outline {
-        let of = |_, content: &Content| Said { modified: content.modified, deleted: content.deleted };
-        Outline { values: self.values.map(of), latest: self.latest }
+        Outline { values: self.values.map(|_, content| content.said()), latest: self.latest }
     }
 
     /// When what is shown was last changed, in milliseconds since 1970; none where there is no value.
@@ -214,6 +188,53 @@ impl Object {
     pub fn check_size(&self, max: usize) -> Result<(), KvInputError> {
         let bytes = self.bytes();
         if bytes > max { Err(KvInputError::ObjectTooLarge { bytes, max }) } else { Ok(()) }
+    }
+}
+
+/// What has a place among the values of an object.
+trait Valued {
+    /// What is said of it.
+    fn said(&self) -> Said;
+}
+
+impl Valued for Content {
+    fn said(&self) -> Said {
+        Said { modified: self.modified, deleted: self.deleted }
+    }
+}
+
+impl Valued for Said {
+    fn said(&self) -> Said {
+        *self
+    }
+}
+
+/// The value that counts, where a bucket shows one of several; none where it shows all, or there is none.
+fn that_counts<T: Valued>(values: &Dvvs<T>, conflicts: Conflicts) -> Option<(Dot, Said)> {
+    let said = values.dotted().map(|(dot, value)| (dot, value.said()));
+    match conflicts {
+        Conflicts::Siblings => None,
+        // A key that was given back by a delete is taken anew by what comes after.
+        Conflicts::First => said.min_by_key(|(dot, said)| (said.deleted, said.modified, *dot)),
+        Conflicts::Latest | Conflicts::Overwrite => said.max_by_key(|(dot, said)| (said.modified, *dot)),
+    }
+}
+
+/// Only the value that counts stays, where one is to. Every replica chooses alike, from what it has, by a total
+/// order: the node's clock, and of two at one time the dot, which means nothing but is the same everywhere. So of all
+/// the values that are left in the end the same one is shown wherever it is known, and stays.
+fn keep_that_counts<T: Valued>(values: &mut Dvvs<T>, conflicts: Conflicts) {
+    if values.len() > 1
+        && let Some((counts, _)) = that_counts(values, conflicts)
+    {
+        values.retain(|dot, _| dot == counts);
+    }
+}
+
+fn is_dead_in<T: Valued>(values: &Dvvs<T>, conflicts: Conflicts) -> bool {
+    match that_counts(values, conflicts) {
+        Some((_, said)) => said.deleted,
+        None => values.values().all(|value| value.said().deleted),
     }
 }
 
@@ -252,6 +273,17 @@ impl Outline {
     /// See [`Object::is_dead`].
     pub fn is_dead(&self) -> bool {
         self.values.values().all(|said| said.deleted)
+    }
+
+    /// See [`Object::is_dead_in`].
+    pub fn is_dead_in(&self, conflicts: Conflicts) -> bool {
+        is_dead_in(&self.values, conflicts)
+    }
+
+    /// See [`Object::shown`].
+    pub fn shown(mut self, conflicts: Conflicts) -> Self {
+        keep_that_counts(&mut self.values, conflicts);
+        self
     }
 
     /// See [`Object::join`].

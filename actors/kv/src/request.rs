@@ -4,6 +4,9 @@
 //! - `dw` counts replicas whose store has taken a write in, and is no sync. Here a replica acknowledges only then, so
 //!   the larger of w and dw is waited for. A sync is what `sync_on_write` asks for, or the node's durability.
 //! - `node_confirms` 0, Riak's default, leaves it to core: as many distinct nodes as w, as far as there are so many.
+//!   With reads, which core counts by replica, it is checked and changes nothing.
+//! - `n_val` below the bucket's is for reads alone. Riak takes it with writes, too; then a list does not find what was
+//!   written so.
 //! - `notfound_ok` false: that there is nothing is believed when all replicas say so, or, with `basic_quorum`, most.
 
 use crate::props::{BucketProps, SyncOnWrite};
@@ -70,6 +73,19 @@ impl Quorums {
         Ok(n)
     }
 
+    /// A write goes to all replicas of the bucket: lists count on these.
+    fn n_of_write(&self, props: &BucketProps) -> Result<usize, ImpossibleQuorum> {
+        let n = self.n(props)?;
+        if n != props.n_val {
+            let expected = format!(
+                "a write goes to all {} replicas of the bucket, and only a read to fewer",
+                props.n_val
+            );
+            return Err(ImpossibleQuorum { name: "n_val", given: n, expected });
+        }
+        Ok(n)
+    }
+
     fn confirms(&self, props: &BucketProps) -> Option<usize> {
         Some(self.node_confirms.unwrap_or(props.node_confirms)).filter(|nodes| *nodes > 0)
     }
@@ -101,13 +117,13 @@ impl Quorums {
     /// As what a delete is asked: first a read, then a write. `rw` counts for whichever of r and w is not given.
     pub fn delete(&self, props: &BucketProps) -> Result<(ReadQuorums, QuorumOptions), ImpossibleQuorum> {
         let rw = self.rw.unwrap_or(props.rw);
-        of("rw", rw, self.n(props)?)?;
+        of("rw", rw, self.n_of_write(props)?)?;
         let read = Self { r: self.r.or(Some(rw)), ..*self }.read(props)?;
         Ok((read, self.written(props, self.w.unwrap_or(rw), self.dw.unwrap_or(Count::Exactly(0)))?))
     }
 
     fn written(&self, props: &BucketProps, w: Count, dw: Count) -> Result<QuorumOptions, ImpossibleQuorum> {
-        let n = self.n(props)?;
+        let n = self.n_of_write(props)?;
         let w = of("w", w, n)?.max(of("dw", dw, n)?);
         let synced = match self.sync_on_write.unwrap_or(props.sync_on_write) {
             SyncOnWrite::Backend => 0,
@@ -203,6 +219,17 @@ mod tests {
             (1, 3)
         );
         assert_eq!(delete(Quorums { w: Some(Count::One), ..Quorums::default() }), (2, 1));
+    }
+
+    #[test]
+    fn a_read_may_ask_fewer_replicas_and_a_write_goes_to_all() {
+        let two = Quorums { n_val: Some(2), ..Quorums::default() };
+        assert_eq!(two.read(&props()).unwrap().first.resolve(&SERVICE).unwrap().n, 2);
+        for refused in [two.write(&props()).unwrap_err(), two.delete(&props()).unwrap_err()] {
+            assert_eq!((refused.name, refused.given), ("n_val", 2));
+            assert!(refused.expected.contains("all 3 replicas"), "{refused}");
+        }
+        assert!(Quorums { n_val: Some(3), ..Quorums::default() }.write(&props()).is_ok());
     }
 
     #[test]

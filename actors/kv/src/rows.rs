@@ -4,27 +4,32 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | an object's name | layout (1), whether it is dead, the object |
+//! | an object's name | layout (1), whether there is something to be read (below), the object |
 //! | NUL `t`, time, name | nothing: the object is dead and has tombstones; the time is its latest |
 //! | NUL `g`, time, name | nothing: the object is buried |
 //! | NUL `h` | the horizon: dead objects up to this millisecond have been forgotten |
 //!
 //! Numbers are eight bytes, the highest first. No name begins with a NUL.
+//!
+//! What can be read depends on the bucket, which no row knows: 0 says that something can, 1 that nothing can, 2 that
+//! nothing can where the latest value counts, because that is a tombstone, and that something can elsewhere.
 
 use crate::name::ObjectName;
-use crate::object::{KvItem, Object};
+use crate::object::{Conflicts, KvItem, Object};
 use bytes::Bytes;
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::keyspace::{Keyspace, Read};
 use ringwork_core::limits::STORE_VALUE_BYTES_MAX;
 use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
 use ringwork_core::wire::{WireError, codec};
+use serde::{Deserialize, Serialize};
 use std::ops::Bound;
 
 const LAYOUT: u8 = 1;
 const HEADER_BYTES: usize = 2;
 const ALIVE: u8 = 0;
 const DEAD: u8 = 1;
+const DELETED_LAST: u8 = 2;
 const TOMBSTONES: [u8; 2] = [0, b't'];
 const GRAVES: [u8; 2] = [0, b'g'];
 const HORIZON: [u8; 2] = [0, b'h'];
@@ -69,7 +74,12 @@ fn printed(key: &[u8]) -> String {
 
 /// An object's row.
 pub(crate) fn write(item: &KvItem) -> Result<Vec<u8>, RowError> {
-    let mut row = vec![LAYOUT, if item.object.is_dead() { DEAD } else { ALIVE }];
+    let standing = match (item.object.is_dead(), item.object.is_dead_in(Conflicts::Latest)) {
+        (true, _) => DEAD,
+        (false, true) => DELETED_LAST,
+        (false, false) => ALIVE,
+    };
+    let mut row = vec![LAYOUT, standing];
     let too_large = |bytes| RowError::TooLarge { name: printed(item.name.bytes()), bytes };
     codec::encode_into(&item.object, &mut row).map_err(|_| too_large(item.object.bytes()))?;
     if row.len() > STORE_VALUE_BYTES_MAX { Err(too_large(row.len())) } else { Ok(row) }
@@ -90,10 +100,33 @@ pub(crate) fn read(key: &[u8], row: &[u8]) -> Result<KvItem, RowError> {
     }
 }
 
-/// Whether a row is that of an object that can be read by clients. What cannot be told counts as one: a listing that
-/// leaves out what is there is worse than one that shows what is not.
-pub(crate) fn is_alive(row: &[u8]) -> bool {
-    !matches!(row, [LAYOUT, DEAD, ..])
+/// What can be read of an object that is not dead.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Standing {
+    /// Something, whatever the bucket.
+    Readable,
+    /// Something, but nothing where the latest value counts: that is a tombstone.
+    DeletedLast,
+}
+
+impl Standing {
+    /// Whether there is something to be read in a bucket that deals with conflicts like this.
+    pub fn is_readable_in(self, conflicts: Conflicts) -> bool {
+        match (self, conflicts) {
+            (Self::DeletedLast, Conflicts::Latest | Conflicts::Overwrite) => false,
+            (Self::DeletedLast, Conflicts::Siblings | Conflicts::First) | (Self::Readable, _) => true,
+        }
+    }
+}
+
+/// What a row says can be read of its object; none of a dead one. What cannot be told counts as readable: a listing
+/// that leaves out what is there is worse than one that shows what is not.
+pub(crate) fn standing(row: &[u8]) -> Option<Standing> {
+    match row {
+        [LAYOUT, DEAD, ..] => None,
+        [LAYOUT, DELETED_LAST, ..] => Some(Standing::DeletedLast),
+        _ => Some(Standing::Readable),
+    }
 }
 
 /// The rows of objects within a range of names.
@@ -211,16 +244,18 @@ pub(crate) fn set_horizon(keyspace: &Keyspace, through_ms: u64) {
 mod tests {
     use super::*;
     use crate::content::Content;
-    use crate::object::Conflicts;
     use proptest::prelude::*;
     use ringwork_core::clock::dotted::CausalContext;
     use ringwork_core::ids::{ActorId, Dot};
 
+    fn dot(counter: u64) -> Dot {
+        Dot { actor: ActorId(7), counter }
+    }
+
     fn item() -> KvItem {
         let mut object = Object::new();
         let content = Content { modified: HybridTime(9), content_type: "t".into(), ..Content::of("v") };
-        let dot = Dot { actor: ActorId(7), counter: 5 };
-        assert!(object.put(content, &CausalContext::new(), dot, Conflicts::Siblings));
+        assert!(object.put(content, &CausalContext::new(), dot(5), Conflicts::Siblings));
         KvItem { name: ObjectName::new("default", b"b", b"k").unwrap(), object }
     }
 
@@ -231,7 +266,17 @@ mod tests {
         // latest.
         assert_eq!(row, [1, 0, 1, 7, 5, 1, 5, 1, b'v', 1, b't', 0, 0, 0, 0, 0, 9, 0, 9]);
         assert_eq!(read(item().name.bytes(), &row), Ok(item()));
-        assert!(is_alive(&row));
+        assert_eq!(standing(&row), Some(Standing::Readable));
+        let tombstone = Content { modified: HybridTime(10), ..Content::tombstone() };
+        let mut gone = item();
+        assert!(gone.object.put(tombstone, &CausalContext::new(), dot(6), Conflicts::Siblings));
+        let row = write(&gone).unwrap();
+        assert_eq!((row[1], standing(&row)), (2, Some(Standing::DeletedLast)));
+        let seen = gone.object.context();
+        assert!(gone.object.put(Content::tombstone(), &seen, dot(7), Conflicts::Siblings));
+        let row = write(&gone).unwrap();
+        assert_eq!((row[1], standing(&row)), (1, None));
+        assert_eq!(standing(&[LAYOUT, 9]), Some(Standing::Readable), "of a later release, perhaps");
         assert_eq!(
             index_key(GRAVES, HybridTime(258), &item().name),
             b"\0g\0\0\0\0\0\0\x01\x02default\0b\0\0k"

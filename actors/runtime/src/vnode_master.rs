@@ -515,7 +515,7 @@ fn open<V: Vnode>(service: &ServiceCore<V>, partition: Partition) -> Result<Open
         }
     };
     let (handle, host) = Keyspace::new(opened.clone());
-    let trees = Trees::open(node, V::SERVICE, partition, &keyspace, &own, (&opened, &host)).map_err(text)?;
+    let trees = Trees::open::<V>(node, partition, &keyspace, &own, (&opened, &host)).map_err(text)?;
     let vnode = V::init(partition, &service.config, handle).map_err(|e| e.to_string())?;
     let held = node.generations.held(partition);
     let marked = match held.filter(|held| held.outbound.is_some()) {

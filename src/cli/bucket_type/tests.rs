@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::http::riak::tests::served;
+use actix_web::{App, HttpResponse, HttpServer, web};
 use clap::Parser;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(Parser, Debug)]
 struct Line {
@@ -37,6 +40,8 @@ async fn a_type_is_created_used_changed_and_listed() {
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[1], ["carts", "active", "2", "false", "-"]);
     assert_eq!(lines[2][0], "later");
+    let text = words(&["activate", "later"]).await.unwrap();
+    assert!(text.starts_with("later is active\n"), "{text}");
     served.stop().await.unwrap();
 }
 
@@ -62,4 +67,34 @@ async fn what_cannot_be_is_one_line_and_changes_nothing() {
     let listed = client.get("/admin/bucket-types").await.unwrap();
     assert_eq!(listed, json!({ "types": [] }));
     served.stop().await.unwrap();
+}
+
+/// A node whose members have the type when it is asked for the `ready_at`th time.
+async fn answering(ready_at: usize) -> NodeClient {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let activate = move || {
+        let asked = asked.clone();
+        async move {
+            if asked.fetch_add(1, Ordering::Relaxed) + 1 >= ready_at {
+                return HttpResponse::Ok().json(json!({"name": "t", "stage": "active"}));
+            }
+            let problem = json!({"code": "bucket-type-not-ready", "detail": "n2 does not have it"});
+            HttpResponse::Conflict().content_type("application/problem+json").body(problem.to_string())
+        }
+    };
+    let app = move || App::new().route("/admin/bucket-types/t/activate", web::post().to(activate.clone()));
+    let server = HttpServer::new(app).workers(1).disable_signals().bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", server.addrs()[0]);
+    actix_rt::spawn(server.run());
+    NodeClient::new(&url).unwrap()
+}
+
+#[actix_rt::test]
+async fn a_type_that_not_every_member_has_is_waited_for_and_not_for_ever() {
+    let client = answering(3).await;
+    assert_eq!(said(client.url(), &["activate", "t"]).await.unwrap(), "t is active\n");
+    let never = answering(usize::MAX).await;
+    let within = Duration::from_millis(500);
+    let error = activated(&never, "/admin/bucket-types/t", within).await.unwrap_err().to_string();
+    assert!(error.contains("n2 does not have it") && error.contains("cluster status"), "{error}");
 }

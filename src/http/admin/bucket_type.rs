@@ -8,6 +8,7 @@ use crate::kv::{AskedProps, ChangeFailure, DEFAULT_TYPE, DirectoryError};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse, web};
 use input::Query;
+use ringwork_core::metadata::lifecycle::ActivationRefusal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -79,7 +80,8 @@ fn unknown(name: &str) -> Problem {
 fn refused(failure: ChangeFailure) -> Problem {
     match failure {
         ChangeFailure::Directory(error) => match &error {
-            DirectoryError::UnknownType(name) => unknown(name),
+            DirectoryError::UnknownType(name)
+            | DirectoryError::Activation(ActivationRefusal::Unknown { key: name, .. }) => unknown(name),
             DirectoryError::Active(_) => Problem::conflict("bucket-type-active", error.to_string()),
             DirectoryError::Activation(_) => Problem::conflict("bucket-type-not-ready", error.to_string()),
             DirectoryError::Props(problems) => {

@@ -16,11 +16,12 @@ use std::sync::atomic::Ordering;
 /// The release of Riak whose interface this is.
 const RIAK_VERSION: &str = "3.2.3";
 /// Resources by the names that clients look for.
-const RESOURCES: [(&str, &str); 13] = [
+const RESOURCES: [(&str, &str); 14] = [
     ("riak_kv_wm_bucket_type", "/types"),
     ("riak_kv_wm_buckets", "/buckets"),
     ("riak_kv_wm_counter", "/buckets"),
     ("riak_kv_wm_keylist", "/buckets"),
+    ("riak_kv_wm_linkwalker", "/buckets"),
     ("riak_kv_wm_object", "/buckets"),
     ("riak_kv_wm_preflist", "/buckets"),
     ("riak_kv_wm_props", "/buckets"),

@@ -2,7 +2,7 @@
 //! says ([`ringwork_kv::counter`]).
 
 use super::fault::Fault;
-use super::object::Asked;
+use super::object::{Asked, marked};
 use super::path::Bucket;
 use super::{Riak, count};
 use actix_web::web::Payload;
@@ -31,11 +31,12 @@ pub(super) async fn get(
     count(&riak.counts.gets);
     let asked = Asked::of(riak, request, bucket, key)?;
     let got = riak.store().get(&asked.request()?).await.map_err(|failure| Fault::of(failure, asked.n()))?;
-    match Counter::of(&got.object) {
+    let answer = match Counter::of(&got.object) {
         Ok(Some(counter)) => Ok(text(counter.value())),
         Ok(None) => Err(Fault::not_found()),
         Err(CountRefusal::NoCounter | CountRefusal::TooMuch) => Err(no_counter()),
-    }
+    };
+    Ok(marked(answer, got.degraded))
 }
 
 pub(super) async fn add(

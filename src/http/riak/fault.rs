@@ -117,8 +117,8 @@ impl Fault {
         match failure {
             KvFailure::Input(wrong) => wrong.into(),
             KvFailure::Quorum(wrong) if wrong.name == "n_val" => Self::bad_request(wrong.to_string()),
-            KvFailure::Quorum(_) => Self::bad_request(format!(
-                "Specified w/dw/pw/node_confirms values invalid for bucket n value of {n}"
+            KvFailure::Quorum(wrong) => Self::bad_request(format!(
+                "Specified w/dw/pw/node_confirms values invalid for bucket n value of {n}: {wrong}"
             )),
             KvFailure::Declined(PutRefusal::Condition(failure @ ConditionFailure::Modified)) => {
                 Self::conflict(failure.to_string())

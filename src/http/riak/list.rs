@@ -6,14 +6,12 @@ use super::fault::Fault;
 use super::path::Bucket;
 use super::query::Parameters;
 use super::{Riak, count};
-use crate::kv::Buckets;
+use crate::kv::{Buckets, Keys};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
-use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use ringwork_core::quorum::Refusal;
-use ringwork_kv::{Kv, ObjectName};
-use ringwork_runtime::coordinator::Listing;
+use ringwork_kv::ObjectName;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -30,7 +28,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// What is listed.
 enum Source {
-    Keys(Box<Listing<Kv>>),
+    Keys(Box<Keys>),
     Buckets(Box<Buckets>),
 }
 
@@ -44,18 +42,14 @@ impl Source {
 
     /// The next names; none at the end. JSON has no bytes: what is not UTF-8 in a name is shown as U+FFFD.
     async fn next(&mut self) -> Result<Option<Vec<String>>, Fault> {
-        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        match self {
-            Self::Keys(listing) => match listing.next().await {
-                Some(Ok(rows)) => Ok(Some(rows.iter().map(|row| shown(&row.0)).collect())),
-                Some(Err(failure)) => Err(Fault::of_listing(&failure)),
-                None => Ok(None),
-            },
-            Self::Buckets(buckets) => match buckets.next().await {
-                Ok(found) => Ok(found.map(|buckets| buckets.iter().map(|bucket| shown(bucket)).collect())),
-                Err(failure) => Err(Fault::of_buckets(&failure)),
-            },
-        }
+        let found = match self {
+            Self::Keys(keys) => keys.next().await.map_err(|failure| Fault::of_listing(&failure))?,
+            Self::Buckets(buckets) => buckets.next().await.map_err(|failure| Fault::of_buckets(&failure))?,
+        };
+        let shown = |names: Vec<Vec<u8>>| {
+            names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>()
+        };
+        Ok(found.map(shown))
     }
 }
 

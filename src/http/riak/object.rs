@@ -62,15 +62,21 @@ pub(super) async fn get(
     }
     let view = View { object: &got.object, name: &asked.name, bucket };
     let judged = if got.object.is_dead() { ReadJudgement::Show } else { conditions.judge_read(&got.object) };
-    let mut shown = match judged {
-        ReadJudgement::Show => view.show(&Accept::of(request.headers()), asked.parameters.get("vtag"))?,
-        ReadJudgement::NotModified => view.not_modified(),
-        ReadJudgement::Failed(failure) => return Err(Fault::precondition(failure)),
+    let shown = match judged {
+        ReadJudgement::Show => view.show(&Accept::of(request.headers()), asked.parameters.get("vtag")),
+        ReadJudgement::NotModified => Ok(view.not_modified()),
+        ReadJudgement::Failed(failure) => Err(Fault::precondition(failure)),
     };
-    if got.degraded {
-        shown.headers.push((DEGRADED.to_owned(), "true".to_owned()));
+    Ok(marked(shown.and_then(|shown| send(riak, shown)), got.degraded))
+}
+
+/// An answer to a read, also one that refuses, with the mark where the read was degraded.
+pub(super) fn marked(answer: Result<HttpResponse, Fault>, degraded: bool) -> HttpResponse {
+    let mut response = answer.unwrap_or_else(Fault::response);
+    if degraded {
+        response.headers_mut().insert(HeaderName::from_static(DEGRADED), HeaderValue::from_static("true"));
     }
-    send(riak, shown)
+    response
 }
 
 /// Writes an object; without a key under a new one.

@@ -3,6 +3,7 @@
 //! It does not know which methods a place takes.
 
 use super::fault::Fault;
+use crate::http::problem::quoted;
 use ringwork_kv::DEFAULT_TYPE;
 
 /// In which form a client names things, and is answered.
@@ -24,6 +25,45 @@ pub(super) struct Bucket {
     pub(super) name: Vec<u8>,
 }
 
+/// A step of a walk: which links it follows, and whether what it comes to is shown. None: any; as it is for its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Step {
+    pub(super) bucket: Option<Vec<u8>>,
+    pub(super) tag: Option<Vec<u8>>,
+    pub(super) keep: Option<bool>,
+}
+
+impl Step {
+    /// `BUCKET,TAG,KEEP`, each of which may be `_`. Some clients encode the commas.
+    fn of(raw: &str) -> Result<Self, Fault> {
+        let parts: Vec<Vec<u8>> = if raw.contains(',') {
+            raw.split(',').map(decode).collect::<Result<_, _>>()?
+        } else {
+            decode(raw)?.split(|byte| *byte == b',').map(<[u8]>::to_vec).collect()
+        };
+        let any = |part: &Vec<u8>| (part != b"_").then(|| part.clone());
+        match parts.as_slice() {
+            [bucket, tag, keep] => {
+                let keep = match keep.as_slice() {
+                    b"_" => None,
+                    b"0" => Some(false),
+                    b"1" => Some(true),
+                    _ => return Err(no_step(raw)),
+                };
+                Ok(Self { bucket: any(bucket), tag: any(tag), keep })
+            }
+            _ => Err(no_step(raw)),
+        }
+    }
+}
+
+fn no_step(raw: &str) -> Fault {
+    Fault::bad_request(format!(
+        "{:?} is no step of a walk: BUCKET,TAG,KEEP is expected, each of which may be _ for any, and KEEP 0 or 1",
+        quoted(raw)
+    ))
+}
+
 /// A place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Target {
@@ -43,6 +83,8 @@ pub(super) enum Target {
     Preflist(Bucket, Vec<u8>),
     /// A counter of Riak 1.4.
     Counter(Bucket, Vec<u8>),
+    /// A walk along the links of an object.
+    Walk(Bucket, Vec<u8>, Vec<Step>),
     /// What Riak has there and ringwork does not yet.
     Missing(&'static str),
     /// Nothing.
@@ -75,7 +117,7 @@ impl Target {
                 Ok(match rest {
                     [] => Self::OldBucket(bucket),
                     [key] => Self::Object(bucket, decode(key)?),
-                    _ => Self::Missing("link walking"),
+                    [key, steps @ ..] => Self::walk(bucket, key, steps)?,
                 })
             }
             _ => Ok(Self::Nowhere),
@@ -89,12 +131,19 @@ impl Target {
             ["keys"] => Self::Keys(bucket),
             ["keys", key] => Self::Object(bucket, decode(key)?),
             ["keys", key, "preflist"] => Self::Preflist(bucket, decode(key)?),
-            ["keys", _, ..] => Self::Missing("link walking"),
+            // Links name no type.
+            ["keys", _, _, ..] if scheme == Scheme::Types => Self::Missing("link walking in bucket types"),
+            ["keys", key, steps @ ..] => Self::walk(bucket, key, steps)?,
             ["counters", key] => Self::Counter(bucket, decode(key)?),
             ["index", ..] => Self::Missing("secondary indexes"),
             ["datatypes", ..] => Self::Missing("data types"),
             _ => Self::Nowhere,
         })
+    }
+
+    fn walk(bucket: Bucket, key: &str, steps: &[&str]) -> Result<Self, Fault> {
+        let steps = steps.iter().map(|raw| Step::of(raw)).collect::<Result<_, _>>()?;
+        Ok(Self::Walk(bucket, decode(key)?, steps))
     }
 }
 
@@ -177,6 +226,19 @@ mod tests {
         Bucket { scheme, bucket_type: bucket_type.to_owned(), name: name.as_bytes().to_vec() }
     }
 
+    fn step(bucket: Option<&str>, tag: Option<&str>, keep: Option<bool>) -> Step {
+        let bytes = |text: Option<&str>| text.map(|text| text.as_bytes().to_vec());
+        Step { bucket: bytes(bucket), tag: bytes(tag), keep }
+    }
+
+    #[test]
+    fn a_step_that_is_none_is_refused() {
+        for step in ["x", "a,b", "a,b,2", "a,b,1,", "a,b,", "%zz,_,_", "preflists"] {
+            let refused = Target::of(&format!("/buckets/b/keys/k/{step}")).unwrap_err();
+            assert_eq!(refused.status.as_u16(), 400, "{step}");
+        }
+    }
+
     #[test]
     fn every_place_has_its_path_in_each_scheme() {
         let plain = || bucket(Scheme::Buckets, "default", "b");
@@ -191,7 +253,15 @@ mod tests {
             ("/buckets/b/keys/", Target::Keys(plain())),
             ("/buckets/b/keys/k", Target::Object(plain(), key())),
             ("/buckets/b/keys/k/preflist", Target::Preflist(plain(), key())),
-            ("/buckets/b/keys/k/b2,_,1", Target::Missing("link walking")),
+            (
+                "/buckets/b/keys/k/b2,_,1",
+                Target::Walk(plain(), key(), vec![step(Some("b2"), None, Some(true))]),
+            ),
+            (
+                "/buckets/b/keys/k/b%2C2,%5F,0",
+                Target::Walk(plain(), key(), vec![step(Some("b,2"), None, Some(false))]),
+            ),
+            ("/types/t/buckets/b/keys/k/_,_,_", Target::Missing("link walking in bucket types")),
             ("/buckets/b/counters/k", Target::Counter(plain(), key())),
             ("/buckets/b/index/f_int/1", Target::Missing("secondary indexes")),
             ("/buckets/b", Target::Nowhere),
@@ -203,7 +273,14 @@ mod tests {
             ("/riak", Target::Buckets("default".into())),
             ("/riak/b", Target::OldBucket(old())),
             ("/riak/b/k", Target::Object(old(), key())),
-            ("/riak/b/k/_,_,_", Target::Missing("link walking")),
+            (
+                "/riak/b/k/_,t+u,_/_%2Ct%2C1",
+                Target::Walk(
+                    old(),
+                    key(),
+                    vec![step(None, Some("t u"), None), step(None, Some("t"), Some(true))],
+                ),
+            ),
             ("/", Target::Nowhere),
         ] {
             assert_eq!(Target::of(path).unwrap(), target, "{path}");

@@ -113,36 +113,60 @@ impl View<'_> {
     fn boundary(&self) -> String {
         let tag = self.object.etag().unwrap_or_default();
         let within = |value: &[u8]| value.windows(tag.len().max(1)).any(|part| part == tag.as_bytes());
-        let values = || self.object.siblings().map(|sibling| &sibling.content.value);
-        if !values().any(|value| within(value)) {
-            return tag;
-        }
-        let hash = values().fold(KeyHash::of("boundary", tag.as_bytes()), |hash, value| {
-            KeyHash::of("boundary", &[hash.0, KeyHash::of("boundary", value).0].concat())
-        });
-        let hex: String = hash.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        tag + &hex
+        let values = || self.object.siblings().map(|sibling| &*sibling.content.value);
+        if values().any(within) { tag.clone() + &hash_of(&tag, values()) } else { tag }
     }
 
     fn multipart(&self, boundary: &str) -> Bytes {
-        let mut body = Vec::new();
-        for sibling in self.object.siblings() {
-            body.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
-            let content = sibling.content;
-            let mut headers = description(content, self.bucket);
-            headers.push(("etag".to_owned(), sibling.vtag()));
-            if content.deleted {
-                headers.push((DELETED.to_owned(), "true".to_owned()));
-            }
-            for (name, value) in headers {
-                body.extend_from_slice(format!("{}: {value}\r\n", titled(&name)).as_bytes());
-            }
-            body.extend_from_slice(b"\r\n");
-            body.extend_from_slice(&content.value);
-        }
-        body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        body.into()
+        body_in_parts(
+            boundary,
+            &self.object.siblings().map(|sibling| self.part(&sibling)).collect::<Vec<_>>(),
+        )
+        .into()
     }
+
+    fn part(&self, sibling: &Sibling<'_>) -> Vec<u8> {
+        let content = sibling.content;
+        let mut headers = description(content, self.bucket);
+        headers.push(("etag".to_owned(), sibling.vtag()));
+        if content.deleted {
+            headers.push((DELETED.to_owned(), "true".to_owned()));
+        }
+        let lines = headers.iter().map(|(name, value)| format!("{}: {value}\r\n", titled(name)));
+        [lines.collect::<String>().as_bytes(), b"\r\n", &content.value].concat()
+    }
+
+    /// Each value as a part of an answer that has several objects: with where it is, and its causal context.
+    pub(super) fn parts(&self) -> Vec<Vec<u8>> {
+        let (_, vclock) = self.vclock();
+        let place = self.bucket.object_path(self.name.key());
+        let head = format!("X-Riak-Vclock: {vclock}\r\nLocation: {place}\r\n");
+        self.object.siblings().map(|sibling| [head.as_bytes(), &self.part(&sibling)].concat()).collect()
+    }
+}
+
+fn hash_of<'a>(seed: &str, texts: impl Iterator<Item = &'a [u8]>) -> String {
+    let hash = texts.fold(KeyHash::of("boundary", seed.as_bytes()), |hash, text| {
+        KeyHash::of("boundary", &[hash.0, KeyHash::of("boundary", text).0].concat())
+    });
+    hash.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn body_in_parts(boundary: &str, parts: &[Vec<u8>]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for part in parts {
+        body.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
+        body.extend_from_slice(part);
+    }
+    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    body
+}
+
+/// A boundary and a body of these parts, each with its headers. The boundary is a hash of them, which none can hold.
+pub(super) fn in_parts(parts: &[Vec<u8>]) -> (String, Vec<u8>) {
+    let boundary = hash_of("", parts.iter().map(Vec::as_slice));
+    let body = body_in_parts(&boundary, parts);
+    (boundary, body)
 }
 
 fn media_type(content: &Content) -> String {

@@ -1,5 +1,8 @@
 //! Riak's routes over a whole node, asked over HTTP as clients ask: what each place answers.
 
+mod degraded;
+mod statuses;
+
 use crate::cli::client::{Answer, NodeClient};
 use crate::server::{Served, serve};
 use crate::settings::{Engine, Settings};
@@ -11,8 +14,8 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const ANYTHING: (&str, &str) = ("accept", "*/*");
 const PYTHON: (&str, &str) = ("accept", "multipart/mixed, application/json, */*;q=0.5");
 
-/// A node of its own that keeps nothing, and who asks it.
-pub(crate) async fn served() -> (Served, NodeClient) {
+/// A node that keeps nothing.
+fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.store.engine = Engine::Memory;
     settings.http.address.set_port(0);
@@ -20,7 +23,12 @@ pub(crate) async fn served() -> (Served, NodeClient) {
     settings.cluster.address.set_port(0);
     settings.cluster.ring_size = 8;
     settings.kv.object_bytes_max = "8KiB".parse().unwrap();
-    let served = serve(&settings).await.unwrap();
+    settings
+}
+
+/// A node of its own, and who asks it.
+pub(crate) async fn served() -> (Served, NodeClient) {
+    let served = serve(&settings()).await.unwrap();
     let client = NodeClient::new(&format!("http://{}", served.address())).unwrap();
     (served, client)
 }
@@ -129,6 +137,12 @@ async fn siblings_are_shown_and_made_one_under_their_context() {
     let parts = ask(&client, Method::GET, path, &[PYTHON], "").await;
     assert!(parts.header("content-type").unwrap().starts_with("multipart/mixed; boundary="));
     assert_eq!(text(&parts).matches("\r\nContent-Type: text/plain\r\n").count(), 2);
+    // What was written is no refusal, also where it cannot be shown.
+    let markup = [("content-type", "text/html"), ("accept", "text/html")];
+    let unseen = ask(&client, Method::PUT, &format!("{path}?returnbody=true"), &markup, "three").await;
+    assert_eq!((unseen.status, unseen.body.len()), (204, 0));
+    let parts = ask(&client, Method::GET, path, &[PYTHON], "").await;
+    assert_eq!(text(&parts).matches("\r\nContent-Type: text/html\r\n").count(), 1);
     let seen = context(&parts);
     put(&client, path, &[(seen.0, &seen.1)], "both").await;
     assert_eq!(text(&get(&client, path, &[]).await), "both");
@@ -238,53 +252,52 @@ async fn lists_are_whole_or_say_that_they_are_not() {
     served.stop().await.unwrap();
 }
 
-/// A request and what it is told: method, path, headers, body, status, a part of the text.
-type Refused<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
-
 #[actix_rt::test]
-async fn what_is_wrong_is_refused_with_the_reason_and_changes_nothing() {
+async fn links_are_walked_step_by_step() {
     let (served, client) = served().await;
-    let long = "v".repeat(9000);
-    let object = "/buckets/b/keys/k";
-    let table: &[Refused] = &[
-        (Method::PUT, object, &[], "v", 400, "Missing Content-Type request header"),
-        (Method::PUT, object, &[TEXT], &long, 413, "8192 bytes"),
-        (Method::PUT, object, &[TEXT, ("x-riak-vclock", "a85hYGBgzGDKBVIcypz")], "v", 400, "X-Riak-Vclock"),
-        (Method::PUT, object, &[TEXT, ("link", "x")], "v", 400, "Invalid Link header"),
-        (
-            Method::PUT,
-            "/buckets/b/keys/k?w=4",
-            &[TEXT],
-            "v",
-            400,
-            "Specified w/dw/pw/node_confirms values invalid for bucket n value of 3",
-        ),
-        (
-            Method::PUT,
-            "/buckets/b/keys/k?w=x",
-            &[TEXT],
-            "v",
-            400,
-            "w query parameter must be an integer or one",
-        ),
-        (Method::PUT, "/buckets/b/keys/k?timeout=abc", &[TEXT], "v", 400, "Bad timeout value \"abc\""),
-        (Method::PUT, object, &[TEXT, ("origin", "http://elsewhere")], "v", 403, "web page"),
-        (Method::POST, "/buckets/b/keys", &[TEXT, ("origin", "null")], "v", 403, "web page"),
-        (Method::PUT, "/buckets//keys/k", &[TEXT], "v", 400, "must not be empty"),
-        (Method::PUT, "/buckets/b/keys/%zz", &[TEXT], "v", 400, "hexadecimal"),
-        (Method::PUT, "/buckets/b/keys", &[TEXT], "v", 405, "GET, HEAD, POST"),
-        (Method::PATCH, object, &[TEXT], "v", 405, "PUT"),
-        (Method::GET, "/buckets/b", &[], "", 404, "nothing at"),
-        (Method::GET, "/types/t/buckets/b/index/a_int/1", &[], "", 501, "secondary indexes"),
-        (Method::GET, "/riak/b/k/_,_,_", &[], "", 501, "link walking"),
-    ];
-    for (method, path, headers, body, status, expected) in table {
-        let answer = ask(&client, method.clone(), path, headers, body).await;
-        let said = text(&answer);
-        assert_eq!(answer.status, *status, "{method} {path}: {said}");
-        assert!(said.contains(expected), "{method} {path}: {said}");
+    let link = |key: &str, tag: &str| format!("</buckets/b/keys/{key}>; riaktag=\"{tag}\"");
+    let to = [link("one", "a"), link("gone", "a"), link("two", "b")].join(", ");
+    put(&client, "/buckets/b/keys/start", &[("link", &to)], "start").await;
+    put(&client, "/buckets/b/keys/one", &[("link", &link("end%20s", "c"))], "1").await;
+    put(&client, "/buckets/b/keys/two", &[("link", &link("end%20s", "c"))], "2").await;
+    put(&client, "/buckets/b/keys/end%20s", &[], "the end").await;
+    let walked = async |path: &str| {
+        let answer = get(&client, path, &[]).await;
+        assert_eq!(answer.status, 200, "{path}: {}", text(&answer));
+        let kind = answer.header("content-type").unwrap();
+        let outer = kind.strip_prefix("multipart/mixed; boundary=").unwrap().to_owned();
+        let body = text(&answer);
+        let whole = body.strip_suffix(&format!("\r\n--{outer}--\r\n")).unwrap().to_owned();
+        let between = format!("\r\n--{outer}\r\n");
+        let steps = whole.split(&between).skip(1).map(|step| {
+            let (head, body) = step.split_once("\r\n\r\n").unwrap();
+            let inner = head.strip_prefix("Content-Type: multipart/mixed; boundary=").unwrap();
+            let body = body.strip_suffix(&format!("\r\n--{inner}--\r\n")).unwrap();
+            body.split(&format!("\r\n--{inner}\r\n")).skip(1).map(str::to_owned).collect::<Vec<_>>()
+        });
+        steps.collect::<Vec<_>>()
+    };
+    let values = |step: &[String]| -> Vec<String> {
+        step.iter().map(|part| part.split_once("\r\n\r\n").unwrap().1.to_owned()).collect()
+    };
+    let one = walked("/buckets/b/keys/start/_,a,_").await;
+    assert_eq!(one.len(), 1);
+    assert_eq!(values(&one[0]), ["1"], "what is not there is left out");
+    for line in
+        ["X-Riak-Vclock: ", "Location: /buckets/b/keys/one\r\n", "Content-Type: text/plain\r\n", "Etag: "]
+    {
+        assert!(one[0][0].contains(line), "{line} in {}", one[0][0]);
     }
-    assert_eq!(value(&get(&client, "/buckets?buckets=true", &[]).await), json!({"buckets": []}));
+    let both = walked("/riak/b/start/b,_,1/_,c,_").await;
+    assert_eq!(
+        (both.len(), values(&both[0]), values(&both[1])),
+        (2, vec!["1".into(), "2".into()], vec!["the end".into()])
+    );
+    assert!(both[1][0].contains("Location: /riak/b/end%20s\r\n"));
+    assert_eq!(walked("/buckets/b/keys/start/_,_,0/_,_,0").await, [[""; 0]; 0]);
+    assert_eq!(walked("/buckets/b/keys/start/other,_,_").await, [[""; 0]], "a step that came to nothing");
+    let long = format!("/buckets/b/keys/start{}", "/_,_,_".repeat(9));
+    assert_eq!(get(&client, &long, &[]).await.status, 400);
     served.stop().await.unwrap();
 }
 

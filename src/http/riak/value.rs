@@ -19,11 +19,26 @@ const IF_NOT_MODIFIED: &str = "x-riak-if-not-modified";
 
 fn text<'a>(name: &str, value: &'a HeaderValue) -> Result<&'a str, Fault> {
     std::str::from_utf8(value.as_bytes())
-        .map_err(|_| Fault::bad_request(format!("the header {name} is neither ASCII nor UTF-8")))
+        .map_err(|_| Fault::bad_request(format!("the header {} is neither ASCII nor UTF-8", shown(name))))
 }
 
+/// The text of a header that can be there once.
 fn optional<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Fault> {
-    headers.get(name).map(|value| text(name, value)).transpose()
+    let mut values = headers.get_all(name);
+    match (values.next(), values.next()) {
+        (Some(value), None) => text(name, value).map(Some),
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(twice(name)),
+    }
+}
+
+fn twice(name: &str) -> Fault {
+    Fault::bad_request(format!("the header {} is given twice", shown(name)))
+}
+
+/// A header's name, which a client can make as long as a head.
+fn shown(name: &str) -> &str {
+    name.get(..64).unwrap_or(name)
 }
 
 /// The value of a write with all that describes it.
@@ -38,7 +53,9 @@ pub(super) fn content(headers: &HeaderMap, body: Bytes) -> Result<Content, Fault
     for (name, value) in headers {
         let name = name.as_str();
         if let Some(entry) = name.strip_prefix(META) {
-            content.metadata.insert(entry.to_owned(), text(name, value)?.to_owned());
+            if content.metadata.insert(entry.to_owned(), text(name, value)?.to_owned()).is_some() {
+                return Err(twice(name));
+            }
         } else if let Some(field) = name.strip_prefix(INDEX) {
             for term in text(name, value)?.split(',').map(str::trim).filter(|term| !term.is_empty()) {
                 content.indexes.insert(IndexEntry::parse(field, term.as_bytes())?);
@@ -169,6 +186,9 @@ mod tests {
         assert!(read(&[plain, ("x-riak-index-age", "1")]).unwrap_err().contains("_bin or _int"));
         assert!(read(&[plain, ("x-riak-index-age_int", "one")]).unwrap_err().contains("whole numbers"));
         assert!(read(&[plain, ("link", "nonsense")]).unwrap_err().starts_with("Invalid Link header"));
+        assert_eq!(read(&[plain, plain]), Err("the header content-type is given twice".into()));
+        let doubled = ("x-riak-meta-a", "1");
+        assert_eq!(read(&[plain, doubled, doubled]), Err("the header x-riak-meta-a is given twice".into()));
         let latin = HeaderValue::from_bytes(b"gr\xfcn").unwrap();
         let mut wrong = headers(&[plain]);
         wrong.insert(HeaderName::from_static("x-riak-meta-a"), latin);

@@ -1,6 +1,6 @@
-//! What a node wrote last to the metadata is known to one other, which is cut off, when the first loses its disk and goes
-//! on writing in a new life. What the old life wrote last comes back with the other; the rest has never seen it, and it
-//! must not count as seen because they know what that life wrote before, and the life that followed.
+//! What a node wrote last to the metadata is known to one other, which is cut off, when the first loses its disk and
+//! goes on writing in a new life. What the old life wrote last comes back with the other; the rest has never seen it,
+//! and it must not count as seen because they know what that life wrote before, and the life that followed.
 
 use super::metadata::change_at;
 use super::{Evidence, Fault, Happening, Kind, between};

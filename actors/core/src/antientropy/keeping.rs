@@ -35,12 +35,14 @@ pub enum Standing {
 pub struct KeptTrees {
     /// Whose fingerprints they are of: in another cluster they say nothing.
     cluster: ClusterId,
+    /// How the items were laid out and fingerprinted: to another release they say nothing.
+    layout: u32,
     trees: BTreeMap<Partition, KeptTree>,
 }
 
 impl Wire for KeptTrees {
-    /// 1: trees of fingerprints that were SHA-1 without a key.
-    const VERSION: u16 = 2;
+    /// 1: trees of fingerprints that were SHA-1 without a key. 2: without a word on how items are laid out.
+    const VERSION: u16 = 3;
 }
 
 /// Ranges of which somebody has to find out what has changed in them.
@@ -102,9 +104,10 @@ impl Keeper {
         Self { standing: Standing::Ready, ..Self::new(groups) }
     }
 
-    /// Of a vnode that stopped in peace and has these. They have to be built if they are another cluster's.
-    pub fn found(groups: GroupOf, kept: KeptTrees) -> Self {
-        if kept.cluster != groups.cluster() {
+    /// Of a vnode that stopped in peace and has these. They have to be built if they are another cluster's, or of
+    /// items that were laid out or fingerprinted otherwise than `layout` says.
+    pub fn found(groups: GroupOf, layout: u32, kept: KeptTrees) -> Self {
+        if kept.cluster != groups.cluster() || kept.layout != layout {
             return Self::new(groups);
         }
         let trees = kept.trees.into_iter().filter(|(group, _)| groups.reaches(*group));
@@ -112,13 +115,14 @@ impl Keeper {
         Self { trees, ..Self::empty(groups) }
     }
 
-    /// What to keep at a stop in peace; nothing unless the trees are ready.
-    pub fn keep(&mut self) -> Option<KeptTrees> {
+    /// What to keep at a stop in peace; nothing unless the trees are ready. `layout` names how items are laid out and
+    /// fingerprinted.
+    pub fn keep(&mut self, layout: u32) -> Option<KeptTrees> {
         self.catch_up();
         let trees = self.trees.iter().filter(|(_, tree)| !tree.is_empty());
         self.is_settled()
             .then(|| trees.map(|(group, tree)| (*group, tree.into())).collect())
-            .map(|trees| KeptTrees { cluster: self.groups.cluster(), trees })
+            .map(|trees| KeptTrees { cluster: self.groups.cluster(), layout, trees })
     }
 
     /// How far they are.
@@ -286,15 +290,19 @@ mod tests {
     fn trees_of_another_cluster_or_release_are_not_taken_for_this_one_s() {
         let mut keeper = Keeper::empty(groups(1));
         keeper.late.push(Late { group: Partition(0), leaf: 7, was: None, is: Some(Fingerprint(9)) });
-        let kept = keeper.keep().unwrap();
+        let kept = keeper.keep(7).unwrap();
         let mut bytes = stored(&kept).unwrap();
-        let found = |cluster| Keeper::found(groups(cluster), from_stored(&bytes).unwrap());
-        assert_eq!((found(1).standing(), found(1).items()), (Standing::Ready, 1));
-        assert_eq!((found(2).standing(), found(2).items()), (Standing::InDoubt, 0));
-        bytes[0] = 1;
-        assert_eq!(from_stored::<KeptTrees>(&bytes), Err(WireError::Version(1)));
+        let found = |cluster, layout| {
+            let mut keeper = Keeper::found(groups(cluster), layout, from_stored(&bytes).unwrap());
+            (keeper.standing(), keeper.items())
+        };
+        assert_eq!(found(1, 7), (Standing::Ready, 1));
+        assert_eq!(found(2, 7), (Standing::InDoubt, 0));
+        assert_eq!(found(1, 8), (Standing::InDoubt, 0));
+        bytes[0] = 2;
+        assert_eq!(from_stored::<KeptTrees>(&bytes), Err(WireError::Version(2)));
         keeper.regroup(groups(2));
-        assert_eq!((keeper.standing(), keeper.items(), keeper.keep()), (Standing::InDoubt, 0, None));
+        assert_eq!((keeper.standing(), keeper.items(), keeper.keep(7)), (Standing::InDoubt, 0, None));
     }
 
     #[test]

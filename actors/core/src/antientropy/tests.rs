@@ -581,10 +581,10 @@ fn trees_that_are_kept_are_trees_that_are_built() {
                 7 if draw.one_in(3) => replica.keeper.doubt(),
                 8 => {
                     replica.settle();
-                    if let Some(kept) = replica.keeper.keep() {
+                    if let Some(kept) = replica.keeper.keep(1) {
                         let bytes = codec::encode(&kept).unwrap();
                         let kept = codec::decode(&bytes).unwrap();
-                        replica.keeper = Keeper::found(replica.keeper.groups(), kept);
+                        replica.keeper = Keeper::found(replica.keeper.groups(), 1, kept);
                         scan = None;
                     }
                 }

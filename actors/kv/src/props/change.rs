@@ -18,6 +18,11 @@ const SEARCH_HOOK: (&str, &str) = ("riak_search_kv_hook", "precommit");
 pub const PROPS_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the name of an index.
 const INDEX_NAME_BYTES_MAX: usize = 256;
+const UNKNOWN: &str = "unknown";
+/// Names of properties that there are none of which a refusal names: a client does not choose how much it is answered.
+const UNKNOWN_NAMED_MAX: usize = 16;
+/// Characters of such a name that are shown; no property's is longer.
+const NAME_SHOWN_MAX: usize = 64;
 /// No clock is pruned, so any number will do that clients can hold.
 const CLOCK_LIMIT_MAX: u64 = u32::MAX as u64;
 
@@ -41,7 +46,7 @@ pub struct Problem {
     pub expected: String,
 }
 
-/// What is wrong, by property. Nothing was changed.
+/// What is wrong, by property; of names that are none the first few, cut. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PropProblems(pub BTreeMap<String, Problem>);
 
@@ -56,7 +61,11 @@ impl PropProblems {
     }
 
     fn add(&mut self, name: &str, (word, expected): (&'static str, String)) {
-        self.0.entry(name.to_owned()).or_insert(Problem { word, expected });
+        let unknown = self.0.values().filter(|problem| problem.word == UNKNOWN).count();
+        if word != UNKNOWN || unknown < UNKNOWN_NAMED_MAX {
+            let name = name.chars().take(NAME_SHOWN_MAX).collect();
+            self.0.entry(name).or_insert(Problem { word, expected });
+        }
     }
 }
 
@@ -106,6 +115,10 @@ pub fn read_document(bytes: &[u8]) -> Result<Map<String, Value>, PropsDocumentEr
 /// from the type, or is the default, also where these change later.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Overrides(BTreeMap<String, Value>);
+
+/// The name under which is kept how few replicas there ever were, where that is fewer than now. It is no property:
+/// nobody is shown it or can give it.
+const LEAST_N_VAL: &str = "least_n_val";
 
 /// The word for what is wrong, and what would be right.
 type Wrong = (&'static str, String);
@@ -238,7 +251,7 @@ fn put(props: &mut BucketProps, name: &str, value: &Value) -> Result<(), Wrong> 
                 return Err(("not_valid", "there are no strongly consistent buckets here".to_owned()));
             }
         }
-        _ => return Err(("unknown", "there is no such property".to_owned())),
+        _ => return Err((UNKNOWN, "there is no such property".to_owned())),
     }
     Ok(())
 }
@@ -251,7 +264,26 @@ fn is_only_shown(name: &str, target: Target) -> bool {
 impl Overrides {
     /// Whether nothing was given.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.keys().all(|name| name == LEAST_N_VAL)
+    }
+
+    fn replicas(&self, name: &str) -> Option<usize> {
+        self.get(name)?.as_u64().and_then(|n| usize::try_from(n).ok())
+    }
+
+    /// The fewest replicas that were ever given, as far as these know; none where none were.
+    pub fn least_n_val(&self) -> Option<usize> {
+        let ever = [self.replicas("n_val"), self.replicas(LEAST_N_VAL)];
+        ever.into_iter().flatten().min()
+    }
+
+    /// These, and that there have been so few replicas before.
+    pub fn remembering(mut self, least: Option<usize>) -> Self {
+        let now = self.replicas("n_val");
+        if let Some(least) = least.filter(|least| now.is_none_or(|now| *least < now)) {
+            self.0.insert(LEAST_N_VAL.to_owned(), least.into());
+        }
+        self
     }
 
     /// One that was given.

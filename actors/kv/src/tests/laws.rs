@@ -7,6 +7,7 @@ use crate::keys::{KvList, KvRow};
 use crate::kv::{Kv, KvConfig};
 use crate::name::ObjectName;
 use crate::object::{Conflicts, KvItem, Object};
+use crate::rows::Standing;
 use ringwork_core::clock::dotted::CausalContext;
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::coverage::question::{Question, Seen};
@@ -59,10 +60,10 @@ fn lists_are_lawful() {
     check_listing_laws::<Kv>(&KvConfig::default(), any_item, any_list);
 }
 
-fn listed(bed: &Bed, list: &KvList, after: Option<&[u8]>) -> Vec<Blob> {
+fn listed(bed: &Bed, list: &KvList, after: Option<&[u8]>) -> Vec<KvRow> {
     let mut rows = Vec::new();
     list.cover(&bed.keyspace.snapshot(), after, &mut |seen| {
-        if let Seen::Row { row: KvRow(row), .. } = seen {
+        if let Seen::Row { row, .. } = seen {
             rows.push(row);
         }
         Flow::Continue(())
@@ -75,22 +76,33 @@ fn listed(bed: &Bed, list: &KvList, after: Option<&[u8]>) -> Vec<Blob> {
 fn what_is_listed_is_what_can_be_read() {
     let mut bed = Bed::new();
     let mut draw = Draw::from_seed(5);
-    let mut expected = Vec::new();
     for _ in 0..200 {
         bed.merge(any_item(&mut draw));
     }
-    for item in bed.fold() {
-        if item.name.bucket_type() == "default" && item.name.bucket() == b"b" && !item.object.is_dead() {
-            expected.push(Blob::from(item.name.key()));
-        }
+    let mut object = Object::new();
+    for (deleted, time) in [(false, 5), (true, 9)] {
+        let content = Content { deleted, modified: HybridTime(time), ..Content::of("v") };
+        let dot = Dot { actor: ActorId(7), counter: time };
+        assert!(object.put(content, &CausalContext::new(), dot, Conflicts::Siblings));
     }
+    bed.merge(KvItem { name: ObjectName::new("default", b"b", b"deleted last").unwrap(), object });
     let keys = KvList::Keys { bucket_type: "default".into(), bucket: "b".into() };
-    assert_eq!(listed(&bed, &keys, None), expected);
+    let rows = listed(&bed, &keys, None);
+    for conflicts in [Conflicts::Siblings, Conflicts::Latest, Conflicts::Overwrite, Conflicts::First] {
+        let shown = rows.iter().filter(|row| row.1.is_readable_in(conflicts)).map(|row| row.0.clone());
+        let items = bed.fold().into_iter();
+        let of_bucket =
+            items.filter(|item| item.name.bucket_type() == "default" && item.name.bucket() == b"b");
+        let readable = of_bucket.filter(|item| !item.object.clone().shown(conflicts).is_dead());
+        let expected: Vec<Blob> = readable.map(|item| item.name.key().into()).collect();
+        assert_eq!(shown.collect::<Vec<_>>(), expected, "{conflicts:?}");
+    }
+    assert!(rows.iter().any(|row| row.1 == Standing::DeletedLast), "some tombstones stand beside values");
     // Behind a bucket's last name the next bucket begins.
     let names = KvList::Names { bucket_type: "t".into() };
     let buckets = |after: Option<&[u8]>| {
         let first = listed(&bed, &names, after).first().cloned();
-        first.map(|row| KvRow(row).name().unwrap().bucket())
+        first.map(|row| row.name().unwrap().bucket())
     };
     let mut found = Vec::new();
     let mut after = None;
@@ -99,7 +111,7 @@ fn what_is_listed_is_what_can_be_read() {
         found.push(bucket);
     }
     let mut all: Vec<_> =
-        listed(&bed, &names, None).into_iter().map(|row| KvRow(row).name().unwrap().bucket()).collect();
+        listed(&bed, &names, None).into_iter().map(|row| row.name().unwrap().bucket()).collect();
     all.dedup();
     assert_eq!(found, all);
     assert!(all.len() > 1);

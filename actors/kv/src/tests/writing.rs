@@ -297,3 +297,56 @@ fn times_are_later_than_those_of_what_a_write_replaces_however_far_ahead_these_a
         assert!(latest.latest() > HybridTime::at_ms(ahead));
     }
 }
+
+/// A replica that has the value "a", and one that has missed it and whose clock is a second ahead.
+fn one_that_has_it_and_one_that_has_missed_it(conflicts: Conflicts) -> (Bed, Bed) {
+    let (mut has, mut missed) = (Bed::with(KvConfig::default(), 1), Bed::with(KvConfig::default(), 2));
+    has.stored(under(conflicts, put("k", "a")));
+    missed.host.now_ms += 1000;
+    (has, missed)
+}
+
+#[test]
+fn a_delete_by_a_replica_that_had_missed_the_value_waits_for_it_and_leaves_nothing() {
+    for conflicts in [Conflicts::Siblings, Conflicts::Latest, Conflicts::Overwrite, Conflicts::First] {
+        let (mut has, mut missed) = one_that_has_it_and_one_that_has_missed_it(conflicts);
+        let gone = under(conflicts, delete("k", has.get("k").context()));
+        assert_eq!(missed.put(gone.clone()), PutReply::Behind, "{conflicts:?}");
+        missed.stored(Put { read: Some(has.get("k")), ..gone });
+        has.merge(missed.touched.pop().unwrap());
+        assert!(has.get("k").is_dead() && missed.get("k").is_dead(), "{conflicts:?}");
+    }
+}
+
+#[test]
+fn where_one_value_counts_a_tombstone_hides_what_it_had_not_seen_from_conditions_too() {
+    let conditions =
+        |if_match, if_none_match| Conditions { if_match, if_none_match, ..Conditions::default() };
+    let refused = |failure| PutReply::Refused(PutRefusal::Condition(failure));
+    for (conflicts, hides) in [
+        (Conflicts::Siblings, false),
+        (Conflicts::Latest, true),
+        (Conflicts::Overwrite, true),
+        (Conflicts::First, false),
+    ] {
+        let (mut has, mut missed) = one_that_has_it_and_one_that_has_missed_it(conflicts);
+        missed.stored(under(conflicts, delete("k", CausalContext::new())));
+        has.merge(missed.touched.pop().unwrap());
+        let object = has.get("k");
+        assert_eq!((object.len(), object.is_dead()), (2, false));
+        assert_eq!(object.is_dead_in(conflicts), hides, "{conflicts:?}");
+        assert_eq!(object.outline().is_dead_in(conflicts), hides);
+        assert_eq!(object.outline().shown(conflicts), object.clone().shown(conflicts).outline());
+        let hidden = object.siblings().find(|sibling| !sibling.content.deleted).unwrap().vtag();
+        let matching = conditions(Some(Tags::OneOf(vec![hidden])), None);
+        let create = conditions(None, Some(Tags::Any));
+        let write = |conditions| under(conflicts, Put { conditions, ..put("k", "b") });
+        if hides {
+            assert_eq!(has.put(write(matching)), refused(ConditionFailure::Match));
+            assert!(!has.stored(write(create)).existed, "{conflicts:?}");
+            assert_eq!(values(&has.get("k")), some(&["b"]));
+        } else {
+            assert_eq!(has.put(write(create)), refused(ConditionFailure::NoneMatch), "{conflicts:?}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! anti-entropy decides; how they are, core's [`Keeper`].
 
 use super::VnodeActor;
+use crate::antientropy::answering::layout;
 use crate::node_core::NodeCore;
 use crate::post::Posted;
 use actix::Handler;
@@ -54,15 +55,15 @@ pub(crate) struct Trees {
     keeper: Keeper,
     slot: ringwork_core::store::TreeSlot,
     key: Bytes,
+    layout: u32,
 }
 
 impl Trees {
     /// Those of a vnode that is being opened; none where nobody wants them. What an earlier life has kept is removed
     /// at once, before anything can change it: the next life finds it only after another stop in peace. So it is where
     /// nobody wants them: a later life that does would take them for what is there then.
-    pub(crate) fn open(
+    pub(crate) fn open<V: Vnode>(
         node: &NodeCore,
-        service: &'static str,
         partition: Partition,
         keyspace: &KeyspaceId,
         own: &OpenTree,
@@ -77,7 +78,7 @@ impl Trees {
         if !node.repair.settings().enabled {
             return Ok(None);
         }
-        let groups = groups(node, service, partition);
+        let (groups, layout) = (groups(node, V::SERVICE, partition), layout::<V>());
         host.listen(groups);
         let mut empty = true;
         opened.tree.scan(&KeyRange::all(), Direction::Ascending, &mut |_, _| {
@@ -86,15 +87,15 @@ impl Trees {
         })?;
         let keeper = match kept.as_deref().map(from_stored::<KeptTrees>) {
             _ if empty => Keeper::empty(groups),
-            Some(Ok(kept)) => Keeper::found(groups, kept),
+            Some(Ok(kept)) => Keeper::found(groups, layout, kept),
             Some(Err(_)) | None => Keeper::new(groups),
         };
-        Ok(Some(Self { keeper, slot: own.slot, key }))
+        Ok(Some(Self { keeper, slot: own.slot, key, layout }))
     }
 
     /// What to write at a stop in peace.
     fn keep(&mut self) -> Option<Write> {
-        let value = stored(&self.keeper.keep()?).ok()?;
+        let value = stored(&self.keeper.keep(self.layout)?).ok()?;
         Some(Write { tree: self.slot, key: self.key.clone(), value: Some(value.into()) })
     }
 }

@@ -6,6 +6,7 @@
 
 mod log;
 mod names;
+mod releases;
 mod sharing;
 mod stores;
 mod summit;

@@ -6,6 +6,7 @@ use crate::{eventually, options, run, stop};
 use ringwork_core::metadata::features::SHARED_SETTINGS;
 use ringwork_core::metadata::{NamespaceName, Stage, features};
 use ringwork_core::store::memory::MemoryStore;
+use ringwork_core::vnode::Vnode;
 use ringwork_runtime::administration::{AdministrationRefusal, Change, ClusterSetting};
 use ringwork_runtime::metadata::change;
 use ringwork_runtime::node::{ClusterOptions, Keep, Node, NodeOptions};
@@ -18,16 +19,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A machine: where its node lives and what it keeps.
-struct Machine {
+pub(crate) struct Machine {
     name: String,
-    listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     directory: tempfile::TempDir,
     store: MemoryStore,
     starts: u64,
 }
 
 impl Machine {
-    fn new(number: usize) -> Self {
+    pub(crate) fn new(number: usize) -> Self {
         // Freed at once: only this process asks for ports of this kind.
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -39,6 +40,15 @@ impl Machine {
     }
 
     async fn start(&mut self, seed: Option<SocketAddr>, own: BTreeSet<String>) -> Node {
+        self.start_with::<Summit>(seed, own).await
+    }
+
+    /// With a module that may be of another release.
+    pub(crate) async fn start_with<V: Vnode<Config = ()>>(
+        &mut self,
+        seed: Option<SocketAddr>,
+        own: BTreeSet<String>,
+    ) -> Node {
         self.starts += 1;
         let seeds = seed.map(|seed| seed.to_string()).into_iter().collect();
         let seed = u64::from(self.listen.port()) << 16 | self.starts;
@@ -55,7 +65,7 @@ impl Machine {
             features: own,
             ..options(Placement::Own(1), store)
         };
-        Node::builder(options).service::<Summit>(()).start().await.unwrap()
+        Node::builder(options).service::<V>(()).start().await.unwrap()
     }
 }
 
@@ -67,6 +77,13 @@ async fn cluster(count: usize, own: impl Fn(usize) -> BTreeSet<String>) -> (Vec<
     for (number, machine) in machines.iter_mut().enumerate() {
         nodes.push(machine.start((number > 0).then_some(first), own(number)).await);
     }
+    become_one(&nodes).await;
+    (machines, nodes)
+}
+
+/// Nodes whose seed is the first of them become its cluster.
+pub(crate) async fn become_one(nodes: &[Node]) {
+    let count = nodes.len();
     let administration = nodes[0].administration();
     eventually("all joins are staged", async || administration.cluster_status().staged.len() == count - 1)
         .await;
@@ -75,14 +92,13 @@ async fn cluster(count: usize, own: impl Fn(usize) -> BTreeSet<String>) -> (Vec<
             && administration.commit().await.is_ok()
     })
     .await;
-    for node in &nodes {
+    for node in nodes {
         eventually("all are members", async || {
             let status = node.administration().cluster_status();
             status.members.len() == count && status.members.iter().all(|member| member.status == "valid")
         })
         .await;
     }
-    (machines, nodes)
 }
 
 async fn all_share(nodes: &[Node]) {

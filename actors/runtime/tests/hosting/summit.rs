@@ -7,20 +7,53 @@ use ringwork_core::keyspace::{Keyspace, Snapshot};
 use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
 use ringwork_core::vnode::{After, Item, Merged, Outcome, Resolution, Turn, Vnode};
 use ringwork_core::wire::Wire;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::Duration;
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Highest {
+/// The release before this one; its items travel in other bytes.
+pub(crate) const BEFORE: u16 = 1;
+/// This one.
+pub(crate) const NOW: u16 = 2;
+
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Highest<const RELEASE: u16 = NOW> {
     pub(crate) name: String,
     pub(crate) number: u64,
 }
 
-impl Wire for Highest {
-    const VERSION: u16 = 1;
+impl<const RELEASE: u16> Highest<RELEASE> {
+    /// What the release before has put before it.
+    fn front() -> Option<u8> {
+        (RELEASE == BEFORE).then_some(0)
+    }
 }
 
-impl Item for Highest {
+impl<const RELEASE: u16> Serialize for Highest<RELEASE> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match Self::front() {
+            Some(front) => (front, &self.name, self.number).serialize(serializer),
+            None => (&self.name, self.number).serialize(serializer),
+        }
+    }
+}
+
+impl<'de, const RELEASE: u16> Deserialize<'de> for Highest<RELEASE> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (name, number) = match Self::front() {
+            Some(_) => {
+                <(u8, String, u64)>::deserialize(deserializer).map(|(_, name, number)| (name, number))?
+            }
+            None => <(String, u64)>::deserialize(deserializer)?,
+        };
+        Ok(Self { name, number })
+    }
+}
+
+impl<const RELEASE: u16> Wire for Highest<RELEASE> {
+    const VERSION: u16 = RELEASE;
+}
+
+impl<const RELEASE: u16> Item for Highest<RELEASE> {
     fn routing_key(&self) -> &[u8] {
         self.name.as_bytes()
     }
@@ -61,7 +94,7 @@ impl Wire for Told {
     const VERSION: u16 = 1;
 }
 
-pub(crate) struct Summit {
+pub(crate) struct Summit<const RELEASE: u16 = NOW> {
     store: Keyspace,
 }
 
@@ -69,27 +102,27 @@ fn number(bytes: Option<bytes::Bytes>) -> u64 {
     bytes.and_then(|b| <[u8; 8]>::try_from(b.as_ref()).ok()).map_or(0, u64::from_be_bytes)
 }
 
-impl Summit {
-    fn raise(&mut self, name: &str) -> Result<Highest, StoreError> {
+impl<const RELEASE: u16> Summit<RELEASE> {
+    fn raise(&mut self, name: &str) -> Result<Highest<RELEASE>, StoreError> {
         let next = number(self.store.get(name.as_bytes())?) + 1;
         let item = Highest { name: name.to_owned(), number: next };
         self.keep(next - 1, &item);
         Ok(item)
     }
 
-    fn keep(&self, before: u64, item: &Highest) {
+    fn keep(&self, before: u64, item: &Highest<RELEASE>) {
         self.store.put(item.name.clone().into_bytes(), item.number.to_be_bytes().to_vec());
         let was = Highest { name: item.name.clone(), number: before };
         self.store.changed(Some(&was).filter(|was| was.number > 0), Some(item));
     }
 }
 
-impl Vnode for Summit {
+impl<const RELEASE: u16> Vnode for Summit<RELEASE> {
     const SERVICE: &'static str = "summit";
     type Config = ();
     type Command = Ask;
     type Reply = Told;
-    type Item = Highest;
+    type Item = Highest<RELEASE>;
     type Question = NoQuestion;
     type Error = StoreError;
 
@@ -136,7 +169,7 @@ impl Vnode for Summit {
         }
     }
 
-    fn merge(&mut self, item: Highest) -> Result<Merged, StoreError> {
+    fn merge(&mut self, item: Highest<RELEASE>) -> Result<Merged, StoreError> {
         let before = number(self.store.get(item.name.as_bytes())?);
         if before >= item.number {
             return Ok(Merged::Unchanged);
@@ -148,7 +181,7 @@ impl Vnode for Summit {
     fn fold(
         snapshot: &Snapshot,
         range: &KeyRange,
-        visit: &mut dyn FnMut(Highest) -> Flow,
+        visit: &mut dyn FnMut(Highest<RELEASE>) -> Flow,
     ) -> Result<(), StoreError> {
         snapshot.scan(range, Direction::Ascending, &mut |key, value| {
             let name = String::from_utf8_lossy(key).into_owned();
