@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 const CACHE_BYTES: u64 = 16 << 20;
 const RING_SIZE: u32 = 16;
@@ -198,6 +199,7 @@ impl Written {
 /// elsewhere.
 struct Writers<'a> {
     nodes: &'a [SocketAddr],
+    begun: Instant,
     written: Mutex<BTreeMap<String, Written>>,
     wrong: Mutex<Vec<String>>,
     acknowledged: AtomicUsize,
@@ -212,6 +214,7 @@ impl<'a> Writers<'a> {
     fn of(nodes: &'a [SocketAddr]) -> Self {
         Self {
             nodes,
+            begun: Instant::now(),
             written: Mutex::default(),
             wrong: Mutex::default(),
             acknowledged: AtomicUsize::new(0),
@@ -228,7 +231,8 @@ impl<'a> Writers<'a> {
         let wrong =
             self.written.lock().unwrap().entry(key.to_owned()).or_default().wrong(found, acknowledged_before);
         if let Some(wrong) = wrong.filter(|_| !found.degraded) {
-            self.wrong.lock().unwrap().push(format!("{key} at {node}: {wrong}: {:?}", found.values));
+            let at = self.begun.elapsed();
+            self.wrong.lock().unwrap().push(format!("{at:.3?} {key} at {node}: {wrong}: {:?}", found.values));
         }
     }
 
@@ -309,21 +313,29 @@ fn what_is_acknowledged_while_members_come_go_and_die_is_there_and_nothing_stand
             scope.spawn(move || writers.work(writer));
         }
         let _end = SetOnDrop(&writers.ended);
+        let note = |what: &str| println!("{:.3?}: {what}", writers.begun.elapsed());
         writers.go_on(more);
         let new = cluster.add(&[]);
         commit(&cluster);
+        note("the join is committed");
         writers.go_on(more);
         // In the midst of what moves to the one that joins.
         cluster.kill(1);
+        note("n2 is killed");
         writers.go_on(more);
         cluster.start_again(1);
+        note("n2 is back");
         cluster.wait_settled();
         writers.go_on(more);
         cluster.kill(new);
+        note("the new one is killed");
         cluster.wait_seen(new, "down");
+        note("which all know");
         writers.go_on(more);
         cluster.start_again(new);
+        note("the new one is back");
         cluster.wait_settled();
+        note("all is settled");
         done(&cluster, 0, "leave", r#"{"node": "n4"}"#);
         commit(&cluster);
         let ended = cluster.node_mut(3).wait();
