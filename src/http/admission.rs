@@ -1,5 +1,5 @@
-//! The door: how many requests may be inside, what each is called in the logs, and that none comes in while
-//! the node is leaving. It runs before a body is read, so an excess costs a few microseconds and no memory.
+//! The door: how many requests may be inside, what each is called in the logs, and that none comes in before the
+//! node is ready, nor while it is leaving. It runs before a body is read, so an excess costs a few microseconds and no memory.
 
 use super::AppState;
 use super::problem::Problem;
@@ -65,15 +65,17 @@ pub async fn admit(
     let place = state.door.enter();
     let refusal = match () {
         () if open => None,
-        () if state.core.is_stopping() => Some(Refusal::Stopping),
-        () if place.is_none() => Some(Refusal::Overloaded),
+        () if state.core.is_stopping() => Some(Problem::refused(&Refusal::Stopping)),
+        // It has not looked round yet: it would take every other member for down, and stand in for all of them.
+        () if !state.ready.load(Ordering::Relaxed) => Some(Problem::starting()),
+        () if place.is_none() => Some(Problem::refused(&Refusal::Overloaded)),
         () => None,
     };
     let unread = Unread::hold(&mut request);
     let mut response = match refusal {
         Some(refusal) => {
             state.core.telemetry.requests_overloaded.increment();
-            request.into_response(Problem::refused(&refusal).response())
+            request.into_response(refusal.response())
         }
         None => next.call(request).await?.map_into_boxed_body(),
     };

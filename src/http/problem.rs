@@ -162,6 +162,15 @@ impl Problem {
         problem
     }
 
+    /// 503: the node does not serve yet.
+    pub fn starting() -> Self {
+        let detail =
+            "the node is starting, and looks who else is there before it serves; nothing was written";
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "Not ready yet", detail);
+        problem.retry = true;
+        problem
+    }
+
     /// 503: of some partitions nobody who could be asked has everything, so there is no whole list.
     pub fn uncovered(detail: impl Into<String>) -> Self {
         let mut problem =

@@ -30,18 +30,26 @@ fn texts(page: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn deleting_by_an_id_that_a_message_had_deletes_the_message_and_nothing_above_that_id() {
+fn a_node_serves_when_it_is_ready_and_deleting_by_an_id_that_a_message_had_deletes_that_message() {
     actix_rt::System::new().block_on(async {
         let options = trial_options(Placement::Here);
         let node = Node::builder(options).service::<Chat>(ChatConfig::default()).start().await.unwrap();
         let (_closing, closes) = tokio::sync::watch::channel(false);
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8098));
         let state = app_state(&Default::default(), &node, address, closes).unwrap();
-        state.ready.store(true, Ordering::Relaxed);
         let state = web::Data::new(state);
         let app =
             App::new().app_data(state.clone()).wrap(actix_web::middleware::from_fn(admit)).configure(routes);
         let app = init_service(app).await;
+        // Before it has looked round it would stand in for everybody.
+        let early = TestRequest::with_uri("/chat/users/anna/messages").to_request();
+        let refused = call_service(&app, early).await;
+        assert_eq!(refused.status(), 503);
+        assert!(refused.headers().contains_key("retry-after"));
+        assert_eq!(read_body_json::<Value, _>(refused).await["code"], "starting");
+        let health = call_service(&app, TestRequest::with_uri("/ping").to_request()).await;
+        assert_eq!(health.status(), 200);
+        state.ready.store(true, Ordering::Relaxed);
         // Two halves of a cluster took the same send; a message of another lies between their ids.
         let content = Content { text: "between".into(), from: None };
         let between = ChatItem::Message { user: "anna".into(), id: id(5), content };
