@@ -1,5 +1,6 @@
 //! The door: how many requests may be inside, what each is called in the logs, and that none comes in before the
-//! node is ready, nor while it is leaving. It runs before a body is read, so an excess costs a few microseconds and no memory.
+//! node is ready, nor while it is leaving. It runs before a body is read, so an excess costs a few microseconds and
+//! no memory.
 
 use super::AppState;
 use super::problem::Problem;
