@@ -3,7 +3,7 @@
 //! no memory.
 
 use super::AppState;
-use super::problem::Problem;
+use super::problem::{OUTCOME, Problem};
 use super::unread::Unread;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -76,7 +76,10 @@ pub async fn admit(
     let mut response = match refusal {
         Some(refusal) => {
             state.core.telemetry.requests_overloaded.increment();
-            request.into_response(refusal.response())
+            let mut response = request.into_response(refusal.response());
+            // Riak's status says less, and its routes lie behind this door, too.
+            response.headers_mut().insert(OUTCOME, HeaderValue::from_static("refused"));
+            response
         }
         None => next.call(request).await?.map_into_boxed_body(),
     };

@@ -2,7 +2,7 @@
 //! status stands for which outcome; it does not know the routes.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use ringwork_core::coverage::course::CoverageFailure;
 use ringwork_core::quorum::{ImpossibleQuorum, Refusal, Verdict};
@@ -11,6 +11,9 @@ use ringwork_runtime::coordinator::{ReadFailure, Written};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::fmt;
+
+/// Says of a 503 whether a write may have been done: `refused` or `unknown`.
+pub(super) const OUTCOME: HeaderName = HeaderName::from_static("x-ringwork-outcome");
 
 /// Seconds after which a refused client may come again: queues drain in far less.
 const RETRY_AFTER_SECONDS: u64 = 1;

@@ -5,6 +5,7 @@ use crate::http::{admit, routes};
 use crate::server::{app_state, trial_options};
 use actix_web::App;
 use actix_web::http::Method;
+use actix_web::middleware::from_fn;
 use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
 use ringwork_chat::ChatConfig;
 use ringwork_core::clock::hybrid::Stamp;
@@ -29,27 +30,44 @@ fn texts(page: &Value) -> Vec<&str> {
     page["messages"].as_array().unwrap().iter().filter_map(|message| message["text"].as_str()).collect()
 }
 
-#[test]
-fn a_node_serves_when_it_is_ready_and_deleting_by_an_id_that_a_message_had_deletes_that_message() {
+/// Runs a test over the routes of a node that is not ready yet.
+fn before_a_node_is_ready<F: Future<Output = ()>>(body: impl FnOnce(web::Data<AppState>) -> F) {
     actix_rt::System::new().block_on(async {
         let options = trial_options(Placement::Here);
         let node = Node::builder(options).service::<Chat>(ChatConfig::default()).start().await.unwrap();
         let (_closing, closes) = tokio::sync::watch::channel(false);
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8098));
-        let state = app_state(&Default::default(), &node, address, closes).unwrap();
-        let state = web::Data::new(state);
-        let app =
-            App::new().app_data(state.clone()).wrap(actix_web::middleware::from_fn(admit)).configure(routes);
+        body(web::Data::new(app_state(&Default::default(), &node, address, closes).unwrap())).await;
+        node.stop(Duration::from_secs(5)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_node_that_has_not_looked_round_serves_nobody_but_who_watches_it() {
+    before_a_node_is_ready(async |state| {
+        let app = App::new().app_data(state.clone()).wrap(from_fn(admit)).configure(routes);
         let app = init_service(app).await;
-        // Before it has looked round it would stand in for everybody.
-        let early = TestRequest::with_uri("/chat/users/anna/messages").to_request();
-        let refused = call_service(&app, early).await;
-        assert_eq!(refused.status(), 503);
-        assert!(refused.headers().contains_key("retry-after"));
-        assert_eq!(read_body_json::<Value, _>(refused).await["code"], "starting");
-        let health = call_service(&app, TestRequest::with_uri("/ping").to_request()).await;
-        assert_eq!(health.status(), 200);
+        let get = async |uri: &str| call_service(&app, TestRequest::with_uri(uri).to_request()).await;
+        let early = get("/chat/users/anna/messages").await;
+        assert_eq!(early.status(), 503);
+        let header = |name| early.headers().get(name).and_then(|value| value.to_str().ok());
+        assert_eq!((header("retry-after"), header("x-ringwork-outcome")), (Some("1"), Some("refused")));
+        assert_eq!(read_body_json::<Value, _>(early).await["code"], "starting");
+        assert_eq!(get("/health/ready").await.status(), 503);
+        for open in ["/ping", "/metrics", "/admin/status"] {
+            assert_eq!(get(open).await.status(), 200, "{open}");
+        }
         state.ready.store(true, Ordering::Relaxed);
+        assert_eq!(get("/chat/users/anna/messages").await.status(), 200);
+    });
+}
+
+#[test]
+fn deleting_by_an_id_that_a_message_had_deletes_the_message_and_nothing_above_that_id() {
+    before_a_node_is_ready(async |state| {
+        state.ready.store(true, Ordering::Relaxed);
+        let app = App::new().app_data(state.clone()).wrap(from_fn(admit)).configure(routes);
+        let app = init_service(app).await;
         // Two halves of a cluster took the same send; a message of another lies between their ids.
         let content = Content { text: "between".into(), from: None };
         let between = ChatItem::Message { user: "anna".into(), id: id(5), content };
@@ -68,6 +86,5 @@ fn a_node_serves_when_it_is_ready_and_deleting_by_an_id_that_a_message_had_delet
         let gone = call_service(&app, TestRequest::with_uri(&uri).method(Method::DELETE).to_request()).await;
         assert_eq!(gone.status(), 204);
         assert_eq!(texts(&get("").await), ["between"]);
-        node.stop(Duration::from_secs(5)).await.unwrap();
     });
 }

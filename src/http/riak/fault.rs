@@ -4,7 +4,7 @@
 //! Riak says 503 both for what was not done and for what may have been done. The header `x-ringwork-outcome` tells them
 //! apart: `refused` (nothing was written), `unknown` (a write may be there, or come to be).
 
-use crate::http::problem::{Problem, quoted};
+use crate::http::problem::{OUTCOME, Problem, quoted};
 use crate::kv::{BucketsFailure, ChangeFailure, KvFailure};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -12,8 +12,6 @@ use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use ringwork_core::coverage::course::CoverageFailure;
 use ringwork_core::quorum::Refusal;
 use ringwork_kv::{ConditionFailure, ContextError, DirectoryError, KvInputError, PutRefusal};
-
-const OUTCOME: &str = "x-ringwork-outcome";
 
 /// Whether a write that ends so may have been done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -265,13 +263,13 @@ mod tests {
     #[test]
     fn what_was_not_written_is_told_from_what_may_have_been() {
         let unknown = Fault::of(KvFailure::Unknown { acks: 0 }, 3);
-        assert_eq!(header(unknown.clone(), OUTCOME).as_deref(), Some("unknown"));
+        assert_eq!(header(unknown.clone(), OUTCOME.as_str()).as_deref(), Some("unknown"));
         assert_eq!(header(unknown, "retry-after"), None);
         for failure in [KvFailure::Refused(Refusal::Overloaded), KvFailure::Deadline] {
             let fault = Fault::of(failure, 3);
-            assert_eq!(header(fault.clone(), OUTCOME).as_deref(), Some("refused"));
+            assert_eq!(header(fault.clone(), OUTCOME.as_str()).as_deref(), Some("refused"));
             assert_eq!(header(fault, "retry-after").as_deref(), Some("1"));
         }
-        assert_eq!(header(Fault::not_found(), OUTCOME), None);
+        assert_eq!(header(Fault::not_found(), OUTCOME.as_str()), None);
     }
 }
