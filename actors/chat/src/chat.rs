@@ -9,6 +9,7 @@ use crate::item::{ChatItem, Content};
 use crate::layout::{self, LoadedKey};
 use crate::limits::{ChatInputError, HEADS_MAX, KEY_BYTES_MAX, PAGE_MESSAGES_INLINE, REMOVED_ROWS_MAX};
 use crate::page::{self, PageBounds, PageQuery, PageReply};
+use crate::recent::{Piece, Recent};
 use crate::sweep::ScanPosition;
 use crate::users::UserList;
 use crate::{fold, limits};
@@ -150,6 +151,8 @@ pub struct Chat {
     pub(crate) config: ChatConfig,
     /// Of the users that were touched lately. Emptied when full: reading one again costs two look-ups.
     pub(crate) heads: BTreeMap<String, Head>,
+    /// Of the users that were read lately.
+    pub(crate) recent: Recent,
     /// While a scan or a clearing is under way no second one is begun. A time and not a flag, so that one
     /// that got lost does not stop all that follow.
     pub(crate) scanning_until_ms: u64,
@@ -189,6 +192,7 @@ impl Chat {
         let result = run(self);
         if result.is_err() {
             self.heads.clear();
+            self.recent.clear();
         }
         result
     }
@@ -233,14 +237,28 @@ impl Chat {
         Ok(ChatReply::Sent { id, new, conflicting })
     }
 
+    /// A short page, from memory where that has all of it.
+    fn page(&mut self, query: PageQuery) -> Result<PageReply, ChatError> {
+        let bounds = PageBounds::default();
+        if let Some((page, written)) = self.recent.page(&query, bounds) {
+            self.store.observe(written);
+            return Ok(page);
+        }
+        // One more, so that the next time it is known that there are more.
+        let wider = PageQuery { limit: query.limit.max(1).saturating_add(1), ..query.clone() };
+        let piece = Piece::of(page::read_page(&self.store, &wider, bounds)?, self.store.observed());
+        let page = piece.page(&query, bounds);
+        self.recent.keep(&query.user, piece);
+        page.map_or_else(|| page::read_page(&self.store, &query, bounds), Ok)
+    }
+
     fn run(&mut self, command: ChatCommand, turn: &mut Turn<'_, Self>) -> Result<Outcome<Self>, ChatError> {
         match command {
             ChatCommand::SendKeyed { user, key, content } => {
                 self.send_keyed(user, key, content, turn).map(Outcome::Reply)
             }
             ChatCommand::Page(query) if query.limit <= PAGE_MESSAGES_INLINE => {
-                let reply = page::read_page(&self.store, &query, PageBounds::default())?;
-                Ok(Outcome::Reply(ChatReply::Page(reply)))
+                self.page(query).map(|page| Outcome::Reply(ChatReply::Page(page)))
             }
             ChatCommand::Page(query) => Ok(Outcome::Offload(Box::new(move |snapshot| {
                 let reply = page::read_page(snapshot, &query, PageBounds::default())?;
@@ -269,7 +287,8 @@ impl Vnode for Chat {
 
     fn init(_: Partition, config: &ChatConfig, store: Keyspace) -> Result<Self, ChatError> {
         let config = config.clone();
-        Ok(Self { store, config, heads: BTreeMap::new(), scanning_until_ms: 0, clearing_until_ms: 0 })
+        let (heads, recent) = (BTreeMap::new(), Recent::default());
+        Ok(Self { store, config, heads, recent, scanning_until_ms: 0, clearing_until_ms: 0 })
     }
 
     fn handle_command(
@@ -312,6 +331,7 @@ impl Vnode for Chat {
             self.store.remove(key);
         }
         self.heads.clear();
+        self.recent.clear();
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod layout;
 pub mod limits;
 mod merge;
 pub mod page;
+mod recent;
 pub mod sweep;
 pub mod users;
 

@@ -44,7 +44,7 @@ pub struct Span {
 }
 
 impl Span {
-    fn contains(&self, id: MessageId) -> bool {
+    pub(crate) fn contains(&self, id: MessageId) -> bool {
         self.after < Some(id) && id <= self.through
     }
 }
@@ -91,20 +91,20 @@ impl Default for PageBounds {
 }
 
 /// What still fits into a page.
-struct Room {
+pub(crate) struct Room {
     messages: usize,
     bytes: usize,
     taken: bool,
 }
 
 impl Room {
-    fn new(query: &PageQuery, bounds: PageBounds) -> Self {
+    pub(crate) fn new(query: &PageQuery, bounds: PageBounds) -> Self {
         let messages = usize::from(query.limit).min(bounds.messages).max(1);
         Self { messages, bytes: bounds.bytes, taken: false }
     }
 
     /// Takes the place that a message needs; false when there is not enough.
-    fn take(&mut self, item: &ChatItem) -> bool {
+    pub(crate) fn take(&mut self, item: &ChatItem) -> bool {
         let bytes = item.content().map_or(0, |content| content.bytes());
         if self.taken && (self.messages == 0 || bytes > self.bytes) {
             return false;
@@ -116,20 +116,22 @@ impl Room {
     }
 }
 
+/// What is asked for, of a log that is deleted up to `mark`; none where it ends before the first id.
+pub(crate) fn span_of(query: &PageQuery, mark: Option<MessageId>) -> Option<Span> {
+    let through = match query.before {
+        None => MessageId::LARGEST,
+        Some(before) => before.previous()?,
+    };
+    Some(Span { after: query.after.max(mark), through })
+}
+
 /// Reads a page of one replica. What that costs depends on the page, not on the log.
 pub fn read_page(read: &dyn Read, query: &PageQuery, bounds: PageBounds) -> Result<PageReply, ChatError> {
     let user = query.user.as_str();
     let mark = layout::read_mark(read, user)?;
-    let after = query.after.max(mark);
-    let through = match query.before {
-        None => MessageId::LARGEST,
-        Some(before) => match before.previous() {
-            Some(through) => through,
-            None => {
-                let covered = Span { after, through: MessageId::SMALLEST };
-                return Ok(PageReply { mark, items: Vec::new(), covered, more: false });
-            }
-        },
+    let Some(Span { after, through }) = span_of(query, mark) else {
+        let covered = Span { after: query.after.max(mark), through: MessageId::SMALLEST };
+        return Ok(PageReply { mark, items: Vec::new(), covered, more: false });
     };
     let direction = if query.backward { Direction::Descending } else { Direction::Ascending };
     let mut room = Room::new(query, bounds);
@@ -157,7 +159,7 @@ pub fn read_page(read: &dyn Read, query: &PageQuery, bounds: PageBounds) -> Resu
 }
 
 /// Ends what is covered where the items end.
-fn cut(covered: &mut Span, query: &PageQuery, items: &[ChatItem]) {
+pub(crate) fn cut(covered: &mut Span, query: &PageQuery, items: &[ChatItem]) {
     if query.backward {
         covered.after = items.first().map_or(Some(covered.through), |first| first.id().previous());
     } else {

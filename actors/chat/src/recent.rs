@@ -1,0 +1,139 @@
+//! What of the logs is kept in memory to be read again: of each user who was read lately one piece without gaps. It
+//! decides which pages can be told from it and what of it stays when a log changes. It does not know the store: who
+//! reads a page there hands it in, and who changes a log says so.
+//!
+//! A piece says which ids it covers, as a page does, and has every message of the log in there. So a page is told from
+//! it exactly as from the store, or not at all. Whatever is not as simple as a new message makes the piece go.
+
+use crate::id::MessageId;
+use crate::item::ChatItem;
+use crate::limits::{RECENT_BYTES_MAX, RECENT_PIECE_BYTES_MAX};
+use crate::page::{PageBounds, PageQuery, PageReply, Room, Span, cut, span_of};
+use ringwork_core::keyspace::Sequence;
+use std::collections::BTreeMap;
+
+/// Bytes that an item takes beside its texts: its own size, and what the allocator adds.
+const ITEM_BYTES: usize = size_of::<ChatItem>() + 48;
+
+/// A part of a log.
+pub(crate) struct Piece {
+    mark: Option<MessageId>,
+    covered: Span,
+    /// By ascending id.
+    items: Vec<ChatItem>,
+    bytes: usize,
+    /// The last turn whose writes it may rest on.
+    written: Sequence,
+}
+
+/// See the module's head.
+#[derive(Default)]
+pub(crate) struct Recent {
+    pieces: BTreeMap<String, Piece>,
+    bytes: usize,
+}
+
+fn bytes_of(item: &ChatItem) -> usize {
+    ITEM_BYTES + item.user().len() + item.content().map_or(0, |content| content.bytes())
+}
+
+impl Piece {
+    /// What a page has. `written`: the last turn whose writes it may rest on.
+    pub(crate) fn of(page: PageReply, written: Sequence) -> Self {
+        let PageReply { mark, items, covered, .. } = page;
+        let bytes = size_of::<Self>() + items.iter().map(bytes_of).sum::<usize>();
+        Self { mark, covered, items, bytes, written }
+    }
+
+    /// A page; none where more is asked for than is here.
+    pub(crate) fn page(&self, query: &PageQuery, bounds: PageBounds) -> Option<PageReply> {
+        let asked = span_of(query, self.mark)?;
+        let begins = self.covered.after <= asked.after;
+        let ends = asked.through <= self.covered.through;
+        let reads_on = if query.backward { ends } else { begins };
+        if !reads_on {
+            return None;
+        }
+        let mut room = Room::new(query, bounds);
+        let mut more = false;
+        let within = |item: &&ChatItem| asked.contains(item.id());
+        let fits = |item: &&ChatItem| {
+            let taken = room.take(item);
+            more |= !taken;
+            taken
+        };
+        let items: Vec<ChatItem> = if query.backward {
+            let mut items: Vec<ChatItem> =
+                self.items.iter().rev().filter(within).take_while(fits).cloned().collect();
+            items.reverse();
+            items
+        } else {
+            self.items.iter().filter(within).take_while(fits).cloned().collect()
+        };
+        // Where the page is full, what lies beyond the piece is not asked for.
+        if !more && !(begins && ends) {
+            return None;
+        }
+        let mut covered = asked;
+        if more {
+            cut(&mut covered, query, &items);
+        }
+        Some(PageReply { mark: self.mark, items, covered, more })
+    }
+}
+
+impl Recent {
+    /// Keeps a piece in place of what was kept of that user, unless it is too large.
+    pub(crate) fn keep(&mut self, user: &str, piece: Piece) {
+        self.forget(user);
+        if piece.bytes > RECENT_PIECE_BYTES_MAX {
+            return;
+        }
+        if self.bytes + piece.bytes > RECENT_BYTES_MAX {
+            self.clear();
+        }
+        self.bytes += piece.bytes;
+        self.pieces.insert(user.to_owned(), piece);
+    }
+
+    /// A page, and the last turn whose writes it may rest on; none where more is asked for than is kept.
+    pub(crate) fn page(&self, query: &PageQuery, bounds: PageBounds) -> Option<(PageReply, Sequence)> {
+        let piece = self.pieces.get(&query.user)?;
+        Some((piece.page(query, bounds)?, piece.written))
+    }
+
+    /// A message has come to a log that had none with its id.
+    pub(crate) fn added(&mut self, item: ChatItem, turn: Sequence) {
+        let Some(piece) = self.pieces.get_mut(item.user()) else { return };
+        if !piece.covered.contains(item.id()) {
+            return;
+        }
+        let bytes = bytes_of(&item);
+        if piece.bytes + bytes > RECENT_PIECE_BYTES_MAX || self.bytes + bytes > RECENT_BYTES_MAX {
+            let user = item.user().to_owned();
+            return self.forget(&user);
+        }
+        let at = piece.items.partition_point(|other| other.id() < item.id());
+        piece.items.insert(at, item);
+        piece.written = turn;
+        piece.bytes += bytes;
+        self.bytes += bytes;
+    }
+
+    /// A log has changed otherwise.
+    pub(crate) fn forget(&mut self, user: &str) {
+        if let Some(piece) = self.pieces.remove(user) {
+            self.bytes -= piece.bytes;
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Nothing is certain any more.
+    pub(crate) fn clear(&mut self) {
+        (self.pieces, self.bytes) = (BTreeMap::new(), 0);
+    }
+}
