@@ -8,6 +8,7 @@
 
 pub mod chat;
 pub mod cursor;
+pub mod digest;
 mod fold;
 pub mod id;
 pub mod item;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use chat::{Chat, ChatCommand, ChatConfig, ChatError, ChatReply};
 pub use cursor::{Cursor, CursorError, Position};
+pub use digest::PageDigest;
 pub use id::{IdError, MessageId};
 pub use item::{ChatItem, Content};
 pub use key::{IdempotencyKey, KeyError};

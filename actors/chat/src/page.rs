@@ -35,7 +35,7 @@ pub struct PageQuery {
 }
 
 /// Ids later than `after`, up to and with `through`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Span {
     /// None: from the first on.
     pub after: Option<MessageId>,
@@ -153,17 +153,22 @@ pub fn read_page(read: &dyn Read, query: &PageQuery, bounds: PageBounds) -> Resu
     }
     let mut covered = Span { after, through };
     if more {
-        cut(&mut covered, query, &items);
+        cut_at(&mut covered, query, &items);
     }
     Ok(PageReply { mark, items, covered, more })
 }
 
 /// Ends what is covered where the items end.
-pub(crate) fn cut(covered: &mut Span, query: &PageQuery, items: &[ChatItem]) {
+fn cut_at(covered: &mut Span, query: &PageQuery, items: &[ChatItem]) {
+    cut(covered, query, items.first().map(ChatItem::id), items.last().map(ChatItem::id));
+}
+
+/// The same, of items of which these are the first and the last id.
+pub(crate) fn cut(covered: &mut Span, query: &PageQuery, first: Option<MessageId>, last: Option<MessageId>) {
     if query.backward {
-        covered.after = items.first().map_or(Some(covered.through), |first| first.id().previous());
+        covered.after = first.map_or(Some(covered.through), MessageId::previous);
     } else {
-        covered.through = items.last().map_or(covered.through, ChatItem::id);
+        covered.through = last.unwrap_or(covered.through);
     }
 }
 
@@ -257,7 +262,7 @@ pub fn resolve(
     items.dedup_by_key(|item| item.id());
     items.retain(|item| covered.contains(item.id()));
     if fit(query, bounds, &mut items) {
-        cut(&mut covered, query, &items);
+        cut_at(&mut covered, query, &items);
     }
     let more = if query.backward { covered.after > end.after } else { covered.through < end.through };
     Some((PageReply { mark, items, covered, more }, repairs))

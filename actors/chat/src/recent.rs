@@ -5,6 +5,7 @@
 //! A piece says which ids it covers, as a page does, and has every message of the log in there. So a page is told from
 //! it exactly as from the store, or not at all. Whatever is not as simple as a new message makes the piece go.
 
+use crate::digest::PageDigest;
 use crate::id::MessageId;
 use crate::item::ChatItem;
 use crate::limits::{RECENT_BYTES_MAX, RECENT_PIECE_BYTES_MAX};
@@ -47,6 +48,17 @@ impl Piece {
 
     /// A page; none where more is asked for than is here.
     pub(crate) fn page(&self, query: &PageQuery, bounds: PageBounds) -> Option<PageReply> {
+        let (items, covered, more) = self.select(query, bounds)?;
+        Some(PageReply { mark: self.mark, items: items.into_iter().cloned().collect(), covered, more })
+    }
+
+    /// What stands for that page.
+    fn digest(&self, query: &PageQuery, bounds: PageBounds) -> Option<PageDigest> {
+        let (items, covered, more) = self.select(query, bounds)?;
+        Some(PageDigest::of(self.mark, &items, covered, more))
+    }
+
+    fn select(&self, query: &PageQuery, bounds: PageBounds) -> Option<(Vec<&ChatItem>, Span, bool)> {
         let asked = span_of(query, self.mark)?;
         let begins = self.covered.after <= asked.after;
         let ends = asked.through <= self.covered.through;
@@ -56,19 +68,20 @@ impl Piece {
         }
         let mut room = Room::new(query, bounds);
         let mut more = false;
-        let within = |item: &&ChatItem| asked.contains(item.id());
         let fits = |item: &&ChatItem| {
             let taken = room.take(item);
             more |= !taken;
             taken
         };
-        let items: Vec<ChatItem> = if query.backward {
-            let mut items: Vec<ChatItem> =
-                self.items.iter().rev().filter(within).take_while(fits).cloned().collect();
+        let first = self.items.partition_point(|item| Some(item.id()) <= asked.after);
+        let end = self.items.partition_point(|item| item.id() <= asked.through);
+        let within = self.items.get(first..end).unwrap_or_default();
+        let items: Vec<&ChatItem> = if query.backward {
+            let mut items: Vec<&ChatItem> = within.iter().rev().take_while(fits).collect();
             items.reverse();
             items
         } else {
-            self.items.iter().filter(within).take_while(fits).cloned().collect()
+            within.iter().take_while(fits).collect()
         };
         // Where the page is full, what lies beyond the piece is not asked for.
         if !more && !(begins && ends) {
@@ -76,9 +89,10 @@ impl Piece {
         }
         let mut covered = asked;
         if more {
-            cut(&mut covered, query, &items);
+            let (first, last) = (items.first().map(|item| item.id()), items.last().map(|item| item.id()));
+            cut(&mut covered, query, first, last);
         }
-        Some(PageReply { mark: self.mark, items, covered, more })
+        Some((items, covered, more))
     }
 }
 
@@ -100,6 +114,12 @@ impl Recent {
     pub(crate) fn page(&self, query: &PageQuery, bounds: PageBounds) -> Option<(PageReply, Sequence)> {
         let piece = self.pieces.get(&query.user)?;
         Some((piece.page(query, bounds)?, piece.written))
+    }
+
+    /// What stands for such a page; the same.
+    pub(crate) fn digest(&self, query: &PageQuery, bounds: PageBounds) -> Option<(PageDigest, Sequence)> {
+        let piece = self.pieces.get(&query.user)?;
+        Some((piece.digest(query, bounds)?, piece.written))
     }
 
     /// A message has come to a log that had none with its id.

@@ -1,7 +1,8 @@
 //! That pages from memory are those of the store, and when an answer from memory may leave.
 
 use crate::bed::{Bed, content, id_at, keyed, mark, message};
-use crate::chat::{ChatCommand, ChatReply};
+use crate::chat::{Chat, ChatCommand, ChatReply};
+use crate::digest::PageDigest;
 use crate::item::ChatItem;
 use crate::limits::{RECENT_BYTES_MAX, RECENT_PIECE_BYTES_MAX};
 use crate::page::{PageBounds, PageQuery, PageReply, read_page};
@@ -134,4 +135,86 @@ fn what_is_kept_is_bounded() {
     bed.merge(message(few, id_at(1), "x"));
     page(&mut bed, &of(few));
     assert!(bed.chat.recent.page(&of(few), PageBounds::default()).is_some());
+}
+
+#[test]
+fn sums_of_pages_lead_to_what_the_pages_would() {
+    let (mut alike, mut asked_whole) = (0, 0);
+    for seed in 0..300 {
+        let mut draw = Draw::from_seed(seed);
+        let mut beds = [Bed::new(), Bed::new(), Bed::new()];
+        let differ = draw.below(4);
+        for _ in 0..30 {
+            let change = any_change(&mut draw);
+            for bed in &mut beds {
+                if differ == 0 || !draw.one_in(8) {
+                    bed.merge(change.clone());
+                }
+            }
+        }
+        for _ in 0..6 {
+            let query = any_query(&mut draw);
+            let command = ChatCommand::Page(query.clone());
+            let glance = Chat::glance(&command).unwrap();
+            let mut ask = |place: usize, command: &ChatCommand| beds[place].run(command.clone());
+            let pages: Vec<ChatReply> = (0..3).map(|place| ask(place, &command)).collect();
+            let first = draw.below(4) as usize;
+            let mut replies: Vec<ChatReply> =
+                (0..3).map(|place| ask(place, if place == first { &command } else { &glance })).collect();
+            for round in 0.. {
+                let unseen = Chat::unseen(&command, &replies);
+                alike += usize::from(round == 0 && unseen.is_empty());
+                if unseen.is_empty() {
+                    break;
+                }
+                assert!(round < 3);
+                for place in unseen {
+                    assert!(matches!(replies[place], ChatReply::Digest(_)));
+                    replies[place] = ask(place, &command);
+                    asked_whole += 1;
+                }
+            }
+            let (told, expected) = (Chat::resolve(&command, &replies), Chat::resolve(&command, &pages));
+            let (told, expected) = (told.unwrap(), expected.unwrap());
+            assert_eq!(told.reply, expected.reply, "seed {seed}: {query:?}");
+            assert_eq!(told.repairs, expected.repairs, "seed {seed}: {query:?}");
+        }
+    }
+    assert!(alike > 200 && asked_whole > 200, "{alike} {asked_whole}");
+}
+
+#[test]
+fn a_sum_tells_any_difference_of_two_pages() {
+    let mut bed = Bed::new();
+    bed.merge(message("a", id_at(1), "x"));
+    bed.merge(keyed("a", "k", id_at(2), Some("y")));
+    let told = page(&mut bed, &of("a"));
+    let sum = PageDigest::of_page(&told);
+    assert!(sum.same(PageDigest::of_page(&told)));
+    let differ = |change: &dyn Fn(&mut PageReply)| {
+        let mut other = told.clone();
+        change(&mut other);
+        assert_ne!(other, told);
+        assert!(!sum.same(PageDigest::of_page(&other)), "{other:?}");
+    };
+    differ(&|page| page.mark = Some(id_at(0)));
+    differ(&|page| page.more = true);
+    differ(&|page| page.covered.through = id_at(9));
+    differ(&|page| page.items[0] = message("a", id_at(1), "y"));
+    differ(&|page| page.items[1] = keyed("a", "l", id_at(2), Some("y")));
+    differ(&|page| drop(page.items.pop()));
+}
+
+#[test]
+fn sums_of_several_that_are_one_replica_stand_for_a_page_only_where_they_are_the_same() {
+    let mut bed = Bed::new();
+    bed.merge(message("a", id_at(1), "x"));
+    let (one, other) = (ChatCommand::Digest(of("a")), ChatCommand::Digest(of("b")));
+    let (sum, none) = (bed.run(one.clone()), bed.run(other));
+    let joined = |replies: &[ChatReply]| Chat::resolve(&one, replies).unwrap().reply;
+    assert_eq!(joined(&[sum.clone(), sum.clone()]), sum);
+    let differ = joined(&[sum, none]);
+    let page = ChatCommand::Page(of("a"));
+    let replies = [bed.run(page.clone()), differ.clone(), differ];
+    assert_eq!(Chat::unseen(&page, &replies), [1, 2], "not even of each other");
 }
