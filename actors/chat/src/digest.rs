@@ -20,17 +20,34 @@ pub struct PageDigest(
     Option<u128>,
 );
 
+fn hasher() -> SipHasher13 {
+    SipHasher13::new_with_keys(0x72_69_6e_67, 0x77_6f_72_6b)
+}
+
 impl PageDigest {
-    pub(crate) fn of(mark: Option<MessageId>, items: &[&ChatItem], covered: Span, more: bool) -> Self {
-        let mut hasher = SipHasher13::new_with_keys(0x72_69_6e_67, 0x77_6f_72_6b);
-        (mark, covered, more, items).hash(&mut hasher);
+    /// What stands for a page of items with these sums.
+    pub(crate) fn of(
+        mark: Option<MessageId>,
+        sums: impl Iterator<Item = u128>,
+        covered: Span,
+        more: bool,
+    ) -> Self {
+        let mut hasher = hasher();
+        (mark, covered, more).hash(&mut hasher);
+        sums.for_each(|sum| sum.hash(&mut hasher));
         Self(Some(hasher.finish128().as_u128()))
+    }
+
+    /// What stands for an item.
+    pub(crate) fn sum_of(item: &ChatItem) -> u128 {
+        let mut hasher = hasher();
+        item.hash(&mut hasher);
+        hasher.finish128().as_u128()
     }
 
     /// What stands for a page.
     pub fn of_page(page: &PageReply) -> Self {
-        let items: Vec<&ChatItem> = page.items.iter().collect();
-        Self::of(page.mark, &items, page.covered, page.more)
+        Self::of(page.mark, page.items.iter().map(Self::sum_of), page.covered, page.more)
     }
 
     /// Whether both stand for the same page.

@@ -25,9 +25,9 @@ pub const CURSOR_SEEN_MAX: usize = 512;
 pub const CURSOR_LOOK_BACK_MS: u64 = 2_000;
 /// Users whose mark and tail are kept in memory by one vnode; about 200 bytes each.
 pub(crate) const HEADS_MAX: usize = 4096;
-/// Bytes of messages that one vnode keeps in memory to be read again, about: a thousand pages of a ring of 64, on a node
-/// that has all of it.
-pub(crate) const RECENT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of messages that one vnode keeps in memory to be read again, about: 32 MiB of a node that has all of a
+/// ring of 64, if all of it is read.
+pub(crate) const RECENT_BYTES_MAX: usize = 512 * 1024;
 /// Bytes that it keeps of one user's log: a page of a hundred short messages.
 pub(crate) const RECENT_PIECE_BYTES_MAX: usize = 32 * 1024;
 /// Rows that one turn removes: about a millisecond of work.

@@ -12,16 +12,18 @@ use crate::limits::{RECENT_BYTES_MAX, RECENT_PIECE_BYTES_MAX};
 use crate::page::{PageBounds, PageQuery, PageReply, Room, Span, cut, span_of};
 use ringwork_core::keyspace::Sequence;
 use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::slice::Iter;
 
 /// Bytes that an item takes beside its texts: its own size, and what the allocator adds.
-const ITEM_BYTES: usize = size_of::<ChatItem>() + 48;
+const ITEM_BYTES: usize = size_of::<(ChatItem, u128)>() + 48;
 
 /// A part of a log.
 pub(crate) struct Piece {
     mark: Option<MessageId>,
     covered: Span,
-    /// By ascending id.
-    items: Vec<ChatItem>,
+    /// By ascending id, each with the sum that stands for it.
+    items: Vec<(ChatItem, u128)>,
     bytes: usize,
     /// The last turn whose writes it may rest on.
     written: Sequence,
@@ -32,6 +34,13 @@ pub(crate) struct Piece {
 pub(crate) struct Recent {
     pieces: BTreeMap<String, Piece>,
     bytes: usize,
+    /// Whose piece had to go last.
+    dropped: String,
+}
+
+fn summed(item: ChatItem) -> (ChatItem, u128) {
+    let sum = PageDigest::sum_of(&item);
+    (item, sum)
 }
 
 fn bytes_of(item: &ChatItem) -> usize {
@@ -43,22 +52,32 @@ impl Piece {
     pub(crate) fn of(page: PageReply, written: Sequence) -> Self {
         let PageReply { mark, items, covered, .. } = page;
         let bytes = size_of::<Self>() + items.iter().map(bytes_of).sum::<usize>();
+        let items = items.into_iter().map(summed).collect();
         Self { mark, covered, items, bytes, written }
     }
 
     /// A page; none where more is asked for than is here.
     pub(crate) fn page(&self, query: &PageQuery, bounds: PageBounds) -> Option<PageReply> {
         let (items, covered, more) = self.select(query, bounds)?;
-        Some(PageReply { mark: self.mark, items: items.into_iter().cloned().collect(), covered, more })
+        Some(PageReply {
+            mark: self.mark,
+            items: items.map(|(item, _)| item.clone()).collect(),
+            covered,
+            more,
+        })
     }
 
     /// What stands for that page.
     fn digest(&self, query: &PageQuery, bounds: PageBounds) -> Option<PageDigest> {
         let (items, covered, more) = self.select(query, bounds)?;
-        Some(PageDigest::of(self.mark, &items, covered, more))
+        Some(PageDigest::of(self.mark, items.map(|(_, sum)| *sum), covered, more))
     }
 
-    fn select(&self, query: &PageQuery, bounds: PageBounds) -> Option<(Vec<&ChatItem>, Span, bool)> {
+    fn select(
+        &self,
+        query: &PageQuery,
+        bounds: PageBounds,
+    ) -> Option<(Iter<'_, (ChatItem, u128)>, Span, bool)> {
         let asked = span_of(query, self.mark)?;
         let begins = self.covered.after <= asked.after;
         let ends = asked.through <= self.covered.through;
@@ -66,33 +85,29 @@ impl Piece {
         if !reads_on {
             return None;
         }
-        let mut room = Room::new(query, bounds);
-        let mut more = false;
-        let fits = |item: &&ChatItem| {
-            let taken = room.take(item);
-            more |= !taken;
-            taken
-        };
-        let first = self.items.partition_point(|item| Some(item.id()) <= asked.after);
-        let end = self.items.partition_point(|item| item.id() <= asked.through);
+        let first = self.items.partition_point(|(item, _)| Some(item.id()) <= asked.after);
+        let end = self.items.partition_point(|(item, _)| item.id() <= asked.through);
         let within = self.items.get(first..end).unwrap_or_default();
-        let items: Vec<&ChatItem> = if query.backward {
-            let mut items: Vec<&ChatItem> = within.iter().rev().take_while(fits).collect();
-            items.reverse();
-            items
+        let mut room = Room::new(query, bounds);
+        let mut fits = |(item, _): &&(ChatItem, u128)| room.take(item);
+        let count = if query.backward {
+            within.iter().rev().take_while(&mut fits).count()
         } else {
-            within.iter().take_while(fits).collect()
+            within.iter().take_while(&mut fits).count()
         };
+        let more = count < within.len();
         // Where the page is full, what lies beyond the piece is not asked for.
         if !more && !(begins && ends) {
             return None;
         }
+        let items = if query.backward { within.get(within.len() - count..) } else { within.get(..count) };
+        let items = items.unwrap_or_default();
         let mut covered = asked;
         if more {
-            let (first, last) = (items.first().map(|item| item.id()), items.last().map(|item| item.id()));
-            cut(&mut covered, query, first, last);
+            let id = |at: Option<&(ChatItem, u128)>| at.map(|(item, _)| item.id());
+            cut(&mut covered, query, id(items.first()), id(items.last()));
         }
-        Some((items, covered, more))
+        Some((items.iter(), covered, more))
     }
 }
 
@@ -103,11 +118,21 @@ impl Recent {
         if piece.bytes > RECENT_PIECE_BYTES_MAX {
             return;
         }
-        if self.bytes + piece.bytes > RECENT_BYTES_MAX {
-            self.clear();
+        while self.bytes + piece.bytes > RECENT_BYTES_MAX {
+            self.make_room();
         }
         self.bytes += piece.bytes;
         self.pieces.insert(user.to_owned(), piece);
+    }
+
+    /// Drops one piece: that of the next user in turn. Which one is used next nobody knows, and in turn each stays as
+    /// long as any.
+    fn make_room(&mut self) {
+        let behind = (Bound::Excluded(self.dropped.as_str()), Bound::Unbounded);
+        let next = self.pieces.range::<str, _>(behind).next().or_else(|| self.pieces.first_key_value());
+        let Some(user) = next.map(|(user, _)| user.clone()) else { return };
+        self.forget(&user);
+        self.dropped = user;
     }
 
     /// A page, and the last turn whose writes it may rest on; none where more is asked for than is kept.
@@ -133,8 +158,8 @@ impl Recent {
             let user = item.user().to_owned();
             return self.forget(&user);
         }
-        let at = piece.items.partition_point(|other| other.id() < item.id());
-        piece.items.insert(at, item);
+        let at = piece.items.partition_point(|(other, _)| other.id() < item.id());
+        piece.items.insert(at, summed(item));
         piece.written = turn;
         piece.bytes += bytes;
         self.bytes += bytes;
@@ -154,6 +179,6 @@ impl Recent {
 
     /// Nothing is certain any more.
     pub(crate) fn clear(&mut self) {
-        (self.pieces, self.bytes) = (BTreeMap::new(), 0);
+        *self = Self::default();
     }
 }
