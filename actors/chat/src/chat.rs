@@ -151,12 +151,21 @@ pub(crate) struct Head {
     pub(crate) tail: Option<MessageId>,
 }
 
+/// What is in memory of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct KnownHead {
+    pub(crate) mark: Option<MessageId>,
+    /// None: nobody has looked. The end of a log is a seek in each table that may have it, where two point look-ups that
+    /// find nothing are two filters; so it is looked for where a log is written to a second time.
+    pub(crate) tail: Option<Option<MessageId>>,
+}
+
 /// The logs of one partition on one node.
 pub struct Chat {
     pub(crate) store: Keyspace,
     pub(crate) config: ChatConfig,
     /// Of the users that were touched lately. Emptied when full: reading one again costs two look-ups.
-    pub(crate) heads: BTreeMap<String, Head>,
+    pub(crate) heads: BTreeMap<String, KnownHead>,
     /// Of the users that were read lately.
     pub(crate) recent: Recent,
     /// While a scan or a clearing is under way no second one is begun. A time and not a flag, so that one
@@ -168,10 +177,11 @@ pub struct Chat {
 impl Chat {
     /// The head of a user's log, from memory or from the store.
     pub(crate) fn head(&mut self, user: &str) -> Result<Head, ChatError> {
-        if let Some(head) = self.heads.get(user) {
-            return Ok(*head);
-        }
-        let mark = layout::read_mark(&self.store, user)?;
+        let mark = match self.heads.get(user) {
+            Some(KnownHead { mark, tail: Some(tail) }) => return Ok(Head { mark: *mark, tail: *tail }),
+            Some(KnownHead { mark, tail: None }) => *mark,
+            None => layout::read_mark(&self.store, user)?,
+        };
         let mut tail = None;
         let range = layout::message_range(user, mark, MessageId::LARGEST);
         self.store.scan(&range, Direction::Descending, &mut |key, _| {
@@ -184,12 +194,29 @@ impl Chat {
                 _ => Flow::Continue(()),
             }
         })?;
-        let head = Head { mark, tail };
+        self.know(user, KnownHead { mark, tail: Some(tail) });
+        Ok(Head { mark, tail })
+    }
+
+    /// Up to where a user's log is deleted, from memory or from the store.
+    pub(crate) fn mark(&mut self, user: &str) -> Result<Option<MessageId>, ChatError> {
+        if let Some(known) = self.heads.get(user) {
+            return Ok(known.mark);
+        }
+        let mark = layout::read_mark(&self.store, user)?;
+        self.know(user, KnownHead { mark, tail: None });
+        Ok(mark)
+    }
+
+    fn know(&mut self, user: &str, head: KnownHead) {
+        if let Some(known) = self.heads.get_mut(user) {
+            *known = head;
+            return;
+        }
         if self.heads.len() >= HEADS_MAX {
             self.heads.clear();
         }
         self.heads.insert(user.to_owned(), head);
-        Ok(head)
     }
 
     /// Runs what may fail. What memory holds is what the store and this turn's writes say; when these are

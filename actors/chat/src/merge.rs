@@ -6,7 +6,7 @@
 //! on that merges the mark, and rows below it are removed at leisure. A key's row stays for good, some 200
 //! bytes each, so that a late retry is answered with the old id and nothing returns from the dead.
 
-use crate::chat::{Chat, ChatError};
+use crate::chat::{Chat, ChatError, KnownHead};
 use crate::id::MessageId;
 use crate::item::{ChatItem, Content};
 use crate::layout::{self, LoadedKey, Row, StoredAlias, StoredKey, StoredMark, StoredMessage};
@@ -31,22 +31,30 @@ impl Chat {
     }
 
     fn raise_tail(&mut self, user: &str, id: MessageId) {
-        if let Some(head) = self.heads.get_mut(user) {
-            head.tail = head.tail.max(Some(id));
+        if let Some(KnownHead { tail: Some(tail), .. }) = self.heads.get_mut(user) {
+            *tail = (*tail).max(Some(id));
         }
     }
 
     /// In the common case, a new message at the end of a log that was touched lately, this reads nothing.
     fn merge_message(&mut self, user: String, id: MessageId, content: Content) -> Result<Merged, ChatError> {
-        let head = self.head(&user)?;
-        if head.mark >= Some(id) {
+        // The first time two rows that are not there are looked up; from the second on the end of the log is known.
+        let (mark, tail) = if self.heads.contains_key(&user) {
+            let head = self.head(&user)?;
+            (head.mark, Some(head.tail))
+        } else {
+            (self.mark(&user)?, None)
+        };
+        if mark >= Some(id) {
             return Ok(Merged::Absorbed);
         }
         let row = layout::message_key(&user, id, None);
-        let (before, merged) = if head.tail < Some(id) {
+        let (before, merged) = if tail.is_some_and(|tail| tail < Some(id)) {
             (None, Merged::Changed)
         } else {
-            match layout::read_row::<StoredMessage>(&self.store, &row)? {
+            // A row of a message is not read like this again.
+            let before = self.store.get_once(&row)?;
+            match before.and_then(|row| layout::decode_row::<StoredMessage>(&row)) {
                 None => (None, Merged::Changed),
                 Some(before) if before.content == content => return Ok(Merged::Unchanged),
                 Some(before) if before.content < content => return Ok(Merged::Conflicting),
@@ -70,9 +78,9 @@ impl Chat {
     fn merge_keyed(&mut self, item: ChatItem) -> Result<Merged, ChatError> {
         let ChatItem::Keyed { user, key, .. } = &item else { return Ok(Merged::Unchanged) };
         let (user, key) = (user.clone(), key.clone());
-        let head = self.head(&user)?;
+        let mark = self.mark(&user)?;
         let offered = item.content().cloned();
-        let before = match layout::load_keyed(&self.store, &user, &key, head.mark)? {
+        let before = match layout::load_keyed(&self.store, &user, &key, mark)? {
             LoadedKey::Found(before) => Some(before),
             // What cannot be read is written anew; what it knew beyond this item comes with a repair.
             LoadedKey::Unreadable => {
@@ -87,7 +95,7 @@ impl Chat {
             None => item.clone().join(item),
         };
         let ChatItem::Keyed { id, aliases, content, .. } = joined else { return Ok(Merged::Unchanged) };
-        let content = content.filter(|_| head.mark < Some(id));
+        let content = content.filter(|_| mark < Some(id));
         let after = ChatItem::Keyed { user, key, id, aliases, content };
         let merged = match (before.as_ref(), offered) {
             (None, _) => Merged::Changed,
@@ -140,16 +148,16 @@ impl Chat {
         through: MessageId,
         budget: &mut usize,
     ) -> Result<Merged, ChatError> {
-        let head = self.head(user)?;
-        if head.mark >= Some(through) {
+        let mark = self.mark(user)?;
+        if mark >= Some(through) {
             return Ok(Merged::Unchanged);
         }
         if planted(Mutant::ForgetMarks) {
             return Ok(Merged::Changed);
         }
-        self.tell_hidden(user, head.mark, through, *budget)?;
+        self.tell_hidden(user, mark, through, *budget)?;
         // Rows below the old mark are gone or listed already.
-        if let Some(removed_through) = self.remove_messages(user, head.mark, through, budget)? {
+        if let Some(removed_through) = self.remove_messages(user, mark, through, budget)? {
             let listed = layout::leftover_key(user);
             if self.store.get(&listed)?.is_none() {
                 self.store.put(listed, removed_through.0.to_vec());

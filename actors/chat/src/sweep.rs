@@ -76,7 +76,7 @@ impl Chat {
         let mut left = listed.len() > REMOVED_ROWS_MAX;
         for (key, value) in listed {
             let mark = match layout::leftover_user(&key) {
-                Some(user) => self.head(&user)?.mark.map(|mark| (user, mark)),
+                Some(user) => self.mark(&user)?.map(|mark| (user, mark)),
                 None => None,
             };
             let remaining = match mark {

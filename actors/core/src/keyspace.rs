@@ -66,6 +66,13 @@ impl Shared {
 }
 
 impl State {
+    /// What a turn has written under `key` that the store does not have yet, if one has.
+    fn pending(&mut self, key: &[u8]) -> Option<Option<Bytes>> {
+        let pending = self.overlay.get(key)?;
+        self.observed = self.observed.max(pending.sequence.unwrap_or_default());
+        Some(pending.value.clone())
+    }
+
     fn stage(&mut self, key: Bytes, value: Option<Bytes>) {
         if let Some(old) = self.overlay.get_mut(&key) {
             if old.sequence.is_none() {
@@ -93,18 +100,24 @@ impl Keyspace {
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         {
             let mut state = self.0.state();
-            if let Some(pending) = state.overlay.get(key) {
-                let (value, sequence) = (pending.value.clone(), pending.sequence);
-                state.observed = state.observed.max(sequence.unwrap_or_default());
+            if let Some(value) = state.pending(key) {
                 return Ok(value);
             }
-            if let Some(row) = state.rows.get(key) {
-                return Ok(row.clone());
+            if let Some(value) = state.rows.get(key) {
+                return Ok(value.clone());
             }
         }
         let value = self.0.tree.get(key)?;
         self.0.state().rows.keep(key, value.clone());
         Ok(value)
+    }
+
+    /// The same of a row that is not looked up often: it is not kept in memory for that.
+    pub fn get_once(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        if let Some(value) = self.0.state().pending(key) {
+            return Ok(value);
+        }
+        self.0.tree.get(key)
     }
 
     /// The number that this turn's writes will have, if it writes.

@@ -39,7 +39,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// How often it looks what is due.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How soon after an exchange the next one may begin: what decides goes through all pairs.
 const NEXT_AFTER: Duration = Duration::from_millis(40);
 /// How long one question to another node may be on its way; core asks again a little later.
