@@ -11,7 +11,7 @@ pub const NAME_BYTES_MAX: usize = ROUTING_KEY_BYTES_MAX;
 pub const OBJECT_BYTES_DEFAULT: usize = 1024 * 1024;
 /// The most that may be set. What was written on several sides of a cut network is joined, never refused, and has to
 /// fit into a row then: four sides of this size do.
-pub const OBJECT_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub const OBJECT_BYTES_MAX: usize = 50 * 1024 * 1024;
 /// Bytes of a content type, a charset, a content encoding.
 pub const MEDIA_BYTES_MAX: usize = 256;
 /// Entries of one kind that describe a value: user metadata, links, index entries.
