@@ -86,7 +86,8 @@ mod tests {
             bytes.resize(length, 0);
             decode_front::<String>(&bytes).unwrap_err().to_string()
         };
-        let (small, large) = (claiming(DECODED_BYTES_MAX + 1, 100), claiming(DECODED_BYTES_MAX + 1, 1 << 20 | 1));
+        let (small, large) =
+            (claiming(DECODED_BYTES_MAX + 1, 100), claiming(DECODED_BYTES_MAX + 1, 1 << 20 | 1));
         assert!(small.contains("LimitExceeded") && !large.contains("LimitExceeded"), "{small}; {large}");
         assert!(claiming(MESSAGE_BYTES_MAX + 1, 1 << 20 | 1).contains("LimitExceeded"));
     }

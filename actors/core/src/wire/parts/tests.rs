@@ -111,8 +111,7 @@ fn what_nobody_waits_for_any_more_is_given_up_and_time_goes_on() {
     out.fill(&mut bytes, usize::MAX, later);
     let frames = frames_of(&bytes);
     assert_eq!(frames[0].header, FrameHeader { request: 1, ..FrameHeader::bare(FrameKind::Abandoned) });
-    let whole: Vec<Frame> =
-        frames.into_iter().filter_map(|frame| into.take(frame, later).unwrap()).collect();
+    let whole: Vec<Frame> = frames.into_iter().filter_map(|frame| into.take(frame, later).unwrap()).collect();
     assert_eq!(whole.len(), 1);
     assert_eq!(whole[0].header, FrameHeader { remaining_ms: 40, ..header(FrameKind::Request, 2) });
     assert_eq!((into.unfinished(), into.bytes(), out.bytes(), out.is_empty()), (0, 0, 0, true));
@@ -184,7 +183,8 @@ fn message() -> impl Strategy<Value = (FrameHeader, Bytes)> {
 fn step() -> impl Strategy<Value = Frame> {
     let number = 0u64..4;
     prop_oneof![
-        (0u8..14, number.clone(), 0u32..40).prop_map(|(kind, number, length)| announcement(kind, number, length)),
+        (0u8..14, number.clone(), 0u32..40)
+            .prop_map(|(kind, number, length)| announcement(kind, number, length)),
         (number.clone(), 0usize..20).prop_map(|(number, length)| {
             let header = FrameHeader { request: number, ..FrameHeader::bare(FrameKind::Part) };
             Frame { header, body: body(length, 3) }
