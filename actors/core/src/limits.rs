@@ -146,8 +146,8 @@ pub const RANGES_OWED_MAX: usize = 16;
 pub const SCAN_STEP_ITEMS_MAX: usize = 5000;
 /// Items that are gone through for one page of a listing: some fifty milliseconds of a pool thread.
 pub const ENTRIES_VISITED_MAX: usize = 20_000;
-/// Bytes of items that are gone through for one page, or in one step of a scan, where items are large: some tens of
-/// milliseconds, too. One item alone may be larger.
+/// Bytes of items that are gone through for one page of a listing, or in one step of a scan, where items are large:
+/// some tens of milliseconds, too. One item alone may be larger.
 pub const VISITED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Items of one page of a listing.
 pub const ENTRIES_PAGE_MAX: usize = 4096;

@@ -3,9 +3,11 @@
 use crate::bed::{Bed, name, put};
 use crate::command::{Put, PutRefusal, PutReply};
 use crate::content::Content;
+use crate::keys::KvList;
 use crate::kv::{Kv, KvConfig};
 use crate::limits::OBJECT_BYTES_MAX;
 use ringwork_core::antientropy::listing::{GroupOf, Summing, Through, Wanted, list};
+use ringwork_core::coverage::page::{PageBounds, read_page};
 use ringwork_core::ids::{ClusterId, Partition};
 use ringwork_core::limits::{STORE_VALUE_BYTES_MAX, TREE_LEAVES, VISITED_BYTES_MAX};
 use ringwork_core::ring::{KeyHash, RingSize};
@@ -59,4 +61,17 @@ fn who_goes_through_large_objects_rests_by_their_bytes() {
     let leaves = (0..TREE_LEAVES as u16).collect();
     let page = list::<Kv>(&bed.keyspace.snapshot(), of(group.0), &Wanted { group, leaves, after: None });
     assert_eq!(page.unwrap().through, Through::Key(name("b").bytes().to_vec()));
+
+    // A list of keys, page by page.
+    let question = KvList::Keys { bucket_type: "default".into(), bucket: "b".into() };
+    let (mut bounds, mut pages) =
+        (PageBounds { after: None, rows_max: 100, bytes_max: 1000, filter: None }, Vec::new());
+    loop {
+        let page = read_page::<Kv>(&bed.keyspace.snapshot(), &question, &bounds, Partition(0), size).unwrap();
+        page.check(&bounds).unwrap();
+        pages.push(page.rows.iter().map(|row| row.0.to_vec()).collect::<Vec<_>>());
+        let Some(through) = page.through else { break };
+        bounds.after = Some(through);
+    }
+    assert_eq!(pages, [vec![b"a".to_vec(), b"b".to_vec()], vec![b"c".to_vec()]]);
 }

@@ -55,7 +55,7 @@ pub struct NetworkLimits {
     /// Bytes of messages larger than a part that may wait on one control connection, beside the others; one alone may
     /// be larger, there and on the other.
     pub control_parted_bytes_max: usize,
-    /// The same on one request connection: two of the largest objects.
+    /// The same on one request connection: five of the largest objects, as many as clients may send to a node at a time.
     pub request_parted_bytes_max: usize,
     /// Requests of one connection that may wait for their replies.
     pub pending_max: usize,
@@ -85,7 +85,7 @@ impl Default for NetworkLimits {
             control_outbox_bytes_max: 1024 * 1024,
             request_outbox_bytes_max: 8 * 1024 * 1024,
             control_parted_bytes_max: 16 * 1024 * 1024,
-            request_parted_bytes_max: 128 * 1024 * 1024,
+            request_parted_bytes_max: 256 * 1024 * 1024,
             pending_max: 65_536,
             handshakes_max: 64,
             connections_max: 4096,

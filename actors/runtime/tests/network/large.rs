@@ -312,6 +312,68 @@ fn who_never_finishes_costs_nobody_else_anything_and_what_came_is_given_back() {
     });
 }
 
+/// The largest item takes longer than either end of a transfer listens to silence: each part counts as a word, and who
+/// is slowed down says that it lives.
+#[test]
+fn a_transfer_sends_the_largest_items_and_both_ends_hear_that_they_move() {
+    run(async {
+        let (a, b) = (start(1, Placement::Here, quick()), start(2, Placement::Here, quick()));
+        meet(&[&a, &b]).await;
+        let (_, mut writer) = a.network.dial_transfer(id(2)).await.unwrap().split().unwrap();
+        eventually("it is taken", async || !b.stand.transfers.lock().unwrap().is_empty()).await;
+        let stream = b.stand.transfers.lock().unwrap().remove(0);
+        let (mut reader, _writer) = stream.split().unwrap();
+        let (written, read) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let count = |counter: &AtomicUsize| _ = counter.fetch_add(1, Ordering::Relaxed);
+        let writing = async {
+            writer.ping(WITHIN).await.unwrap();
+            writer.write(WITHIN, filled(PART_BYTES), || count(&written)).await.unwrap();
+            writer.write(WITHIN, filled(LARGE), || count(&written)).await.unwrap();
+            writer.write(WITHIN, filled(3), || count(&written)).await.unwrap();
+        };
+        let reading = async {
+            let mut lengths = Vec::new();
+            for _ in 0..3 {
+                lengths.push(reader.read(WITHIN, || count(&read)).await.unwrap().unwrap().len());
+            }
+            lengths
+        };
+        let ((), lengths) = tokio::join!(writing, reading);
+        assert_eq!(lengths, [PART_BYTES, LARGE, 3]);
+        let parts = LARGE / PART_BYTES;
+        // The announcement leaves with the first part; the last part is the message itself.
+        assert_eq!((written.load(Ordering::Relaxed), read.load(Ordering::Relaxed)), (parts - 1, parts + 1));
+        // What does not come is not waited for beyond its time.
+        let late = reader.read(Duration::from_millis(1), || ()).await.unwrap_err();
+        assert_eq!(late.kind(), std::io::ErrorKind::TimedOut);
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn a_transfer_to_a_node_that_knows_no_parts_is_as_it_was() {
+    run(async {
+        let (b, _stranger) = with_stranger(Placement::Here, quick(), 0).await;
+        let mut old = Stranger::dial(&b).await;
+        old.greet(&Stranger::hello(1, Purpose::Transfer)).await;
+        eventually("it is taken", async || !b.stand.transfers.lock().unwrap().is_empty()).await;
+        let stream = b.stand.transfers.lock().unwrap().remove(0);
+        let (mut reader, mut writer) = stream.split().unwrap();
+        writer.ping(WITHIN).await.unwrap();
+        let refused = writer.write(WITHIN, filled(FRAME_BYTES_MAX + 1), || ()).await.unwrap_err();
+        assert!(refused.to_string().contains("at most 16777216 are allowed"), "{refused}");
+        let (sent, heard) =
+            tokio::join!(writer.write(WITHIN, filled(PART_BYTES + 1), || ()), async { old.frame().await });
+        sent.unwrap();
+        assert_eq!((heard.header.kind, heard.body.len()), (FrameKind::OneWay, PART_BYTES + 1), "and no ping");
+        old.send(large(1), &announcement(FrameKind::OneWay, 1, 10)).await;
+        let error = reader.read(WITHIN, || ()).await.unwrap_err();
+        assert!(error.to_string().contains("a Large frame"), "{error}");
+        b.stop().await;
+    });
+}
+
 #[test]
 fn a_guest_may_send_no_parts() {
     run(async {
