@@ -176,6 +176,10 @@ pub trait Vnode: Sized + Send + Unpin + 'static {
         replies.first().map(|reply| Resolution { reply: reply.clone(), repairs: Vec::new() })
     }
 
+    /// The feature that every member must have before glances are asked for; none where every release that has the
+    /// module answers them.
+    const GLANCE_FEATURE: Option<&'static str> = None;
+
     /// What all replicas of a read but one are asked in place of `command`, where the answer is large and replicas
     /// mostly agree: a command whose answer says what a replica has without having it along. None: all are asked
     /// `command`. Where there is a glance, [`Vnode::resolve`] gets answers of both kinds, and [`Vnode::unseen`] says

@@ -70,7 +70,10 @@ impl<V: Vnode> ReadGather<V> {
     ) -> Arc<Self> {
         let listed = preflist.len();
         // With one answer there is nothing to compare.
-        let glance = Some(quorum.answers_needed()).filter(|r| *r > 1).and_then(|_| V::glance(&command));
+        let compares = quorum.answers_needed() > 1;
+        let understood =
+            || V::GLANCE_FEATURE.is_none_or(|feature| service.0.node.metadata.is_active(feature));
+        let glance = if compares && understood() { V::glance(&command) } else { None };
         let places = preflist.into_iter().map(Place::new).collect();
         let state = ReadState { quorum, places, news: false, waker: None };
         let service = service.clone();
