@@ -3,8 +3,8 @@
 //! nor any socket; time is handed in.
 //!
 //! A message in parts is: one `Large` frame, whose head is the message's own (family, version, request id, remaining
-//! time) and whose body says the message's kind (1 byte), its number among those of this direction of the connection (8)
-//! and its length (4); then `Part` frames, which name the number in place of a request id and have the bytes in their
+//! time) and whose body says the message's kind (1 byte), its number among those of this direction of the connection
+//! (8) and its length (4); then `Part` frames, which name the number in place of a request id and have the bytes in their
 //! order, until there are as many as were announced. Frames of other messages may stand between them. `Abandoned` ends
 //! one early. Each frame has its checksum, and a connection keeps the order, so what comes out is what went in.
 //!
@@ -53,8 +53,8 @@ impl Parted {
 
     fn announce_into(&self, out: &mut Vec<u8>, now: Duration) -> Result<(), WireError> {
         let remaining_ms = match self.deadline {
-            Some(deadline) => milliseconds(deadline.saturating_sub(now)),
-            None => self.header.remaining_ms,
+            Some(deadline) if self.header.remaining_ms > 0 => milliseconds(deadline.saturating_sub(now)),
+            _ => self.header.remaining_ms,
         };
         let header = FrameHeader { kind: FrameKind::Large, remaining_ms, ..self.header };
         frame::encode_into(out, &header, |out| {
@@ -113,7 +113,7 @@ impl PartedOut {
     }
 
     /// Queues a message of at most [`MESSAGE_BYTES_MAX`], not empty. With a deadline, by the clock of `now` in
-    /// [`Self::fill`], it says how much time remains when it is announced, and stops being sent once nobody waits for it.
+    /// [`Self::fill`], it stops being sent once nobody waits for it; a request says how much time then remains.
     pub fn push(&mut self, header: FrameHeader, body: Bytes, deadline: Option<Duration>) {
         self.last_number += 1;
         self.bytes += body.len();
@@ -257,8 +257,8 @@ impl PartedIn {
         matches!(kind, FrameKind::Large | FrameKind::Part | FrameKind::Abandoned)
     }
 
-    /// Takes a frame in, at `now` by a clock that does not go back: the message that it finishes, if it does, as a frame
-    /// of its own kind, with the time that remains of what it had when it was announced.
+    /// Takes a frame in, at `now` by a clock that does not go back: the message that it finishes, if it does, as a
+    /// frame of its own kind, with the time that remains of what it had when it was announced.
     pub fn take(&mut self, frame: Frame, now: Duration) -> Result<Option<Frame>, PartsError> {
         let number = frame.header.request;
         match frame.header.kind {

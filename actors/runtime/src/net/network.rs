@@ -55,7 +55,8 @@ pub struct NetworkLimits {
     /// Bytes of messages larger than a part that may wait on one control connection, beside the others; one alone may
     /// be larger, there and on the other.
     pub control_parted_bytes_max: usize,
-    /// The same on one request connection: five of the largest objects, as many as clients may send to a node at a time.
+    /// The same on one request connection: five of the largest objects, as many as clients may send to a node at a
+    /// time.
     pub request_parted_bytes_max: usize,
     /// Requests of one connection that may wait for their replies.
     pub pending_max: usize,

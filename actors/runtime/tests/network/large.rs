@@ -1,5 +1,5 @@
-//! Messages in parts: they arrive whole, hold nobody up, end with their deadline, and whoever sends parts that do not fit
-//! together is hung up on. Towards a node that knows no parts everything is as it was.
+//! Messages in parts: they arrive whole, hold nobody up, end with their deadline, and whoever sends parts that do not
+//! fit together is hung up on. Towards a node that knows no parts everything is as it was.
 
 use crate::stand::{
     ECHO, Event, KEEP, Node, Stranger, eventually, id, meet, on_each_placement, quick, run, start,

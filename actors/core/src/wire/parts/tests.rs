@@ -96,8 +96,11 @@ fn what_is_unfinished_together_stays_within_its_bound() {
 fn what_nobody_waits_for_any_more_is_given_up_and_time_goes_on() {
     let mut out = PartedOut::default();
     let late = |ms| Some(NOW + Duration::from_millis(ms));
-    out.push(header(FrameKind::Request, 1), body(3 * PART_BYTES, 1), late(50));
-    out.push(header(FrameKind::Request, 2), body(2 * PART_BYTES, 2), late(100));
+    let timed = |number, ms| FrameHeader { remaining_ms: ms, ..header(FrameKind::Request, number) };
+    out.push(timed(1, 50), body(3 * PART_BYTES, 1), late(50));
+    out.push(timed(2, 100), body(2 * PART_BYTES, 2), late(100));
+    // A reply has no time of its own, only an asker who gives up.
+    out.push(header(FrameKind::Reply, 4), body(PART_BYTES, 4), late(100));
     let (mut bytes, mut into) = (Vec::new(), PartedIn::default());
     out.fill(&mut bytes, PART_BYTES, NOW);
     // One that is not even announced is never heard of.
@@ -105,15 +108,17 @@ fn what_nobody_waits_for_any_more_is_given_up_and_time_goes_on() {
     for frame in frames_of(&bytes) {
         assert_eq!(into.take(frame, NOW), Ok(None));
     }
-    assert_eq!(into.unfinished(), 2);
+    assert_eq!(into.unfinished(), 3);
     bytes.clear();
     let later = NOW + Duration::from_millis(60);
     out.fill(&mut bytes, usize::MAX, later);
     let frames = frames_of(&bytes);
     assert_eq!(frames[0].header, FrameHeader { request: 1, ..FrameHeader::bare(FrameKind::Abandoned) });
     let whole: Vec<Frame> = frames.into_iter().filter_map(|frame| into.take(frame, later).unwrap()).collect();
-    assert_eq!(whole.len(), 1);
-    assert_eq!(whole[0].header, FrameHeader { remaining_ms: 40, ..header(FrameKind::Request, 2) });
+    assert_eq!(
+        whole.iter().map(|frame| frame.header).collect::<Vec<_>>(),
+        [header(FrameKind::Reply, 4), timed(2, 40)]
+    );
     assert_eq!((into.unfinished(), into.bytes(), out.bytes(), out.is_empty()), (0, 0, 0, true));
 }
 
