@@ -4,9 +4,10 @@
 //!
 //! A message in parts is: one `Large` frame, whose head is the message's own (family, version, request id, remaining
 //! time) and whose body says the message's kind (1 byte), its number among those of this direction of the connection
-//! (8) and its length (4); then `Part` frames, which name the number in place of a request id and have the bytes in their
-//! order, until there are as many as were announced. Frames of other messages may stand between them. `Abandoned` ends
-//! one early. Each frame has its checksum, and a connection keeps the order, so what comes out is what went in.
+//! (8) and its length (4); then `Part` frames, which name the number in place of a request id and have the bytes in
+//! their order, until there are as many as were announced. Frames of other messages may stand between them.
+//! `Abandoned` ends one early. Each frame has its checksum, and a connection keeps the order, so what comes out is what
+//! went in.
 //!
 //! What an unfinished message costs is what has come of it. How much may be announced at a time is for both ends the
 //! same ([`PARTED_BYTES_MAX`], [`PARTED_MESSAGES_MAX`]); who announces more is refused.
