@@ -28,6 +28,9 @@ fn filled(length: usize) -> impl FnOnce(&mut Vec<u8>) -> Result<(), WireError> {
     }
 }
 
+/// What a stranger sends, one after the other.
+type Frames = Vec<(FrameHeader, Vec<u8>)>;
+
 /// Node 2, and a stranger with these features that it takes for node 1.
 async fn with_stranger(placement: Placement, limits: NetworkLimits, features: u64) -> (Node, Stranger) {
     let node = start(2, placement, limits);
@@ -241,7 +244,7 @@ fn parts_that_do_not_fit_together_cost_the_connection() {
     let begun = |length| (large(1), announcement(FrameKind::Request, 1, length));
     let too_many =
         || (0..=PARTED_MESSAGES_MAX as u64).map(|n| (large(n), announcement(FrameKind::Request, n, 9)));
-    let cases: Vec<(Vec<(FrameHeader, Vec<u8>)>, &str)> = vec![
+    let cases: Vec<(Frames, &str)> = vec![
         (vec![(part(1), vec![1])], "a part of message 1 came, which is not announced"),
         (vec![begun(2), (part(2), vec![1])], "a part of message 2 came, which is not announced"),
         (vec![begun(1), (part(1), vec![1]), (part(1), vec![1])], "a part of message 1 came, which is"),
