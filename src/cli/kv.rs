@@ -19,7 +19,7 @@ mod tests;
 /// What the client waits for beyond the deadline that the node was given, so that the node's own answer wins.
 const GRACE: Duration = Duration::from_secs(5);
 /// Longest value that is read from a file; the node's own bound is lower unless set to its most.
-const VALUE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const VALUE_BYTES_MAX: u64 = ringwork_kv::limits::OBJECT_BYTES_MAX as u64;
 /// Said of a write of which one node has all copies.
 const ALONE: &str = "x-ringwork-alone";
 /// The header with the causal context.

@@ -147,11 +147,11 @@ section! {
         /// worth for a fast disk: a longer queue makes writes late, not more of them.
         queue_writes_max: usize = 65_536, Kind::Count { min: 1, max: 1_048_576 };
         /// Bytes of the writes that wait for the storage thread; whichever of this and
-        /// `store.queue_writes_max` is reached first refuses. Not below the largest value there may be, or
-        /// that one could never be written.
+        /// `store.queue_writes_max` is reached first refuses. A write is taken in while less than this waits, however
+        /// large it is itself, so with large objects some more can wait: one of them for each worker.
         queue_bytes_max: Size = Size::from_bytes(64 * MIB),
             Kind::Size {
-                min: Size::from_bytes(limits::STORE_VALUE_BYTES_MAX as u64),
+                min: Size::from_bytes(8 * MIB),
                 max: Size::from_bytes(16 * GIB),
             };
     }
@@ -265,9 +265,11 @@ section! {
 section! {
     /// The kv module: objects under buckets and keys. The same on all nodes.
     KvSettings at "kv" {
-        /// The largest object, with all of its siblings and what describes them, and so the longest body of a write; a
-        /// larger one is answered 413. Every read and every repair moves the whole object, so what is much larger than
-        /// the default is better kept in pieces.
+        /// The longest body of a write, and the most that the siblings of an object may have together, with what
+        /// describes them; what is larger is answered 413. Every read, write and repair moves the whole object and has
+        /// it in memory several times, on each node that takes part: see *Large objects* in docs/kv.md before you set
+        /// more than some megabytes. A body has to come within `http.request_timeout`. All nodes must be of a release
+        /// that allows the size.
         object_bytes_max: Size = Size::from_bytes(ringwork_kv::limits::OBJECT_BYTES_DEFAULT as u64),
             Kind::Size {
                 min: Size::from_bytes(4 * KIB),

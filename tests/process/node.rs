@@ -178,8 +178,22 @@ impl RunningNode {
 
     /// What it has in memory, as the system counts it.
     pub(crate) fn resident_mib(&self) -> u64 {
+        self.memory_mib("VmRSS:")
+    }
+
+    /// The most that it ever had in memory.
+    pub(crate) fn most_resident_mib(&self) -> u64 {
+        self.memory_mib("VmHWM:")
+    }
+
+    /// From now on the most that it has is asked for.
+    pub(crate) fn forget_most_resident(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    fn memory_mib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0 kB");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
         kib / 1024
     }

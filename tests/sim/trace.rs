@@ -2,7 +2,7 @@
 //! where somebody is going to read it.
 
 use bytes::BytesMut;
-use ringwork_core::limits::MESSAGE_BYTES_MAX;
+use ringwork_core::limits::FRAME_BYTES_MAX;
 use ringwork_core::wire::frame::FrameDecoder;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
@@ -57,7 +57,7 @@ impl Trace {
         if rest.starts_with(ringwork_core::wire::handshake::MAGIC.as_ref()) {
             let _ = rest.split_to(ringwork_core::wire::handshake::MAGIC.len());
         }
-        while let Ok(Some(frame)) = FrameDecoder::new(MESSAGE_BYTES_MAX).decode(rest) {
+        while let Ok(Some(frame)) = FrameDecoder::new(FRAME_BYTES_MAX).decode(rest) {
             let header = frame.header;
             let family = match header.family {
                 1 => "vnode",

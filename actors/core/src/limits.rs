@@ -5,10 +5,23 @@
 pub const ROUTING_KEY_BYTES_MAX: usize = 1024;
 /// Bytes of a key in a store: routing key, escaped at worst to twice its size, plus what a module appends.
 pub const STORE_KEY_BYTES_MAX: usize = 4096;
-/// Bytes of one stored value: 50 MiB objects are streamed in frames, a frame's item stays below this.
-pub const STORE_VALUE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bytes of one encoded message; also the most a decoder may be made to allocate.
-pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one stored value: four objects of 50 MiB, which sides of a cut network wrote and which are joined, and room
+/// for what describes them.
+pub const STORE_VALUE_BYTES_MAX: usize = 208 * 1024 * 1024;
+/// Bytes of one encoded message: a stored value and what goes with it. What is larger than a part travels in parts.
+pub const MESSAGE_BYTES_MAX: usize = 224 * 1024 * 1024;
+/// Bytes of the body of one frame. A node of a release that knows no parts is sent nothing larger.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one part of a large message, and of the largest message that travels whole: what everything else on a
+/// connection may have to wait for, a fraction of a millisecond of a fast network.
+pub const PART_BYTES: usize = 256 * 1024;
+/// Large messages that may be unfinished at a time in one direction of a connection.
+pub const PARTED_MESSAGES_MAX: usize = 8;
+/// Bytes of all of them together, as announced: one of the largest, or several of others.
+pub const PARTED_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+/// Bytes that a decoder may be made to allocate by a message of up to a sixteenth of that. For a larger message it is
+/// what a message may have.
+pub const DECODED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of one message before two nodes know each other: a greeting has a few hundred.
 pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a node's name on the wire: as long as a host name may be.
@@ -49,6 +62,8 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Batches of a transfer that may be on their way without an acknowledgement: enough to hide one sync of the
 /// receiver's disk, and all that is sent twice after a cut.
 pub const WINDOW_BATCHES_MAX: u16 = 8;
+/// Bytes of them together, unless it is a single one: a batch of one large item is alone on its way.
+pub const WINDOW_BYTES_MAX: usize = WINDOW_BATCHES_MAX as usize * BATCH_BYTES_MAX;
 /// Services whose data one transfer of a partition can carry; as many as a node can report.
 pub const TRANSFER_SERVICES_MAX: usize = 64;
 /// Keys of one vnode that may be dirty: two bytes-and-a-key each in memory and on disk. With more of them the
@@ -58,8 +73,8 @@ pub const DIRTY_KEYS_MAX: usize = 65_536;
 pub const HANDOFF_LIMIT_DEFAULT: u32 = 4;
 /// Most transfers that may be set: each costs a connection, a snapshot and a window of batches at both ends.
 pub const HANDOFF_LIMIT_MAX: u32 = 64;
-/// Fewest bytes a second to which a transfer may be slowed: the largest item then takes half a minute, and the
-/// receiver, which gives up after a minute of silence, hears of it in time.
+/// Fewest bytes a second to which a transfer may be slowed: a cluster that is to settle some day needs some. After the
+/// largest item a sender then rests for a quarter of an hour, and says meanwhile that it lives.
 pub const HANDOFF_BYTES_PER_SECOND_MIN: u64 = 256 * 1024;
 /// Most bytes a second that may be set: beyond any disk.
 pub const HANDOFF_BYTES_PER_SECOND_MAX: u64 = 1024 * 1024 * 1024 * 1024;
@@ -90,7 +105,7 @@ pub const FEATURES_MAX: usize = 64;
 const _: () = {
     assert!(METADATA_VALUE_BYTES_MAX < METADATA_NAMESPACE_BYTES_MAX);
     assert!(METADATA_NAMESPACE_BYTES_MAX < METADATA_PART_BYTES_MAX);
-    assert!(METADATA_BYTES_MAX < METADATA_JOINED_BYTES_MAX && METADATA_JOINED_BYTES_MAX < MESSAGE_BYTES_MAX);
+    assert!(METADATA_BYTES_MAX < METADATA_JOINED_BYTES_MAX && METADATA_JOINED_BYTES_MAX < FRAME_BYTES_MAX);
 };
 
 /// Bytes of rows that one listing keeps waiting, all parts together: what a slow client may cost. In rings of more than
@@ -111,7 +126,7 @@ pub const LISTING_PAGES_PER_NODE_MAX: usize = 8;
 
 const _: () = {
     assert!(LISTING_PAGE_BYTES_MIN <= LISTING_PAGE_BYTES_MAX);
-    assert!((LISTING_PAGE_BYTES_MAX as usize) < MESSAGE_BYTES_MAX);
+    assert!((LISTING_PAGE_BYTES_MAX as usize) < FRAME_BYTES_MAX);
 };
 
 /// Changes of items that one turn may name: as many as the rows it may remove many times over. With more of them the
@@ -131,6 +146,9 @@ pub const RANGES_OWED_MAX: usize = 16;
 pub const SCAN_STEP_ITEMS_MAX: usize = 5000;
 /// Items that are gone through for one page of a listing: some fifty milliseconds of a pool thread.
 pub const ENTRIES_VISITED_MAX: usize = 20_000;
+/// Bytes of items that are gone through for one page of a listing, or in one step of a scan, where items are large:
+/// some tens of milliseconds, too. One item alone may be larger.
+pub const VISITED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Items of one page of a listing.
 pub const ENTRIES_PAGE_MAX: usize = 4096;
 /// Bytes of one page of a listing, unless it is a single item's.
@@ -150,15 +168,16 @@ pub const REPAIR_INTERVAL_MS_MAX: u64 = 86_400_000;
 
 const _: () = {
     assert!(TREE_LEAVES == 4096);
-    assert!(ENTRIES_PAGE_BYTES_MAX + STORE_KEY_BYTES_MAX < MESSAGE_BYTES_MAX);
+    assert!(ENTRIES_PAGE_BYTES_MAX + STORE_KEY_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX + REPAIR_BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
-    assert!(BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
+    assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX && FRAME_BYTES_MAX < MESSAGE_BYTES_MAX);
+    assert!(PART_BYTES < FRAME_BYTES_MAX && MESSAGE_BYTES_MAX <= PARTED_BYTES_MAX);
+    assert!(PARTED_BYTES_MAX <= u32::MAX as usize && DECODED_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX + STORE_KEY_BYTES_MAX + BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(RING_SIZE_MIN.is_power_of_two() && RING_SIZE_MAX.is_power_of_two());
     assert!(RING_SIZE_DEFAULT >= RING_SIZE_MIN && RING_SIZE_DEFAULT <= RING_SIZE_MAX);
     assert!(RING_SIZE_MAX - 1 <= u16::MAX as u32);
     assert!(HANDOFF_LIMIT_DEFAULT >= 1 && HANDOFF_LIMIT_DEFAULT <= HANDOFF_LIMIT_MAX);
-    assert!(STORE_VALUE_BYTES_MAX as u64 / HANDOFF_BYTES_PER_SECOND_MIN < 60);
     assert!(N_VAL_DEFAULT <= N_VAL_MAX && N_VAL_MAX as u32 >= 1);
     assert!(2 * ROUTING_KEY_BYTES_MAX < STORE_KEY_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX < MESSAGE_BYTES_MAX);

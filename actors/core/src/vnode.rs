@@ -30,6 +30,12 @@ pub trait Item: Wire + Clone + PartialEq + Debug {
         self.routing_key().to_vec()
     }
 
+    /// Bytes that it takes, about, where there can be many: whoever goes through items rests by it. 0 where items are
+    /// small and their number says enough.
+    fn bytes_about(&self) -> usize {
+        0
+    }
+
     /// The least state that contains both. Commutative, associative, idempotent. Called only with an item of
     /// the same key.
     fn join(self, other: Self) -> Self;

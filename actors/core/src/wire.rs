@@ -9,6 +9,7 @@
 pub mod codec;
 pub mod frame;
 pub mod handshake;
+pub mod parts;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -54,7 +54,8 @@ impl Serialize for Blob {
 
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_byte_buf(Bytewise)
+        // Not a buffer of their own, which would be as large as claimed before a byte of it was seen.
+        deserializer.deserialize_bytes(Bytewise)
     }
 }
 

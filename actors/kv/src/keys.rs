@@ -15,6 +15,7 @@ use crate::rows::{self, Standing};
 use bytes::Bytes;
 use ringwork_core::coverage::question::{Question, Row, Seen};
 use ringwork_core::keyspace::Snapshot;
+use ringwork_core::limits::VISITED_BYTES_MAX;
 use ringwork_core::store::{Direction, Flow};
 use ringwork_core::wire::Wire;
 use serde::{Deserialize, Serialize};
@@ -97,12 +98,19 @@ impl Question<Kv> for KvList {
                 range.start = Bound::Excluded(behind);
             }
         }
+        let mut visited_bytes = 0;
         Ok(snapshot.scan(&range, Direction::Ascending, &mut |name, row| {
             let shown = name.get(shown_from..).unwrap_or_default();
-            match rows::standing(row) {
+            let flow = match rows::standing(row) {
                 Some(standing) => visit(Seen::Row { routing_key: name, row: KvRow(shown.into(), standing) }),
                 None => visit(Seen::Nothing { key: shown }),
+            };
+            visited_bytes += row.len();
+            if visited_bytes < VISITED_BYTES_MAX || flow == Flow::Break(()) {
+                return flow;
             }
+            visited_bytes = 0;
+            visit(Seen::Enough)
         })?)
     }
 }

@@ -10,8 +10,8 @@ pub const NAME_BYTES_MAX: usize = ROUTING_KEY_BYTES_MAX;
 /// Bytes of an object with all of its siblings unless set otherwise. Every read and every repair moves all of them.
 pub const OBJECT_BYTES_DEFAULT: usize = 1024 * 1024;
 /// The most that may be set. What was written on several sides of a cut network is joined, never refused, and has to
-/// fit into a row then: four sides of this size do.
-pub const OBJECT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// fit into a row then: four sides of this size do, each with all that may describe a value.
+pub const OBJECT_BYTES_MAX: usize = 50 * 1024 * 1024;
 /// Bytes of a content type, a charset, a content encoding.
 pub const MEDIA_BYTES_MAX: usize = 256;
 /// Entries of one kind that describe a value: user metadata, links, index entries.
@@ -36,7 +36,7 @@ pub(crate) const BURIALS_WAITING_MAX: usize = 10_000;
 pub(crate) const REAPED_PER_TURN_MAX: usize = 200;
 
 const _: () = {
-    assert!(4 * OBJECT_BYTES_MAX <= STORE_VALUE_BYTES_MAX);
+    assert!(4 * (OBJECT_BYTES_MAX + 2 * DESCRIPTION_BYTES_MAX) <= STORE_VALUE_BYTES_MAX);
     assert!(OBJECT_BYTES_DEFAULT <= OBJECT_BYTES_MAX && DESCRIPTION_BYTES_MAX < OBJECT_BYTES_DEFAULT);
     assert!(SIBLINGS_WARN_DEFAULT < SIBLINGS_MAX_DEFAULT);
 };

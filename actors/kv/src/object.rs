@@ -186,7 +186,12 @@ impl Object {
 
     /// Refuses an object that a write has made larger than objects may be.
     pub fn check_size(&self, max: usize) -> Result<(), KvInputError> {
-        let bytes = self.bytes();
+        // A value alone may be as large as the body that it came in; what describes it has a bound of its own.
+        let mut siblings = self.siblings();
+        let bytes = match (siblings.next(), siblings.next()) {
+            (Some(only), None) => only.content.value.len(),
+            _ => self.bytes(),
+        };
         if bytes > max { Err(KvInputError::ObjectTooLarge { bytes, max }) } else { Ok(()) }
     }
 }
@@ -314,6 +319,10 @@ impl Wire for KvItem {
 impl Item for KvItem {
     fn routing_key(&self) -> &[u8] {
         self.name.bytes()
+    }
+
+    fn bytes_about(&self) -> usize {
+        self.object.bytes()
     }
 
     fn join(mut self, other: Self) -> Self {

@@ -1,5 +1,6 @@
 //! The vnode under test, by subject.
 
+mod large;
 mod laws;
 mod reaping;
 mod writing;

@@ -5,7 +5,7 @@ use crate::antientropy::TreeTable;
 use crate::families;
 use crate::handoff::sealed_read::with_sealed;
 use crate::messages::{Asked, ReplyTo, Request, VnodeAnswer};
-use crate::net::Channel;
+use crate::net::{Channel, SendError};
 use crate::node_core::NodeCore;
 use crate::post::{Full, Permit, Permits, Postbox};
 use crate::remote::{Ask, decode_answer, encode_request};
@@ -15,10 +15,12 @@ use crate::vnode_master::{MasterMessage, Routes, VnodeMaster};
 use crate::watch::Watchers;
 use arc_swap::ArcSwap;
 use ringwork_core::ids::Partition;
+use ringwork_core::limits::FRAME_BYTES_MAX;
 use ringwork_core::metadata::Family;
 use ringwork_core::preflist::{Judgement, PreflistEntry};
 use ringwork_core::quorum::{Count, QuorumDefaults, Refusal};
 use ringwork_core::vnode::Vnode;
+use ringwork_core::wire::WireError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -76,6 +78,12 @@ impl Listings {
         let permit = self.permits.take()?;
         Some((permit, self.begun.fetch_add(1, Ordering::Relaxed)))
     }
+}
+
+/// How long a message is, if it is longer than a frame may be.
+fn too_large_for_one_frame(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>) -> Option<usize> {
+    let mut bytes = Vec::new();
+    encode(&mut bytes).is_ok().then_some(bytes.len()).filter(|bytes| *bytes > FRAME_BYTES_MAX)
 }
 
 impl<V: Vnode> ServiceCore<V> {
@@ -189,6 +197,14 @@ impl<V: Vnode> ServiceCore<V> {
             let why = format!("there is no connection to node {name}");
             return reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(why)));
         };
+        if !network.takes_parts(entry.node, Channel::Request)
+            && let Some(bytes) =
+                too_large_for_one_frame(|out| encode_request::<V>(entry.partition, asked, ask, sync, out))
+        {
+            let name = self.node.name_of(entry.node);
+            let why = SendError::OlderRelease { bytes, max: FRAME_BYTES_MAX };
+            return reply.answer(VnodeAnswer::Refused(Refusal::Unavailable(format!("node {name}: {why}"))));
+        }
         let now = self.node.clock.moment();
         let latency = self.node.latencies.of(entry.node);
         let clock = self.node.clock.clone();

@@ -9,6 +9,7 @@ use super::value::{INDEX, META, VCLOCK};
 use actix_web::http::StatusCode;
 use actix_web::http::header::HttpDate;
 use actix_web::web::Bytes;
+use memchr::memmem;
 use ringwork_core::ring::KeyHash;
 use ringwork_kv::content::DEFAULT_CONTENT_TYPE;
 use ringwork_kv::{Content, IndexTerm, Object, ObjectName, Sibling, context};
@@ -112,20 +113,34 @@ impl View<'_> {
     /// hash of all values, which none of them can hold.
     fn boundary(&self) -> String {
         let tag = self.object.etag().unwrap_or_default();
-        let within = |value: &[u8]| value.windows(tag.len().max(1)).any(|part| part == tag.as_bytes());
+        let within = |value: &[u8]| memmem::find(value, tag.as_bytes()).is_some();
         let values = || self.object.siblings().map(|sibling| &*sibling.content.value);
         if values().any(within) { tag.clone() + &hash_of(&tag, values()) } else { tag }
     }
 
+    /// The values are copied once, into room that is taken once: together they can be as large as a row.
     fn multipart(&self, boundary: &str) -> Bytes {
-        body_in_parts(
-            boundary,
-            &self.object.siblings().map(|sibling| self.part(&sibling)).collect::<Vec<_>>(),
-        )
-        .into()
+        let heads: Vec<Vec<u8>> = self.object.siblings().map(|sibling| self.head_of(&sibling)).collect();
+        let values = || self.object.siblings().map(|sibling| &*sibling.content.value);
+        let between = boundary.len() + "\r\n--\r\n--".len();
+        let bytes: usize =
+            heads.iter().map(Vec::len).sum::<usize>() + values().map(<[u8]>::len).sum::<usize>();
+        let mut body = Vec::with_capacity(bytes + (heads.len() + 1) * between);
+        for (head, value) in heads.iter().zip(values()) {
+            body.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
+            body.extend_from_slice(head);
+            body.extend_from_slice(value);
+        }
+        body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        body.into()
     }
 
     fn part(&self, sibling: &Sibling<'_>) -> Vec<u8> {
+        [&self.head_of(sibling), &*sibling.content.value].concat()
+    }
+
+    /// What stands before a value in an answer of several.
+    fn head_of(&self, sibling: &Sibling<'_>) -> Vec<u8> {
         let content = sibling.content;
         let mut headers = description(content, self.bucket);
         headers.push(("etag".to_owned(), sibling.vtag()));
@@ -133,7 +148,7 @@ impl View<'_> {
             headers.push((DELETED.to_owned(), "true".to_owned()));
         }
         let lines = headers.iter().map(|(name, value)| format!("{}: {value}\r\n", titled(name)));
-        [lines.collect::<String>().as_bytes(), b"\r\n", &content.value].concat()
+        (lines.collect::<String>() + "\r\n").into_bytes()
     }
 
     /// Each value as a part of an answer that has several objects: with where it is, and its causal context.

@@ -10,6 +10,7 @@ mod fill;
 mod harness;
 mod kv_client;
 mod kv_listing;
+mod large;
 mod listing;
 mod load;
 mod moving;

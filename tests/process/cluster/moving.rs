@@ -25,7 +25,7 @@ fn addresses(cluster: &Cluster) -> Vec<SocketAddr> {
 const ASKED_EVERY: Duration = Duration::from_millis(250);
 
 /// Waits until nothing is pending anywhere, no node has data of another's, and nothing is being repaired.
-fn wait_home(cluster: &Cluster) -> Duration {
+pub(super) fn wait_home(cluster: &Cluster) -> Duration {
     let mut last = String::new();
     let home = waited_for_at(ASKED_EVERY, MOVED_WITHIN, || {
         cluster.running().iter().all(|by| {
@@ -45,7 +45,7 @@ fn wait_home(cluster: &Cluster) -> Duration {
     home.unwrap_or_else(|waited| panic!("not everything is home after {waited:?}: {last}"))
 }
 
-fn commit(cluster: &Cluster, by: usize) {
+pub(super) fn commit(cluster: &Cluster, by: usize) {
     wait_until("the change is committed", || {
         let planned = cluster.ask(by, "POST", "/admin/cluster/plan", "");
         planned.status == 200 && cluster.ask(by, "POST", "/admin/cluster/commit", "").status == 200

@@ -27,7 +27,7 @@ fn path(bucket: &str, key: &str) -> String {
 }
 
 /// Takes all rows of one partition of kv from a node's disk, and leaves everything else. How many there were.
-fn wipe(directory: &Path, partition: u16) -> usize {
+pub(super) fn wipe(directory: &Path, partition: u16) -> usize {
     let options = DiskOptions { directory: directory.join("store"), cache_bytes: CACHE_BYTES };
     let store = DiskStore::open(&options, true).unwrap();
     let mut writes = Vec::new();

@@ -45,32 +45,32 @@ fn damage(data: &Path, one_in: usize, lose: bool) -> usize {
 
 /// Of all nodes: whether every tree is built, differences found so far, and how old the oldest comparison is that found
 /// a pair equal; none before every pair was.
-fn compared(cluster: &Cluster) -> (bool, u64, Option<u64>) {
+pub(super) fn compared(cluster: &Cluster, service: &str) -> (bool, u64, Option<u64>) {
     let (mut built, mut differed, mut oldest) = (true, 0, Some(0));
     for number in cluster.running() {
         let status = cluster.ask(number, "GET", "/admin/repair", "").json();
-        let chat = &status["services"]["chat"];
-        let count = |name: &str| chat[name].as_u64().unwrap_or(u64::MAX);
+        let one = &status["services"][service];
+        let count = |name: &str| one[name].as_u64().unwrap_or(u64::MAX);
         built &= count("trees_in_doubt") == 0 && count("trees_building") == 0 && count("pairs") > 0;
         differed += count("differed");
-        let age = chat["oldest_ms"].as_u64().filter(|_| count("never_equal") == 0);
+        let age = one["oldest_ms"].as_u64().filter(|_| count("never_equal") == 0);
         oldest = oldest.zip(age).map(|(oldest, age)| oldest.max(age));
     }
     (built, differed, oldest)
 }
 
 /// Until every pair of replicas was found equal after the last difference was found, all of it after `since`.
-fn wait_equal(cluster: &Cluster, since: Instant) {
+pub(super) fn wait_equal(cluster: &Cluster, service: &str, since: Instant) {
     let (mut last, mut changed) = (0, since);
     let waited = waited_for(|| {
         let begun = Instant::now();
-        let (built, differed, oldest) = compared(cluster);
+        let (built, differed, oldest) = compared(cluster, service);
         if differed != last {
             (last, changed) = (differed, begun);
         }
         built && oldest.is_some_and(|oldest| Duration::from_millis(oldest) < begun - changed)
     });
-    waited.unwrap_or_else(|patience| panic!("not within {patience:?}: {:?}", compared(cluster)));
+    waited.unwrap_or_else(|patience| panic!("not within {patience:?}: {:?}", compared(cluster, service)));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn lost_and_changed_items_are_found_and_mended_without_a_read() {
     let users = scaled(300, 200_000);
     let nodes: Vec<_> = (0..3).map(|number| cluster.address(number)).collect();
     send_to_all(&nodes, users, |number| format!("user-{number}"));
-    wait_equal(&cluster, Instant::now());
+    wait_equal(&cluster, "chat", Instant::now());
     let data = |cluster: &Cluster, number: usize| cluster.launches[number].data().to_owned();
     cluster.kill(1);
     cluster.kill(2);
@@ -90,8 +90,8 @@ fn lost_and_changed_items_are_found_and_mended_without_a_read() {
     cluster.start_again(2);
     cluster.wait_whole();
     let begun = Instant::now();
-    wait_until("something differs", || compared(&cluster).1 > 0);
-    wait_equal(&cluster, begun);
+    wait_until("something differs", || compared(&cluster, "chat").1 > 0);
+    wait_equal(&cluster, "chat", begun);
     let took = begun.elapsed();
     println!("of {users} messages {lost} lost and {changed} changed rows were mended after {took:.1?}");
     assert!(took < EQUAL_WITHIN, "{took:?}");
@@ -106,13 +106,13 @@ fn a_node_that_stopped_in_peace_finds_its_trees_again() {
         let answer = send(cluster.address(number % 3), &format!("user-{number}"), "text", "?w=3").unwrap();
         assert_eq!(answer.status, 201, "{}", answer.body);
     }
-    wait_equal(&cluster, Instant::now());
+    wait_equal(&cluster, "chat", Instant::now());
     cluster.stop(1);
     let answer = send(cluster.address(0), "user-0", "while it was away", "").unwrap();
     assert_eq!(answer.status, 201, "{}", answer.body);
     cluster.start_again(1);
     cluster.wait_settled();
-    wait_equal(&cluster, Instant::now());
+    wait_equal(&cluster, "chat", Instant::now());
     let status = cluster.ask(1, "GET", "/admin/repair", "").json();
     assert_eq!(status["services"]["chat"]["builds"], 0, "{status}");
     check_disks(cluster);

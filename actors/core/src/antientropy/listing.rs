@@ -12,7 +12,7 @@ use crate::ids::{ClusterId, Partition};
 use crate::keyspace::Snapshot;
 use crate::limits::{
     ENTRIES_PAGE_BYTES_MAX, ENTRIES_PAGE_MAX, ENTRIES_VISITED_MAX, N_VAL_MAX, REPAIR_BATCH_ITEMS_MAX,
-    STORE_KEY_BYTES_MAX, TREE_LEAVES,
+    STORE_KEY_BYTES_MAX, TREE_LEAVES, VISITED_BYTES_MAX,
 };
 use crate::ring::{KeyHash, RingSize};
 use crate::store::{Flow, KeyRange};
@@ -128,7 +128,7 @@ impl Summing {
         if self.left.is_empty() {
             return Ok(false);
         }
-        let (mut visited, mut last) = (0usize, None);
+        let (mut visited, mut visited_bytes, mut last) = (0usize, 0usize, None);
         let (following, sums) = (&mut self.following, &mut self.sums);
         V::fold(&self.snapshot, &self.left, &mut |item| {
             let key = item.key();
@@ -139,7 +139,8 @@ impl Summing {
                 sums.trees.entry(group).or_default().change(leaf, None, Some(print));
             }
             visited += 1;
-            if visited >= items_max {
+            visited_bytes += item.bytes_about();
+            if visited >= items_max || visited_bytes >= VISITED_BYTES_MAX {
                 last = Some(key);
                 return Flow::Break(());
             }
@@ -264,7 +265,7 @@ pub fn list<V: Vnode>(snapshot: &Snapshot, groups: GroupOf, wanted: &Wanted) -> 
     };
     let range = KeyRange { start, end: Bound::Unbounded };
     let mut page = Page { entries: Vec::new(), through: Through::End };
-    let (mut visited, mut bytes) = (0usize, 0usize);
+    let (mut visited, mut visited_bytes, mut bytes) = (0usize, 0usize, 0usize);
     let mut following = Following::new(groups);
     V::fold(snapshot, &range, &mut |item: V::Item| {
         let key = item.key();
@@ -276,8 +277,9 @@ pub fn list<V: Vnode>(snapshot: &Snapshot, groups: GroupOf, wanted: &Wanted) -> 
             page.entries.push(Entry { key: key.clone(), print });
         }
         visited += 1;
+        visited_bytes += item.bytes_about();
         let full = page.entries.len() >= ENTRIES_PAGE_MAX || bytes >= ENTRIES_PAGE_BYTES_MAX;
-        if full || visited >= ENTRIES_VISITED_MAX {
+        if full || visited >= ENTRIES_VISITED_MAX || visited_bytes >= VISITED_BYTES_MAX {
             page.through = Through::Key(key);
             return Flow::Break(());
         }

@@ -139,6 +139,11 @@ pub fn read_page<V: Vnode>(
                 }
             }
             Seen::Nothing { key } => page.through = Some(key.to_vec()),
+            Seen::Enough if page.through.is_none() => {}
+            Seen::Enough => {
+                more = true;
+                return Flow::Break(());
+            }
         }
         Flow::Continue(())
     })?;

@@ -38,6 +38,9 @@ pub enum Seen<'a, R> {
         /// Behind this the next page begins.
         key: &'a [u8],
     },
+    /// What was met since the last such word was large to go through, whatever the rows say of it: said behind a row or
+    /// a nothing so that a page ends here, where others end after a number of looks.
+    Enough,
 }
 
 /// A question that every vnode of a service can be asked, and whose answers together are one list.

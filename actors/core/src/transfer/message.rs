@@ -334,7 +334,7 @@ impl Offer {
 impl Batch {
     /// A batch of these items.
     pub fn of(sequence: u64, stream: u8, items: &[Bytes], position: Option<Position>) -> Self {
-        // An item is at most 8 MiB.
+        // An item is at most as long as a stored value.
         let lengths = items.iter().map(|item| item.len() as u32).collect();
         let items = match items {
             [only] => only.clone(),

@@ -265,6 +265,8 @@ pub enum ReceivingEvent {
     Cancel(CancelReason),
     /// Something of this node failed.
     Failed(String),
+    /// A part of a large batch came, or word that the sender lives.
+    Moving,
     /// The connection has ended.
     CutOff,
     /// Time has passed: see [`Receiving::wake_at_ms`].
@@ -419,6 +421,10 @@ impl Receiving {
             ReceivingEvent::Said(says) => {
                 self.heard_ms = now_ms;
                 self.said(says)
+            }
+            ReceivingEvent::Moving => {
+                self.heard_ms = now_ms;
+                Vec::new()
             }
             ReceivingEvent::Stored { .. } if self.phase == Phase::Syncing => {
                 self.heard_ms = now_ms;

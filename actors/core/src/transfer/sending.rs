@@ -16,7 +16,7 @@ use super::message::{
     Batch, CancelReason, GenerationId, Kind, Offer, Place, Position, ReceiverSays, SenderSays, SessionId,
 };
 use super::progress::{Amount, Progress};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, WINDOW_BATCHES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, WINDOW_BATCHES_MAX, WINDOW_BYTES_MAX};
 use crate::mutant::{Mutant, planted};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -164,7 +164,8 @@ impl Sending {
     }
 
     fn room(&self) -> bool {
-        self.in_flight.len() < usize::from(self.window)
+        let bytes: u64 = self.in_flight.iter().map(|batch| batch.amount.bytes).sum();
+        self.in_flight.len() < usize::from(self.window) && bytes < WINDOW_BYTES_MAX as u64
     }
 
     fn dirty(&self) -> usize {
@@ -232,6 +233,10 @@ impl Sending {
             SendingEvent::Said(says) => {
                 self.heard_ms = now_ms;
                 self.said(now_ms, says)
+            }
+            SendingEvent::Moving => {
+                self.heard_ms = now_ms;
+                Vec::new()
             }
             SendingEvent::Sealed { generation, services, estimate } if self.phase == Phase::Sealing => {
                 self.plan.generation = generation;

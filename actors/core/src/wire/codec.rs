@@ -3,13 +3,19 @@
 //! layout would otherwise pass for a newer one without a word.
 
 use super::WireError;
-use crate::limits::MESSAGE_BYTES_MAX;
+use crate::limits::{DECODED_BYTES_MAX, MESSAGE_BYTES_MAX};
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<MESSAGE_BYTES_MAX>> =
-    bincode::config::standard().with_limit::<MESSAGE_BYTES_MAX>();
+type Config<const BYTES: usize> = Configuration<LittleEndian, Varint, Limit<BYTES>>;
+
+const CONFIG: Config<MESSAGE_BYTES_MAX> = bincode::config::standard().with_limit::<MESSAGE_BYTES_MAX>();
+/// For what is read from a few bytes: what they claim is allocated before it is seen to be missing.
+const SMALL: Config<DECODED_BYTES_MAX> = bincode::config::standard().with_limit::<DECODED_BYTES_MAX>();
+/// What is longer may claim as much as there may be. A number counts with its full width, of sixteen bytes at most,
+/// however short it is written.
+const SMALL_BYTES_MAX: usize = DECODED_BYTES_MAX / 16;
 
 /// The value's bytes.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, WireError> {
@@ -31,11 +37,7 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resul
 
 /// The value of exactly these bytes.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    if bytes.len() > MESSAGE_BYTES_MAX {
-        return Err(WireError::TooLarge { limit: MESSAGE_BYTES_MAX, found: bytes.len() });
-    }
-    let (value, read) =
-        bincode::serde::decode_from_slice(bytes, CONFIG).map_err(|e| WireError::Body(e.to_string()))?;
+    let (value, read) = decode_front(bytes)?;
     if read != bytes.len() {
         return Err(WireError::Length { expected: read, found: bytes.len() });
     }
@@ -47,7 +49,13 @@ pub fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Wir
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(WireError::TooLarge { limit: MESSAGE_BYTES_MAX, found: bytes.len() });
     }
-    bincode::serde::decode_from_slice(bytes, CONFIG).map_err(|e| WireError::Body(e.to_string()))
+    // Borrowing, so that a type that asks for bytes is shown them where they lie.
+    let decoded = if bytes.len() <= SMALL_BYTES_MAX {
+        bincode::serde::borrow_decode_from_slice(bytes, SMALL)
+    } else {
+        bincode::serde::borrow_decode_from_slice(bytes, CONFIG)
+    };
+    decoded.map_err(|e| WireError::Body(e.to_string()))
 }
 
 #[cfg(test)]
@@ -68,6 +76,20 @@ mod tests {
         assert!(decode::<Vec<u8>>(&bytes).is_err());
         assert!(decode::<String>(&bytes).is_err());
         assert!(decode::<Vec<u64>>(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_few_bytes_cannot_claim_what_only_a_large_message_may() {
+        let claiming = |claimed: usize, length: usize| {
+            let mut bytes = vec![252]; // a four-byte length follows
+            bytes.extend_from_slice(&(claimed as u32).to_le_bytes());
+            bytes.resize(length, 0);
+            decode_front::<String>(&bytes).unwrap_err().to_string()
+        };
+        let (small, large) =
+            (claiming(DECODED_BYTES_MAX + 1, 100), claiming(DECODED_BYTES_MAX + 1, 1 << 20 | 1));
+        assert!(small.contains("LimitExceeded") && !large.contains("LimitExceeded"), "{small}; {large}");
+        assert!(claiming(MESSAGE_BYTES_MAX + 1, 1 << 20 | 1).contains("LimitExceeded"));
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //!
 //! A frame is: length of what follows (4 bytes), kind (1), message family (2), message version (2), request id (8),
 //! remaining time in milliseconds (4), body, CRC-32C of all that, length included (4). All numbers big-endian. A
-//! deadline travels as the time that remains, because two nodes' clocks need not agree.
+//! deadline travels as the time that remains, because two nodes' clocks need not agree. A message that is too large for
+//! a frame travels in several: see [`super::parts`].
 
 use super::WireError;
-use crate::limits::MESSAGE_BYTES_MAX;
+use crate::limits::FRAME_BYTES_MAX;
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Bytes in front of a body.
@@ -39,6 +40,12 @@ pub enum FrameKind {
     Welcome = 8,
     /// Its other answer.
     Refused = 9,
+    /// Announces a message that comes in parts; the frame's head is the message's.
+    Large = 10,
+    /// The next part of it; the request id is the message's number among those in parts.
+    Part = 11,
+    /// No more parts come of the message of that number.
+    Abandoned = 12,
 }
 
 impl FrameKind {
@@ -54,6 +61,9 @@ impl FrameKind {
             7 => Self::Hello,
             8 => Self::Welcome,
             9 => Self::Refused,
+            10 => Self::Large,
+            11 => Self::Part,
+            12 => Self::Abandoned,
             _ => return None,
         })
     }
@@ -138,12 +148,26 @@ impl Drop for Unfinished<'_> {
 }
 
 /// Appends a frame whose body `body` writes in place; length and checksum are filled in afterwards. `body` only
-/// appends. On an error, its own or a body of more than [`MESSAGE_BYTES_MAX`], `out` is as before.
+/// appends. On an error, its own or a body of more than [`FRAME_BYTES_MAX`], `out` is as before.
 pub fn encode_into(
     out: &mut Vec<u8>,
     header: &FrameHeader,
     body: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
 ) -> Result<(), WireError> {
+    let start = out.len();
+    begin_into(out, header, FRAME_BYTES_MAX, body)?;
+    seal(out, start);
+    Ok(())
+}
+
+/// Appends a head and a body of at most `body_bytes_max`, and says how long the body is. It becomes a frame with
+/// [`seal`], if it is no larger than one may be. On an error `out` is as before.
+pub fn begin_into(
+    out: &mut Vec<u8>,
+    header: &FrameHeader,
+    body_bytes_max: usize,
+    body: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+) -> Result<usize, WireError> {
     let start = out.len();
     let mut head = [0; HEADER_BYTES];
     head[4] = header.kind as u8;
@@ -154,19 +178,23 @@ pub fn encode_into(
     let mut unfinished = Unfinished { out, start, complete: false };
     unfinished.out.extend_from_slice(&head);
     body(unfinished.out)?;
-    let body_bytes = unfinished.out.len().saturating_sub(start + HEADER_BYTES);
-    if body_bytes > MESSAGE_BYTES_MAX {
-        return Err(WireError::TooLarge { limit: MESSAGE_BYTES_MAX, found: body_bytes });
-    }
-    let Some(written) = unfinished.out.get_mut(start..).filter(|written| written.len() >= HEADER_BYTES)
-    else {
+    let Some(body_bytes) = unfinished.out.len().checked_sub(start + HEADER_BYTES) else {
         return Err(WireError::Body("an encoder removed bytes that were not its own".to_owned()));
     };
-    written[..LENGTH_BYTES].copy_from_slice(&((FIXED_BYTES + body_bytes) as u32).to_be_bytes());
-    let checksum = crc32c::crc32c(written);
-    unfinished.out.extend_from_slice(&checksum.to_be_bytes());
+    if body_bytes > body_bytes_max {
+        return Err(WireError::TooLarge { limit: body_bytes_max, found: body_bytes });
+    }
     unfinished.complete = true;
-    Ok(())
+    Ok(body_bytes)
+}
+
+/// Makes what [`begin_into`] appended at `start`, the last of `out`, a frame: fills in its length, adds the checksum.
+pub fn seal(out: &mut Vec<u8>, start: usize) {
+    let Some(written) = out.get_mut(start..).filter(|written| written.len() >= HEADER_BYTES) else { return };
+    let length = (written.len() + TRAILER_BYTES - LENGTH_BYTES) as u32;
+    written[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+    let checksum = crc32c::crc32c(written);
+    out.extend_from_slice(&checksum.to_be_bytes());
 }
 
 /// Cuts a stream of bytes into frames.
@@ -178,7 +206,7 @@ pub struct FrameDecoder {
 impl FrameDecoder {
     /// A decoder that refuses longer bodies.
     pub fn new(body_bytes_max: usize) -> Self {
-        Self { body_bytes_max: body_bytes_max.min(MESSAGE_BYTES_MAX) }
+        Self { body_bytes_max: body_bytes_max.min(FRAME_BYTES_MAX) }
     }
 
     /// The next frame, taken from the front of `buffer`; none while it is incomplete. Nothing is reserved. After
@@ -237,7 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn header() -> impl Strategy<Value = FrameHeader> {
-        (1u8..=9, any::<u16>(), any::<u16>(), any::<u64>(), any::<u32>()).prop_map(
+        (1u8..=12, any::<u16>(), any::<u16>(), any::<u64>(), any::<u32>()).prop_map(
             |(kind, family, version, request, remaining_ms)| FrameHeader {
                 kind: FrameKind::from_number(kind).unwrap(),
                 family,
@@ -259,7 +287,7 @@ mod tests {
     }
 
     fn decoder() -> FrameDecoder {
-        FrameDecoder::new(MESSAGE_BYTES_MAX)
+        FrameDecoder::new(FRAME_BYTES_MAX)
     }
 
     #[test]
@@ -301,7 +329,7 @@ mod tests {
     fn a_body_over_the_limit_is_neither_written_nor_waited_for() {
         let mut out = Vec::new();
         let too_large = encode_into(&mut out, &FrameHeader::bare(FrameKind::OneWay), |out| {
-            out.resize(out.len() + MESSAGE_BYTES_MAX + 1, 0);
+            out.resize(out.len() + FRAME_BYTES_MAX + 1, 0);
             Ok(())
         });
         assert!(matches!(too_large, Err(WireError::TooLarge { .. })) && out.is_empty());

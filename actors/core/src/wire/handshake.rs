@@ -18,8 +18,10 @@ pub const MAGIC: [u8; 8] = *b"\x91RWNET\r\n";
 pub const PROTOCOL_MIN: u16 = 1;
 /// The newest.
 pub const PROTOCOL_MAX: u16 = 1;
-/// What this release can do beyond its protocol, a bit each. None yet.
-pub const FEATURES: u64 = 0;
+/// A bit of the features: messages larger than a part may be sent in parts ([`super::parts`]).
+pub const FEATURE_PARTS: u64 = 1;
+/// What this release can do beyond its protocol, a bit each.
+pub const FEATURES: u64 = FEATURE_PARTS;
 /// The layout of `Hello` and `Welcome`.
 const LAYOUT: u16 = 1;
 

@@ -11,6 +11,7 @@ use crate::net::{Network, Responder, TransferStream};
 use crate::node_core::NodeCore;
 use crate::post::{Permits, Postbox, Posted};
 use crate::ring_manager::{RingManager, RingMessage};
+use crate::time::Clock;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{NodeId, Partition};
@@ -35,6 +36,21 @@ pub(crate) use offers::Offered;
 /// How long a read or a write of a transfer's connection may take: longer than either end waits for the other before it
 /// gives the transfer up.
 pub(super) const SILENT_AT_MOST: Duration = Duration::from_secs(120);
+/// How often a transfer is told that a large batch moves, which is some hundred parts.
+const MOVING_EVERY: Duration = Duration::from_secs(1);
+
+/// Calls `tell` when it is called itself, but not again before [`MOVING_EVERY`] has passed.
+pub(super) fn now_and_then(clock: Clock, tell: impl Fn()) -> impl FnMut() {
+    let mut told = None;
+    move || {
+        let now = clock.moment();
+        if told.is_none_or(|told| now >= told + MOVING_EVERY) {
+            told = Some(now);
+            tell();
+        }
+    }
+}
+
 /// Messages that may be on their way to the manager.
 const IN_FLIGHT_MAX: usize = 4096;
 /// The pause after hints could not be taken in.

@@ -3,15 +3,17 @@
 //! core's rule.
 
 use super::board::{Direction, End, TransferLine};
-use super::manager::{HandoffContext, HandoffManager, ManagerMessage, SILENT_AT_MOST};
+use super::manager::{HandoffContext, HandoffManager, ManagerMessage, SILENT_AT_MOST, now_and_then};
 use super::service::Collecting;
 use super::switch;
 use crate::net::{TransferReader, TransferWriter};
 use crate::node_core::NodeCore;
 use crate::post::{Permits, Postbox, Posted};
 use crate::ring_manager::RingMessage;
+use crate::time::Clock;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
-use ringwork_core::limits::WINDOW_BATCHES_MAX;
+use bytes::Bytes;
+use ringwork_core::limits::{WINDOW_BATCHES_MAX, WINDOW_BYTES_MAX};
 use ringwork_core::membership::Possession;
 use ringwork_core::transfer::message::ForReceiver;
 use ringwork_core::transfer::message::Position;
@@ -25,7 +27,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Messages on their way to one transfer: a window of batches, and a few words more.
 const IN_FLIGHT_MAX: usize = WINDOW_BATCHES_MAX as usize + 8;
@@ -84,7 +86,7 @@ impl HandoffReceiver {
             let me = Postbox::new(ctx.address(), Permits::new(IN_FLIGHT_MAX));
             postbox = Some(me.clone());
             actix_rt::spawn(write(writer, outgoing, me.clone()));
-            actix_rt::spawn(read(reader, session, me));
+            actix_rt::spawn(read(reader, session, me, context.node.clock.clone()));
             Self {
                 context,
                 manager,
@@ -224,16 +226,36 @@ async fn write(
     receiver: Postbox<HandoffReceiver>,
 ) {
     while let Some(message) = outgoing.recv().await {
-        let written = writer.write(|out| codec::encode_into(&message, out));
-        if !matches!(tokio::time::timeout(SILENT_AT_MOST, written).await, Ok(Ok(()))) {
+        let encode = |out: &mut Vec<u8>| codec::encode_into(&message, out);
+        if writer.write(SILENT_AT_MOST, encode, || ()).await.is_err() {
             return receiver.post_control(Received(ReceivingEvent::CutOff));
         }
     }
     let _ = writer.close().await;
 }
 
-async fn read(mut reader: TransferReader, session: SessionId, receiver: Postbox<HandoffReceiver>) {
-    while let Ok(Ok(Some(body))) = tokio::time::timeout(SILENT_AT_MOST, reader.read()).await {
+/// A message's bytes, counted for as long as any part of them is kept.
+struct Counted(Bytes, #[allow(dead_code)] OwnedSemaphorePermit);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+async fn read(
+    mut reader: TransferReader,
+    session: SessionId,
+    receiver: Postbox<HandoffReceiver>,
+    clock: Clock,
+) {
+    // A sender keeps its window. One that does not is no longer listened to until what it sent is merged.
+    let room = Arc::new(Semaphore::new(2 * WINDOW_BYTES_MAX));
+    let mut moving = now_and_then(clock, || receiver.post_control(Received(ReceivingEvent::Moving)));
+    while let Ok(Some(body)) = reader.read(SILENT_AT_MOST, &mut moving).await {
+        let bytes = body.len().clamp(1, 2 * WINDOW_BYTES_MAX) as u32;
+        let Ok(taken) = room.clone().acquire_many_owned(bytes).await else { break };
+        let body = Bytes::from_owner(Counted(body, taken));
         let said = ForReceiver::decode(&body).ok().filter(|message| message.session == session);
         let Some(message) = said else { break };
         if receiver.post(Received(ReceivingEvent::Said(message.says))).is_err() {

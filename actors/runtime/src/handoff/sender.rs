@@ -3,12 +3,13 @@
 //! manager decides.
 
 use super::board::{Direction, End, TransferLine};
-use super::manager::{HandoffContext, HandoffManager, ManagerMessage, SILENT_AT_MOST};
+use super::manager::{HandoffContext, HandoffManager, ManagerMessage, SILENT_AT_MOST, now_and_then};
 use super::service::{Filter, ScanRange, sealed_snapshot};
 use super::switch::{self, HeldPartition};
 use crate::net::{TransferReader, TransferWriter};
 use crate::post::{Permits, Postbox, Posted};
 use crate::ring_manager::RingMessage;
+use crate::time::Clock;
 use crate::vnode::Fetched;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use ringwork_core::keyspace::Snapshot;
@@ -22,14 +23,18 @@ use ringwork_core::transfer::{
 use ringwork_core::wire::WireError;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 /// Messages on their way to one transfer: acknowledgements of a window, and a few words more.
 const IN_FLIGHT_MAX: usize = 256;
+/// After this long without a word it says that it lives: several times within what a receiver waits.
+const PING_AFTER: Duration = Duration::from_secs(15);
 /// Keys that a vnode reads in one turn, between requests.
 const FETCHED_AT_A_TIME: usize = 128;
 
@@ -116,7 +121,8 @@ impl HandoffSender {
         let (out, outgoing) = mpsc::unbounded_channel();
         self.out = Some(out);
         let Some(me) = self.me.clone() else { return };
-        actix_rt::spawn(write(writer, outgoing, me.clone()));
+        let clock = self.context.node.clock.clone();
+        actix_rt::spawn(write(writer, outgoing, me.clone(), clock));
         actix_rt::spawn(read(reader, plan.session, me));
         let (machine, effects) = Sending::begin(plan, self.now_ms());
         self.machine = Some(machine);
@@ -343,11 +349,24 @@ async fn write(
     mut writer: TransferWriter,
     mut outgoing: mpsc::UnboundedReceiver<ForReceiver>,
     sender: Postbox<HandoffSender>,
+    clock: Clock,
 ) {
-    while let Some(message) = outgoing.recv().await {
+    let mut moving = now_and_then(clock, || sender.post_control(Happened(SendingEvent::Moving)));
+    loop {
+        // Slowed down, it may have nothing to say for longer than the receiver listens to silence.
+        let Ok(message) = timeout(PING_AFTER, outgoing.recv()).await else {
+            match writer.ping(SILENT_AT_MOST).await {
+                Ok(()) => continue,
+                Err(_) => return sender.post_control(Happened(SendingEvent::CutOff)),
+            }
+        };
+        let Some(message) = message else { break };
         let encode = |out: &mut Vec<u8>| message.encode_into(out).map_err(|e| WireError::Body(e.to_string()));
-        let written = tokio::time::timeout(SILENT_AT_MOST, writer.write(encode)).await;
-        if !matches!(written, Ok(Ok(()))) {
+        if let Err(error) = writer.write(SILENT_AT_MOST, encode, &mut moving).await {
+            if error.kind() == ErrorKind::InvalidData {
+                // It would be cut off at the same item again and again.
+                tracing::warn!(%error, "what a transfer has to say cannot be sent to that node");
+            }
             return sender.post_control(Happened(SendingEvent::CutOff));
         }
     }
@@ -355,7 +374,7 @@ async fn write(
 }
 
 async fn read(mut reader: TransferReader, session: SessionId, sender: Postbox<HandoffSender>) {
-    while let Ok(Ok(Some(body))) = tokio::time::timeout(SILENT_AT_MOST, reader.read()).await {
+    while let Ok(Some(body)) = reader.read(SILENT_AT_MOST, || ()).await {
         let said = ForSender::decode(&body).ok().filter(|message| message.session == session);
         let Some(message) = said else { break };
         if sender.post(Happened(SendingEvent::Said(message.says))).is_err() {

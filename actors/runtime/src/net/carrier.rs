@@ -15,9 +15,10 @@ use crate::post::Permit;
 use crate::telemetry::Telemetry;
 use crate::time::{Clock, Moment};
 use bytes::BytesMut;
-use ringwork_core::limits::MESSAGE_BYTES_MAX;
+use ringwork_core::limits::FRAME_BYTES_MAX;
 use ringwork_core::wire::frame::{Frame, FrameDecoder, FrameHeader, FrameKind};
 use ringwork_core::wire::handshake::shown;
+use ringwork_core::wire::parts::PartedIn;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -42,6 +43,8 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 /// How much longer silence is listened to once it was noticed. A process that was stopped, or a thread that was kept
 /// busy, finds its alarms overdue before it has looked at what arrived meanwhile.
 const SILENCE_GRACE: Duration = Duration::from_millis(100);
+/// Bytes that are written before what has come is read.
+const WRITTEN_PER_ROUND_MAX: usize = 1024 * 1024;
 /// Reads and writes before the other tasks of the thread have their turn.
 const ROUNDS_PER_TURN: usize = 4;
 
@@ -59,6 +62,7 @@ pub(super) struct Carrier {
     link: Arc<Link>,
     socket: Socket,
     decoder: FrameDecoder,
+    parted: PartedIn,
     read: BytesMut,
     writing: Vec<u8>,
     written: usize,
@@ -78,6 +82,17 @@ pub(super) struct Carrier {
     ended: bool,
     notice: Option<EndNotice>,
     _place: Option<Permit>,
+}
+
+/// How far writing got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrote {
+    /// To the end of what is queued.
+    All,
+    /// As far as it may at a time.
+    Some,
+    /// As far as the socket takes it.
+    Blocked,
 }
 
 enum Round {
@@ -103,7 +118,8 @@ impl Carrier {
             carriage,
             link,
             socket,
-            decoder: FrameDecoder::new(MESSAGE_BYTES_MAX),
+            decoder: FrameDecoder::new(FRAME_BYTES_MAX),
+            parted: PartedIn::default(),
             read,
             writing: Vec::new(),
             written: 0,
@@ -123,7 +139,8 @@ impl Carrier {
     }
 
     fn round(&mut self, cx: &mut Context<'_>) -> Result<Round, LinkEnd> {
-        let blocked = self.write(cx)?;
+        let wrote = self.write(cx)?;
+        let blocked = wrote == Wrote::Blocked;
         // A socket that takes nothing more must not keep a connection that is to end.
         if blocked && let Some(end) = self.link.take_wanted_end() {
             return Err(end);
@@ -132,15 +149,22 @@ impl Carrier {
             self.serve_all()?;
             return Ok(Round::Again);
         }
+        if wrote == Wrote::Some {
+            return Ok(Round::Again);
+        }
         if self.keep_time(blocked, cx)? || !self.link.sleep(cx.waker(), blocked) {
             return Ok(Round::Again);
         }
         Ok(Round::Rest)
     }
 
-    /// Writes until nothing is queued (false) or the socket takes no more (true).
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkEnd> {
+    /// Writes what is queued, or a good deal of it.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<Wrote, LinkEnd> {
+        let mut bytes = 0;
         loop {
+            if bytes >= WRITTEN_PER_ROUND_MAX {
+                return Ok(Wrote::Some);
+            }
             if self.written == self.writing.len() {
                 self.written = 0;
                 self.writing.clear();
@@ -149,9 +173,15 @@ impl Carrier {
                 }
                 match self.link.take_work(&mut self.writing) {
                     Work::Frames(frames) => self.carriage.telemetry.frames_sent.add(frames),
-                    Work::Nothing => return Ok(false),
-                    Work::Finished => return self.shut(cx),
+                    Work::Nothing => return Ok(Wrote::All),
+                    Work::Finished => {
+                        self.shut(cx);
+                        return Ok(Wrote::All);
+                    }
                     Work::End(end) => return Err(end),
+                }
+                if self.writing.is_empty() {
+                    continue; // all of it was given up before it left
                 }
             }
             let end = self.writing.len().min(self.written + WRITE_BYTES_MAX);
@@ -160,6 +190,7 @@ impl Carrier {
                 Poll::Ready(Ok(0)) => return Err(LinkEnd::reset("it takes no more bytes")),
                 Poll::Ready(Ok(count)) => {
                     self.written += count;
+                    bytes += count;
                     self.wrote = true;
                     self.carriage.telemetry.link_writes.increment();
                     self.carriage.telemetry.link_bytes_sent.add(count as u64);
@@ -167,7 +198,7 @@ impl Carrier {
                 Poll::Ready(Err(error)) => return Err(LinkEnd::reset(format!("writing failed: {error}"))),
                 Poll::Pending => {
                     self.link.still_carried(self.writing.len() - self.written);
-                    return Ok(true);
+                    return Ok(Wrote::Blocked);
                 }
             }
         }
@@ -175,20 +206,19 @@ impl Carrier {
 
     /// Everything is written: says so to the socket, and waits for the other side to hang up. Hanging up at once
     /// would let the system throw away a goodbye that the other side has not read.
-    fn shut(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkEnd> {
+    fn shut(&mut self, cx: &mut Context<'_>) {
         if self.finished.is_none()
             && let Poll::Ready(_) = Pin::new(&mut self.socket).poll_shutdown(cx)
         {
             self.finished = Some(self.carriage.clock.moment());
         }
-        Ok(false)
     }
 
     /// Reads once; false when nothing is there.
     fn fill(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkEnd> {
         if self.read.capacity() - self.read.len() < READ_BYTES_MIN {
             // A large frame gets room as its bytes come, not when it is announced.
-            let room = self.read.len().clamp(READ_BYTES, MESSAGE_BYTES_MAX);
+            let room = self.read.len().clamp(READ_BYTES, FRAME_BYTES_MAX);
             self.read.reserve(room);
         }
         let read = pin!(self.socket.read_buf(&mut self.read)).poll(cx);
@@ -210,13 +240,14 @@ impl Carrier {
 
     /// Serves every complete frame that was read.
     fn serve_all(&mut self) -> Result<(), LinkEnd> {
-        let (mut frames, mut large) = (0, false);
+        let (mut frames, mut large, mut now) = (0, false, None);
         let result = loop {
             match self.decoder.decode(&mut self.read) {
                 Ok(Some(frame)) => {
                     frames += 1;
                     large |= frame.body.len() > KEPT_BYTES_MAX;
-                    if let Err(end) = self.serve(frame) {
+                    let now = *now.get_or_insert_with(|| self.carriage.clock.moment());
+                    if let Err(end) = self.serve(frame, now) {
                         break Err(end);
                     }
                 }
@@ -235,8 +266,19 @@ impl Carrier {
         result
     }
 
-    fn serve(&mut self, frame: Frame) -> Result<(), LinkEnd> {
-        let Frame { header, body } = frame;
+    /// The message that a frame is, or finishes; none while parts of it are missing.
+    fn message(&mut self, frame: Frame, now: Moment) -> Result<Option<Frame>, LinkEnd> {
+        if !PartedIn::is_part(frame.header.kind) || !self.link.takes_parts {
+            return Ok(Some(frame));
+        }
+        self.parted.take(frame, now).map_err(|error| {
+            self.carriage.telemetry.frames_refused.increment();
+            LinkEnd::because(format!("its parts of large messages do not fit together: {error}"))
+        })
+    }
+
+    fn serve(&mut self, frame: Frame, now: Moment) -> Result<(), LinkEnd> {
+        let Some(Frame { header, body }) = self.message(frame, now)? else { return Ok(()) };
         let remaining = match header.remaining_ms {
             0 => None,
             ms => Some(Duration::from_millis(u64::from(ms))),
@@ -244,7 +286,8 @@ impl Carrier {
         let incoming = Incoming { family: header.family, version: header.version, body, remaining };
         match header.kind {
             FrameKind::Request => {
-                let responder = Responder::new(self.link.clone(), header.request, header.family);
+                let deadline = remaining.map(|remaining| now.saturating_add(remaining));
+                let responder = Responder::new(self.link.clone(), header.request, header.family, deadline);
                 self.hand_over(incoming, Some(responder));
             }
             FrameKind::OneWay if !self.link.from.guest => self.hand_over(incoming, None),
@@ -262,7 +305,13 @@ impl Carrier {
             FrameKind::Goodbye => {
                 return Err(LinkEnd::because(format!("it said goodbye: {}", shown(&incoming.body))));
             }
-            kind @ (FrameKind::OneWay | FrameKind::Hello | FrameKind::Welcome | FrameKind::Refused) => {
+            kind @ (FrameKind::OneWay
+            | FrameKind::Hello
+            | FrameKind::Welcome
+            | FrameKind::Refused
+            | FrameKind::Large
+            | FrameKind::Part
+            | FrameKind::Abandoned) => {
                 self.carriage.telemetry.frames_refused.increment();
                 return Err(LinkEnd::because(format!("it sent a {kind:?} frame, which has no place here")));
             }

@@ -19,6 +19,16 @@ pub enum SendError {
     /// The message could not be encoded.
     #[error("the message cannot be encoded: {0}")]
     Encode(#[from] WireError),
+    /// The other node is of a release that takes messages in one frame only.
+    #[error(
+        "the message has {bytes} bytes, and that node is of a release that takes at most {max}; upgrade it first"
+    )]
+    OlderRelease {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        max: usize,
+    },
 }
 
 /// The request was queued, and no reply came. It may have been done, or may yet be.

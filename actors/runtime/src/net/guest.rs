@@ -6,7 +6,7 @@ use super::greet::read_frame;
 use super::handler::Incoming;
 use super::socket::Socket;
 use bytes::BytesMut;
-use ringwork_core::limits::MESSAGE_BYTES_MAX;
+use ringwork_core::limits::FRAME_BYTES_MAX;
 use ringwork_core::wire::frame::{Frame, FrameDecoder, FrameHeader, FrameKind, encode_into};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -32,7 +32,7 @@ pub(super) async fn ask(
     });
     encoded.map_err(super::error::SendError::from)?;
     socket.write_all(&out).await.map_err(|_| LinkError::Lost)?;
-    let decoder = FrameDecoder::new(MESSAGE_BYTES_MAX);
+    let decoder = FrameDecoder::new(FRAME_BYTES_MAX);
     loop {
         let Frame { header, body } =
             read_frame(&mut socket, &mut buffer, decoder).await.map_err(|_| LinkError::Lost)?;

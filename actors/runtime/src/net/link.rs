@@ -3,7 +3,8 @@
 //! connection ends. The bytes are moved by [`super::carrier`].
 //!
 //! Sending costs a lock, the encoding, and a wake-up only when the carrier sleeps: a thousand frames that are queued
-//! while it works leave in one write.
+//! while it works leave in one write. A message larger than a part does not stand in their way: it waits apart, and
+//! leaves in parts behind whatever small frames there are.
 
 use super::error::{LinkError, SendError};
 use super::handler::Sender;
@@ -12,15 +13,19 @@ use super::pending::{Callback, Pending};
 use super::{Channel, Incoming};
 use crate::telemetry::Telemetry;
 use crate::time::{Clock, Moment};
-use ringwork_core::limits::REASON_BYTES_MAX;
+use bytes::Bytes;
+use ringwork_core::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, PART_BYTES, REASON_BYTES_MAX};
 use ringwork_core::wire::WireError;
-use ringwork_core::wire::frame::{FrameHeader, FrameKind, encode_into};
+use ringwork_core::wire::frame::{self, FrameHeader, FrameKind, HEADER_BYTES, encode_into};
+use ringwork_core::wire::parts::PartedOut;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
 /// Bytes past the outbox's bound for the connection's own small frames: pings, goodbyes, word of dropped requests.
 const OWN_FRAMES_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of parts that leave at a time, behind the small frames that wait: one part.
+const PARTS_BYTES_AT_A_TIME: usize = PART_BYTES;
 
 /// Why a connection ended.
 #[derive(Clone, Debug)]
@@ -55,8 +60,14 @@ pub(super) struct State {
     /// Frames that the carrier has not taken yet.
     queue: Vec<u8>,
     queued_frames: u64,
-    /// Bytes that it has taken and not yet written.
+    /// Bytes of such frames that it has taken and not yet written.
     carried_bytes: usize,
+    /// Bytes of parts behind them that it has taken.
+    carried_part_bytes: usize,
+    /// Messages that leave in parts.
+    parted: PartedOut,
+    /// Why the connection is closed, to be said when the last part has left.
+    goodbye: Option<Vec<u8>>,
     phase: Phase,
     wanted_end: Option<LinkEnd>,
     /// There while the carrier sleeps.
@@ -82,32 +93,51 @@ pub(super) struct Link {
     pub(super) serial: u64,
     state: Mutex<State>,
     outbox_bytes_max: usize,
+    /// Of messages that leave in parts.
+    parted_bytes_max: usize,
+    /// Whether the other side takes messages in parts, and this one from it.
+    pub(super) takes_parts: bool,
     clock: Clock,
     telemetry: Arc<Telemetry>,
 }
 
 impl Link {
+    /// `takes_parts` is what the greeting said of the other side.
     pub(super) fn new(
         from: Sender,
         serial: u64,
+        takes_parts: bool,
         limits: &NetworkLimits,
         clock: Clock,
         telemetry: Arc<Telemetry>,
     ) -> Arc<Self> {
-        let outbox_bytes_max = match from.channel {
-            Channel::Control => limits.control_outbox_bytes_max,
-            Channel::Request => limits.request_outbox_bytes_max,
+        let (outbox_bytes_max, parted_bytes_max) = match from.channel {
+            Channel::Control => (limits.control_outbox_bytes_max, limits.control_parted_bytes_max),
+            Channel::Request => (limits.request_outbox_bytes_max, limits.request_parted_bytes_max),
         };
         let state = State {
             queue: Vec::new(),
             queued_frames: 0,
             carried_bytes: 0,
+            carried_part_bytes: 0,
+            parted: PartedOut::default(),
+            goodbye: None,
             phase: Phase::Open,
             wanted_end: None,
             sleeper: None,
             pending: Pending::new(limits.pending_max),
         };
-        Arc::new(Self { from, serial, state: Mutex::new(state), outbox_bytes_max, clock, telemetry })
+        let state = Mutex::new(state);
+        Arc::new(Self {
+            from,
+            serial,
+            state,
+            outbox_bytes_max,
+            parted_bytes_max,
+            takes_parts,
+            clock,
+            telemetry,
+        })
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -120,14 +150,16 @@ impl Link {
         self.locked().phase == Phase::Open
     }
 
-    /// Queues a frame. On an error nothing is queued.
+    /// Queues a message. With a deadline it stops being sent once that has passed, if it leaves in parts. On an error
+    /// nothing is queued.
     pub(super) fn send(
         &self,
         header: &FrameHeader,
+        deadline: Option<Moment>,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
     ) -> Result<(), SendError> {
         let mut state = self.locked();
-        self.queue(&mut state, header, encode)?;
+        self.queue(&mut state, header, deadline, encode)?;
         wake(state);
         Ok(())
     }
@@ -149,7 +181,7 @@ impl Link {
             return Err(SendError::Full);
         };
         let header = FrameHeader { kind: FrameKind::Request, family, version, request, remaining_ms };
-        self.queue(&mut state, &header, encode)?;
+        self.queue(&mut state, &header, Some(deadline), encode)?;
         state.pending.insert(request, deadline, callback);
         wake(state);
         Ok(())
@@ -159,6 +191,7 @@ impl Link {
         &self,
         state: &mut State,
         header: &FrameHeader,
+        deadline: Option<Moment>,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
     ) -> Result<(), SendError> {
         if state.phase != Phase::Open {
@@ -166,18 +199,52 @@ impl Link {
         }
         let before = state.queue.len();
         let waiting = before + state.carried_bytes;
-        let mut full = waiting >= self.outbox_bytes_max;
-        if !full {
-            encode_into(&mut state.queue, header, encode)?;
-            // One frame alone may be larger than the bound; otherwise nothing larger could ever be sent.
-            full = waiting > 0 && state.queue.len() + state.carried_bytes > self.outbox_bytes_max;
+        if waiting >= self.outbox_bytes_max {
+            return Err(self.full());
         }
-        if full {
+        let body_bytes = frame::begin_into(&mut state.queue, header, MESSAGE_BYTES_MAX, encode)?;
+        if self.takes_parts && body_bytes > PART_BYTES {
+            return self.queue_parted(state, before, header, deadline);
+        }
+        // One message alone may be larger than the bound; otherwise nothing larger could ever be sent.
+        let full = waiting > 0 && state.queue.len() + state.carried_bytes > self.outbox_bytes_max;
+        if full || body_bytes > FRAME_BYTES_MAX {
             state.queue.truncate(before);
-            self.telemetry.sends_refused.increment();
-            return Err(SendError::Full);
+            return Err(if body_bytes > FRAME_BYTES_MAX {
+                self.telemetry.sends_refused.increment();
+                SendError::OlderRelease { bytes: body_bytes, max: FRAME_BYTES_MAX }
+            } else {
+                self.full()
+            });
         }
+        frame::seal(&mut state.queue, before);
         state.queued_frames += 1;
+        Ok(())
+    }
+
+    fn full(&self) -> SendError {
+        self.telemetry.sends_refused.increment();
+        SendError::Full
+    }
+
+    /// Takes the message that was encoded behind `before` out of the queue of frames: it leaves in parts.
+    fn queue_parted(
+        &self,
+        state: &mut State,
+        before: usize,
+        header: &FrameHeader,
+        deadline: Option<Moment>,
+    ) -> Result<(), SendError> {
+        let (waiting, bytes) = (state.parted.bytes(), state.queue.len() - before);
+        if waiting > 0 && waiting + bytes > self.parted_bytes_max {
+            state.queue.truncate(before);
+            return Err(self.full());
+        }
+        // Alone in the queue it is not even copied.
+        let message =
+            if before == 0 { std::mem::take(&mut state.queue) } else { state.queue.split_off(before) };
+        let body = Bytes::from(message).slice(HEADER_BYTES..);
+        state.parted.push(*header, body, deadline);
         Ok(())
     }
 
@@ -210,7 +277,7 @@ impl Link {
         if state.phase == Phase::Open {
             let why = why.as_bytes();
             let why = why.get(..REASON_BYTES_MAX).unwrap_or(why);
-            self.queue_own(&mut state, &FrameHeader::bare(FrameKind::Goodbye), why);
+            state.goodbye = Some(why.to_vec());
             state.phase = Phase::Closing;
             wake(state);
         }
@@ -231,6 +298,8 @@ impl Link {
         let mut state = self.locked();
         state.phase = Phase::Ended;
         state.queue = Vec::new();
+        state.parted = PartedOut::default();
+        state.goodbye = None;
         state.sleeper = None;
         let callbacks = state.pending.drain();
         drop(state);
@@ -239,20 +308,31 @@ impl Link {
         }
     }
 
-    /// For the carrier: swaps what is queued with `empty`, its written and cleared buffer.
+    /// For the carrier: swaps what is queued with `empty`, its written and cleared buffer, and adds some parts.
     pub(super) fn take_work(&self, empty: &mut Vec<u8>) -> Work {
         let mut state = self.locked();
         state.sleeper = None;
         state.carried_bytes = 0;
+        state.carried_part_bytes = 0;
         if let Some(end) = state.wanted_end.take() {
             return Work::End(end);
         }
-        if state.queue.is_empty() {
+        if state.parted.is_empty()
+            && let Some(why) = state.goodbye.take()
+        {
+            self.queue_own(&mut state, &FrameHeader::bare(FrameKind::Goodbye), &why);
+        }
+        if state.queue.is_empty() && state.parted.is_empty() {
             return if state.phase == Phase::Open { Work::Nothing } else { Work::Finished };
         }
         std::mem::swap(&mut state.queue, empty);
+        let mut frames = std::mem::take(&mut state.queued_frames);
         state.carried_bytes = empty.len();
-        Work::Frames(std::mem::take(&mut state.queued_frames))
+        if !state.parted.is_empty() {
+            frames += state.parted.fill(empty, PARTS_BYTES_AT_A_TIME, self.clock.moment());
+            state.carried_part_bytes = empty.len() - state.carried_bytes;
+        }
+        Work::Frames(frames)
     }
 
     /// For the carrier, which cannot write: whether the connection is to end all the same.
@@ -262,14 +342,16 @@ impl Link {
 
     /// For the carrier: so many bytes of what it took are not written yet.
     pub(super) fn still_carried(&self, bytes: usize) {
-        self.locked().carried_bytes = bytes;
+        let mut state = self.locked();
+        state.carried_bytes = bytes.saturating_sub(state.carried_part_bytes);
     }
 
     /// For the carrier: sleeps until woken, unless there is something to do. `blocked` says that it could not write
     /// more frames anyway.
     pub(super) fn sleep(&self, waker: &Waker, blocked: bool) -> bool {
         let mut state = self.locked();
-        if state.wanted_end.is_some() || (!blocked && !state.queue.is_empty()) {
+        let work = !state.queue.is_empty() || !state.parted.is_empty() || state.goodbye.is_some();
+        if state.wanted_end.is_some() || (!blocked && work) {
             return false;
         }
         state.sleeper = Some(waker.clone());
@@ -324,11 +406,13 @@ pub struct Responder {
     link: Option<Arc<Link>>,
     request: u64,
     family: u16,
+    /// When the asker has given up.
+    deadline: Option<Moment>,
 }
 
 impl Responder {
-    pub(super) fn new(link: Arc<Link>, request: u64, family: u16) -> Self {
-        Self { link: Some(link), request, family }
+    pub(super) fn new(link: Arc<Link>, request: u64, family: u16, deadline: Option<Moment>) -> Self {
+        Self { link: Some(link), request, family, deadline }
     }
 
     /// Queues the reply. On an error nothing is queued, and the asker is told that no answer will come if the
@@ -346,7 +430,7 @@ impl Responder {
             request: self.request,
             remaining_ms: 0,
         };
-        link.send(&header, encode)?;
+        link.send(&header, self.deadline, encode)?;
         self.link = None;
         Ok(())
     }

@@ -167,7 +167,8 @@ async fn take_in(
         Verdict::Member(agreed, peer, channel) => {
             if welcome(inner, &mut socket, agreed).await {
                 drop(handshake);
-                let joined = Joined { socket, buffer, name: hello.name, place: Some(place) };
+                let (name, features) = (hello.name, agreed.features);
+                let joined = Joined { socket, buffer, name, features, place: Some(place) };
                 peer.post_control(PeerMessage::Accepted(channel, joined));
             }
         }
@@ -175,7 +176,9 @@ async fn take_in(
             if welcome(inner, &mut socket, agreed).await {
                 drop(handshake);
                 let place = Some((place, transfer));
-                if let Ok(stream) = TransferStream::new(inner.clone(), hello.node, socket, buffer, place) {
+                let stream =
+                    TransferStream::new(inner.clone(), hello.node, agreed.features, socket, buffer, place);
+                if let Ok(stream) = stream {
                     inner.carriage.handler.transfer(hello.node, stream);
                 }
             }
@@ -191,9 +194,12 @@ async fn take_in(
                 };
                 let carriage = inner.carriage.clone();
                 let serial = inner.next_serial();
+                // A guest asks a few small questions, and reads whole answers.
+                let takes_parts = false;
                 let link = Link::new(
                     sender,
                     serial,
+                    takes_parts,
                     &carriage.limits,
                     carriage.clock.clone(),
                     carriage.telemetry.clone(),

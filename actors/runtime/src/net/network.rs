@@ -50,8 +50,14 @@ pub struct PeerSpec {
 pub struct NetworkLimits {
     /// Bytes that may wait on one control connection: some states of a ring.
     pub control_outbox_bytes_max: usize,
-    /// Bytes that may wait on one request connection: some tens of thousands of small messages, or one large item.
+    /// Bytes that may wait on one request connection: some tens of thousands of small messages.
     pub request_outbox_bytes_max: usize,
+    /// Bytes of messages larger than a part that may wait on one control connection, beside the others; one alone may
+    /// be larger, there and on the other.
+    pub control_parted_bytes_max: usize,
+    /// The same on one request connection: five of the largest objects, as many as clients may send to a node at a
+    /// time.
+    pub request_parted_bytes_max: usize,
     /// Requests of one connection that may wait for their replies.
     pub pending_max: usize,
     /// Connections that may be in handshake at a time.
@@ -79,6 +85,8 @@ impl Default for NetworkLimits {
         Self {
             control_outbox_bytes_max: 1024 * 1024,
             request_outbox_bytes_max: 8 * 1024 * 1024,
+            control_parted_bytes_max: 16 * 1024 * 1024,
+            request_parted_bytes_max: 256 * 1024 * 1024,
             pending_max: 65_536,
             handshakes_max: 64,
             connections_max: 4096,
@@ -319,6 +327,14 @@ impl Network {
             .is_some_and(|entry| entry.slot.link(channel).load().as_ref().is_some_and(|link| link.is_open()))
     }
 
+    /// Whether a peer takes messages larger than a frame, as far as a connection to it stands.
+    pub fn takes_parts(&self, node: NodeId, channel: Channel) -> bool {
+        let peers = self.0.peers.load();
+        find(&peers, node).is_some_and(|entry| {
+            entry.slot.link(channel).load().as_ref().is_some_and(|link| link.takes_parts)
+        })
+    }
+
     /// Why there is no connection to a peer: what the last attempt or the end of the last connection said. None
     /// while there is one, and before anything happened.
     pub fn last_failure(&self, node: NodeId, channel: Channel) -> Option<String> {
@@ -352,7 +368,7 @@ impl Network {
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
     ) -> Result<(), SendError> {
         let header = FrameHeader { kind: FrameKind::OneWay, family, version, request: 0, remaining_ms: 0 };
-        self.with_link(to, channel, |link| link.send(&header, encode))
+        self.with_link(to, channel, |link| link.send(&header, None, encode))
     }
 
     /// Asks, from any thread, without waiting. `encode` is as for [`Self::send`]. If this

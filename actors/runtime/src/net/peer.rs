@@ -17,7 +17,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
 use ringwork_core::wire::handshake::{
-    FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, RefusalReason, Welcome,
+    FEATURE_PARTS, FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, RefusalReason, Welcome,
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -69,6 +69,8 @@ pub(super) struct Joined {
     pub(super) buffer: BytesMut,
     /// What the other node calls itself.
     pub(super) name: String,
+    /// What both can do beyond the protocol.
+    pub(super) features: u64,
     /// Its place among the connections that were accepted; none for one that was dialled.
     pub(super) place: Option<Permit>,
 }
@@ -235,7 +237,8 @@ impl Peer {
         self.line(channel).dialling = None;
         match result {
             Ok((socket, buffer, welcome)) => {
-                self.stands(channel, Joined { socket, buffer, name: welcome.name, place: None }, ctx);
+                let (name, features) = (welcome.name, welcome.features & FEATURES);
+                self.stands(channel, Joined { socket, buffer, name, features, place: None }, ctx);
             }
             Err(error) => {
                 let (peer, channel_name) = (&self.spec.name, channel.name());
@@ -290,8 +293,9 @@ impl Peer {
         }
         let serial = self.inner.next_serial();
         let sender = Sender { node: self.spec.node, name: joined.name.into(), guest: false, channel };
-        let link =
-            Link::new(sender, serial, &carriage.limits, carriage.clock.clone(), carriage.telemetry.clone());
+        let takes_parts = joined.features & FEATURE_PARTS != 0;
+        let (clock, telemetry) = (carriage.clock.clone(), carriage.telemetry.clone());
+        let link = Link::new(sender, serial, takes_parts, &carriage.limits, clock, telemetry);
         self.line(channel).up = Some((serial, carriage.clock.moment()));
         self.slot.note(channel, None);
         self.slot.link(channel).store(Some(link.clone()));

@@ -1,5 +1,7 @@
-//! A connection on which one transfer runs: frames of one family, in both directions, read and written by whoever
-//! owns the transfer. It decides which bytes are refused; what they say, core's transfer messages decide.
+//! A connection on which one transfer runs: messages of one family, in both directions, read and written by whoever
+//! owns the transfer. It decides which bytes are refused; what they say, core's transfer messages decide. A message
+//! larger than a part travels in parts, one after the other: nothing else waits here. Who reads and who writes is told
+//! of each, because the largest take longer than anybody is silent.
 
 use super::error::{CallError, SendError};
 use super::greet;
@@ -9,14 +11,17 @@ use crate::families;
 use crate::post::Permit;
 use bytes::{Bytes, BytesMut};
 use ringwork_core::ids::NodeId;
-use ringwork_core::limits::MESSAGE_BYTES_MAX;
+use ringwork_core::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, PART_BYTES};
 use ringwork_core::transfer::message::VERSION;
 use ringwork_core::wire::WireError;
-use ringwork_core::wire::frame::{FrameDecoder, FrameHeader, FrameKind, encode_into};
-use ringwork_core::wire::handshake::Purpose;
+use ringwork_core::wire::frame::{self, FrameDecoder, FrameHeader, FrameKind, HEADER_BYTES, encode_into};
+use ringwork_core::wire::handshake::{FEATURE_PARTS, FEATURES, Purpose};
+use ringwork_core::wire::parts::{PartedIn, PartedOut};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::timeout;
 
 /// Bytes that are asked for at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -28,6 +33,7 @@ pub struct TransferStream {
     peer: NodeId,
     portable: Portable,
     buffer: BytesMut,
+    takes_parts: bool,
     shared: Arc<Shared>,
 }
 
@@ -42,6 +48,8 @@ pub struct TransferReader {
     half: ReadHalf<Socket>,
     buffer: BytesMut,
     decoder: FrameDecoder,
+    /// None where the other node knows no parts.
+    parted: Option<PartedIn>,
     shared: Arc<Shared>,
 }
 
@@ -49,6 +57,8 @@ pub struct TransferReader {
 pub struct TransferWriter {
     half: WriteHalf<Socket>,
     out: Vec<u8>,
+    /// None where the other node knows no parts.
+    parted: Option<PartedOut>,
     shared: Arc<Shared>,
 }
 
@@ -56,12 +66,13 @@ impl TransferStream {
     pub(super) fn new(
         inner: Arc<Inner>,
         peer: NodeId,
+        features: u64,
         socket: Socket,
         buffer: BytesMut,
         place: Option<(Permit, Permit)>,
     ) -> io::Result<Self> {
-        let portable = socket.into_portable()?;
-        Ok(Self { peer, portable, buffer, shared: Arc::new(Shared { inner, _place: place }) })
+        let (portable, takes_parts) = (socket.into_portable()?, features & FEATURE_PARTS != 0);
+        Ok(Self { peer, portable, buffer, takes_parts, shared: Arc::new(Shared { inner, _place: place }) })
     }
 
     /// The other node.
@@ -75,10 +86,12 @@ impl TransferStream {
         let reader = TransferReader {
             half: read,
             buffer: self.buffer,
-            decoder: FrameDecoder::new(MESSAGE_BYTES_MAX),
+            decoder: FrameDecoder::new(FRAME_BYTES_MAX),
+            parted: self.takes_parts.then(PartedIn::default),
             shared: self.shared.clone(),
         };
-        Ok((reader, TransferWriter { half: write, out: Vec::new(), shared: self.shared }))
+        let parted = self.takes_parts.then(PartedOut::default);
+        Ok((reader, TransferWriter { half: write, out: Vec::new(), parted, shared: self.shared }))
     }
 }
 
@@ -86,39 +99,40 @@ fn refused(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
+fn late() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
 impl TransferReader {
-    /// The next message's bytes; none when the other side has ended. After an error the connection is worth nothing.
-    pub async fn read(&mut self) -> io::Result<Option<Bytes>> {
+    /// The next message's bytes; none when the other side has ended. Something has to come `within` each such time;
+    /// `moved` is told when a part of a message came, or word that the other side lives. After an error the connection
+    /// is worth nothing.
+    pub async fn read(&mut self, within: Duration, mut moved: impl FnMut()) -> io::Result<Option<Bytes>> {
         let telemetry = self.shared.inner.carriage.telemetry.clone();
         loop {
-            match self.decoder.decode(&mut self.buffer) {
-                Ok(Some(frame)) => {
-                    let header = frame.header;
-                    let known = header.kind == FrameKind::OneWay
-                        && header.family == families::TRANSFER
-                        && header.version == VERSION;
-                    if !known {
+            let frame = self.decoder.decode(&mut self.buffer).map_err(|error| {
+                telemetry.frames_refused.increment();
+                refused(error.to_string())
+            })?;
+            if let Some(frame) = frame {
+                telemetry.frames_received.increment();
+                telemetry.transfer_frames_received.increment();
+                match self.taken(frame) {
+                    Ok(Some(body)) => return Ok(Some(body)),
+                    Ok(None) => moved(),
+                    Err(error) => {
                         telemetry.frames_refused.increment();
-                        let (kind, family, version) = (header.kind, header.family, header.version);
-                        return Err(refused(format!(
-                            "a {kind:?} frame of family {family}, version {version}, has no place in a transfer"
-                        )));
+                        return Err(error);
                     }
-                    telemetry.frames_received.increment();
-                    telemetry.transfer_frames_received.increment();
-                    return Ok(Some(frame.body));
                 }
-                Ok(None) => {}
-                Err(error) => {
-                    telemetry.frames_refused.increment();
-                    return Err(refused(error.to_string()));
-                }
+                continue;
             }
             if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 8 {
                 // Room grows as the bytes come, not when they are announced.
-                self.buffer.reserve(self.buffer.len().clamp(READ_BYTES, MESSAGE_BYTES_MAX));
+                self.buffer.reserve(self.buffer.len().clamp(READ_BYTES, FRAME_BYTES_MAX));
             }
-            let count = self.half.read_buf(&mut self.buffer).await?;
+            let read = timeout(within, self.half.read_buf(&mut self.buffer)).await;
+            let count = read.map_err(|_| late())??;
             if count == 0 {
                 let whole = self.decoder.finish(&self.buffer);
                 return whole.map(|()| None).map_err(|cut| refused(cut.to_string()));
@@ -126,13 +140,39 @@ impl TransferReader {
             telemetry.link_bytes_received.add(count as u64);
         }
     }
+
+    /// The message that a frame is, or finishes.
+    fn taken(&mut self, mut frame: frame::Frame) -> io::Result<Option<Bytes>> {
+        if let Some(parted) = &mut self.parted {
+            if frame.header.kind == FrameKind::Ping {
+                return Ok(None);
+            }
+            if PartedIn::is_part(frame.header.kind) {
+                // No message of a transfer has a deadline, so the time does not matter.
+                match parted.take(frame, Duration::ZERO).map_err(|error| refused(error.to_string()))? {
+                    Some(whole) => frame = whole,
+                    None => return Ok(None),
+                }
+            }
+        }
+        let FrameHeader { kind, family, version, .. } = frame.header;
+        if kind != FrameKind::OneWay || family != families::TRANSFER || version != VERSION {
+            return Err(refused(format!(
+                "a {kind:?} frame of family {family}, version {version}, has no place in a transfer"
+            )));
+        }
+        Ok(Some(frame.body))
+    }
 }
 
 impl TransferWriter {
-    /// Writes one message, which `encode` appends. After an error the connection is worth nothing.
+    /// Writes one message, which `encode` appends. Each part of it has to be taken `within` that time; `moved` is told
+    /// when one was, and more are to come. After an error the connection is worth nothing.
     pub async fn write(
         &mut self,
+        within: Duration,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+        mut moved: impl FnMut(),
     ) -> io::Result<()> {
         let header = FrameHeader {
             kind: FrameKind::OneWay,
@@ -142,11 +182,45 @@ impl TransferWriter {
             remaining_ms: 0,
         };
         self.out.clear();
-        encode_into(&mut self.out, &header, encode).map_err(|error| refused(error.to_string()))?;
-        self.half.write_all(&self.out).await?;
-        self.half.flush().await?;
+        let bytes_max = if self.parted.is_some() { MESSAGE_BYTES_MAX } else { FRAME_BYTES_MAX };
+        let body_bytes = frame::begin_into(&mut self.out, &header, bytes_max, encode)
+            .map_err(|error| refused(error.to_string()))?;
+        let Some(mut parted) = self.parted.take_if(|_| body_bytes > PART_BYTES) else {
+            frame::seal(&mut self.out, 0);
+            return self.write_out(within, 1).await;
+        };
+        parted.push(header, Bytes::from(std::mem::take(&mut self.out)).slice(HEADER_BYTES..), None);
+        while !parted.is_empty() {
+            self.out.clear();
+            let frames = parted.fill(&mut self.out, PART_BYTES, Duration::ZERO);
+            self.write_out(within, frames).await?;
+            if !parted.is_empty() {
+                moved();
+            }
+        }
+        self.parted = Some(parted);
+        Ok(())
+    }
+
+    /// Says that this side lives and has nothing to say, where the other side understands that.
+    pub async fn ping(&mut self, within: Duration) -> io::Result<()> {
+        if self.parted.is_none() {
+            return Ok(());
+        }
+        self.out.clear();
+        let encoded = encode_into(&mut self.out, &FrameHeader::bare(FrameKind::Ping), |_| Ok(()));
+        encoded.map_err(|error| refused(error.to_string()))?;
+        self.write_out(within, 1).await
+    }
+
+    async fn write_out(&mut self, within: Duration, frames: u64) -> io::Result<()> {
+        let written = timeout(within, async {
+            self.half.write_all(&self.out).await?;
+            self.half.flush().await
+        });
+        written.await.map_err(|_| late())??;
         let telemetry = &self.shared.inner.carriage.telemetry;
-        telemetry.frames_sent.increment();
+        telemetry.frames_sent.add(frames);
         telemetry.link_writes.increment();
         telemetry.link_bytes_sent.add(self.out.len() as u64);
         if self.out.capacity() > KEPT_BYTES_MAX {
@@ -168,8 +242,10 @@ impl Network {
         let address = inner.address_of(to).ok_or(CallError::Send(SendError::NotConnected))?;
         let hello = inner.hello(Purpose::Transfer, Some(to));
         let within = inner.carriage.limits.handshake_within;
-        let (socket, buffer, _) = greet::dial(&inner.options.transport, &address, &hello, within).await?;
+        let (socket, buffer, welcome) =
+            greet::dial(&inner.options.transport, &address, &hello, within).await?;
         let lost = |_| CallError::Link(super::error::LinkError::Lost);
-        TransferStream::new(inner.clone(), to, socket, buffer, None).map_err(lost)
+        let features = welcome.features & FEATURES;
+        TransferStream::new(inner.clone(), to, features, socket, buffer, None).map_err(lost)
     }
 }

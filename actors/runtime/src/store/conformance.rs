@@ -4,6 +4,7 @@ use super::disk::{DiskOptions, DiskStore};
 use bytes::Bytes;
 use proptest::prelude::*;
 use ringwork_core::ids::{Generation, Partition};
+use ringwork_core::limits::STORE_VALUE_BYTES_MAX;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, OpenTree, Store, Tree, Write};
 use std::collections::BTreeMap;
@@ -143,6 +144,27 @@ fn what_was_committed_to_disk_is_there_after_reopening() {
     let store = open_disk(&directory, true);
     assert_eq!(store.keyspaces().unwrap(), [id(3)]);
     assert_eq!(store.open(&id(3)).unwrap().tree.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+}
+
+/// Larger than a memtable, a journal, and the cache.
+#[test]
+fn the_largest_value_there_may_be_is_kept_and_replaced() {
+    let (store, directory) = disk();
+    let open = store.open(&id(3)).unwrap();
+    let large = |seed: u64| {
+        let numbers =
+            (0..STORE_VALUE_BYTES_MAX as u64 / 8).map(|n| (n + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        numbers.flat_map(u64::to_le_bytes).collect::<Vec<u8>>()
+    };
+    commit(&store, vec![put(&open, b"k", &large(1)), put(&open, b"small", b"v")]);
+    assert!(open.tree.get(b"k").unwrap().unwrap() == large(1));
+    commit(&store, vec![put(&open, b"k", &large(2))]);
+    store.sync().unwrap();
+    drop((open, store));
+    let store = open_disk(&directory, true);
+    let open = store.open(&id(3)).unwrap();
+    assert!(open.tree.get(b"k").unwrap().unwrap() == large(2));
+    assert_eq!(open.tree.get(b"small").unwrap().as_deref(), Some(b"v".as_slice()));
 }
 
 #[test]

@@ -5,5 +5,6 @@
 
 mod calls;
 mod ends;
+mod large;
 mod stand;
 mod strangers;

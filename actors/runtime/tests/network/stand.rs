@@ -7,7 +7,7 @@ use ringwork_core::wire::frame::{Frame, FrameDecoder, FrameHeader, encode_into};
 use ringwork_core::wire::handshake::{Hello, MAGIC, Purpose};
 use ringwork_runtime::net::{
     Channel, Incoming, LocalHello, MemberCheck, Network, NetworkHandler, NetworkLimits, NetworkOptions,
-    PeerSpec, Responder, Sender, Transport,
+    PeerSpec, Responder, Sender, TransferStream, Transport,
 };
 use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::{Placement, Spawner};
@@ -48,6 +48,7 @@ pub(crate) struct Stand {
     pub(crate) members: Mutex<Vec<NodeId>>,
     pub(crate) removed: Mutex<Vec<NodeId>>,
     pub(crate) cluster: Mutex<ClusterId>,
+    pub(crate) transfers: Mutex<Vec<TransferStream>>,
 }
 
 impl NetworkHandler for Stand {
@@ -93,6 +94,10 @@ impl NetworkHandler for Stand {
         LocalHello { cluster: *self.cluster.lock().unwrap(), ring_size: RingSize::try_from(64).unwrap() }
     }
 
+    fn transfer(&self, _: NodeId, stream: TransferStream) {
+        self.transfers.lock().unwrap().push(stream);
+    }
+
     fn refused(&self, _: &str, why: &str) {
         self.events.lock().unwrap().push(Event::Refused(why.to_owned()));
     }
@@ -127,6 +132,7 @@ pub(crate) fn start_at(number: u8, placement: Placement, limits: NetworkLimits, 
         members: Mutex::new((0..=9).map(id).collect()),
         removed: Mutex::default(),
         cluster: Mutex::new(ClusterId([7; 16])),
+        transfers: Mutex::default(),
     });
     let telemetry = Arc::new(Telemetry::default());
     let spawner = Spawner::start(placement, 1, 8).unwrap();

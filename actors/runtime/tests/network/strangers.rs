@@ -5,7 +5,7 @@ use crate::stand::{
 };
 use bytes::Bytes;
 use ringwork_core::ids::ClusterId;
-use ringwork_core::limits::MESSAGE_BYTES_MAX;
+use ringwork_core::limits::FRAME_BYTES_MAX;
 use ringwork_core::wire::frame::{FrameHeader, FrameKind};
 use ringwork_core::wire::handshake::{MAGIC, Purpose, RefusalReason, Refused};
 use ringwork_runtime::net::{CallError, Channel, DialError, LinkError, Network, NetworkError, NetworkLimits};
@@ -149,7 +149,7 @@ fn too_many_at_the_door_are_told_so() {
 #[test]
 fn an_oversize_or_damaged_frame_costs_the_connection_and_no_memory() {
     on_each_placement(async |placement| {
-        let oversize = ((MESSAGE_BYTES_MAX + 22) as u32).to_be_bytes().to_vec();
+        let oversize = ((FRAME_BYTES_MAX + 22) as u32).to_be_bytes().to_vec();
         let mut damaged = Vec::new();
         let bare = FrameHeader::bare(FrameKind::Ping);
         ringwork_core::wire::frame::encode_into(&mut damaged, &bare, |_| Ok(())).unwrap();

@@ -139,6 +139,8 @@ pub enum SendingEvent {
     Cancel(CancelReason),
     /// Something of this node failed; what the last effect asked for was not done.
     Failed(String),
+    /// A part of a large batch was taken by the connection: whoever receives it lives, and cannot acknowledge yet.
+    Moving,
     /// The connection has ended.
     CutOff,
     /// Time has passed: see [`super::Sending::wake_at_ms`].

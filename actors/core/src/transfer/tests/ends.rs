@@ -1,7 +1,7 @@
 //! The two ends alone: offers that are refused, messages that cannot be, deadlines, rates.
 
 use crate::ids::{Boot, ClusterId, Generation, NodeId, Partition};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, WINDOW_BATCHES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, WINDOW_BATCHES_MAX, WINDOW_BYTES_MAX};
 use crate::membership::{ClusterState, Member, Possession, Status, Target, TargetKey};
 use crate::ring::RingSize;
 use crate::transfer::message::*;
@@ -423,6 +423,30 @@ fn the_window_and_the_rate_bound_what_is_read() {
         effects.last(),
         Some(SendingEffect::Close(Outcome::Cancelled(CancelReason::Failed(_))))
     ));
+}
+
+#[test]
+fn a_large_item_is_alone_on_its_way_and_while_it_moves_nobody_gives_up() {
+    let (mut sending, _) = Sending::begin(plan(Kind::Hinted), 0);
+    sending.on(0, accept());
+    let large = vec![Bytes::from(vec![0; WINDOW_BYTES_MAX])];
+    let scanned = |n, items| SendingEvent::Scanned { stream: 0, items, position: place(n), unreadable: 0 };
+    let effects = sending.on(0, scanned(1, large));
+    assert!(matches!(effects[..], [SendingEffect::Send(_)]), "nothing more is read meanwhile: {effects:?}");
+    let silence = sending.wake_at_ms().unwrap();
+    assert_eq!(sending.on(silence - 1, SendingEvent::Moving), []);
+    assert_eq!(sending.on(silence, SendingEvent::Tick), [], "a part has moved");
+    assert!(matches!(sending.on(silence, ack(1))[..], [SendingEffect::Scan { .. }]));
+    sending.on(silence, scanned(2, vec![Bytes::from_static(b"x")]));
+    let silence = sending.wake_at_ms().unwrap();
+    sending.on(silence, SendingEvent::Tick);
+    assert!(sending.is_ended(), "nothing moves");
+
+    let mut receiver = receiving(Kind::Hinted);
+    let at = receiver.wake_at_ms().unwrap();
+    assert_eq!(receiver.on(at - 1, ReceivingEvent::Moving), []);
+    assert_eq!(receiver.on(at, ReceivingEvent::Tick), []);
+    assert_eq!(receiver.on(receiver.wake_at_ms().unwrap(), ReceivingEvent::Tick).len(), 2);
 }
 
 #[test]

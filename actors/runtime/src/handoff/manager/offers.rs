@@ -93,7 +93,11 @@ impl HandoffManager {
         let until_ms = self.now_ms() + CROSSED_WITHIN.as_millis() as u64;
         let offered = async move {
             let Ok((mut reader, writer)) = stream.split() else { return };
-            let Ok(Ok(Some(body))) = tokio::time::timeout(OFFER_WITHIN, reader.read()).await else { return };
+            let Ok(Ok(Some(body))) =
+                tokio::time::timeout(OFFER_WITHIN, reader.read(OFFER_WITHIN, || ())).await
+            else {
+                return;
+            };
             match ForReceiver::decode(&body) {
                 Ok(ForReceiver { session, says: SenderSays::Offer(offer) }) if session.node == from => {
                     let connection = (reader, writer);
@@ -205,12 +209,12 @@ fn refuse(offered: Offered, refusal: Refusal) {
     let Offered { session, connection: (reader, mut writer), .. } = offered;
     actix_rt::spawn(async move {
         let told = ForSender { session, says: ReceiverSays::Refuse(refusal) };
-        let told = writer.write(|out| codec::encode_into(&told, out));
-        if let Ok(Ok(())) = tokio::time::timeout(OFFER_WITHIN, told).await {
+        let encode = |out: &mut Vec<u8>| codec::encode_into(&told, out);
+        if writer.write(OFFER_WITHIN, encode, || ()).await.is_ok() {
             let _ = writer.close().await;
         }
         // Until it was heard the connection stands.
         let mut reader = reader;
-        let _ = tokio::time::timeout(OFFER_WITHIN, reader.read()).await;
+        let _ = tokio::time::timeout(OFFER_WITHIN, reader.read(OFFER_WITHIN, || ())).await;
     });
 }
