@@ -19,6 +19,8 @@ use std::path::Path;
 /// Messages of each user: a page.
 pub const MESSAGES_PER_USER: u64 = 20;
 const REPLICAS: u64 = 3;
+/// So many users have a replica in each of 64 partitions, but for a chance of one in a hundred million.
+const USERS_OPENING_ALL: u64 = 400;
 const COMMIT_WRITES: usize = 4096;
 const TEXT_BYTES: usize = 100;
 /// The first message's time, some day in 2026.
@@ -35,7 +37,8 @@ pub fn fill(programs: &Programs, directory: &Path, items: u64) -> Outcome {
     let cluster = Cluster::alone(programs, directory, &[])?;
     let size = cluster.node(0)?.get("/admin/ring")?["ring_size"].as_u64().ok_or("a ring without a size")?;
     let size = RingSize::try_from(size as u32)?;
-    // Keyspaces that a start has no time for come with the first request; here there must be all of them.
+    // Keyspaces that a start has no time for come with the first request.
+    cluster.open(USERS_OPENING_ALL)?;
     cluster.stop()?;
     let options = DiskOptions { directory: directory.join("n1").join("store"), cache_bytes: 8 << 20 };
     let store = DiskStore::open(&options, true)?;

@@ -263,6 +263,15 @@ impl<'a> Cluster<'a> {
         until("a node serves", Duration::from_millis(5), || node.is_ready())
     }
 
+    /// Reads the logs of the first so many users at all their replicas: a vnode that is asked for the first time is
+    /// opened, and on a new ring its keyspace created, which takes a disk's time and is no request's cost.
+    pub fn open(&self, users: u64) -> Outcome {
+        let first = self.node(0)?;
+        (0..users).try_for_each(|user| {
+            first.get(&format!("/chat/users/bench-{user:07}/messages?r=3&limit=1&timeout=60000")).map(drop)
+        })
+    }
+
     /// Where they are asked.
     pub fn urls(&self) -> Vec<String> {
         self.running().map(Process::url).collect()

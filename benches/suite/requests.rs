@@ -10,6 +10,9 @@ const SYNC: &str = "store.durability=sync";
 /// Nodes that share two cores have a thread for HTTP each, as `ringwork dev` starts them.
 pub const SHARED: &str = "http.workers=1";
 
+/// As many in every ring, so that as many vnodes are asked in every large one.
+const USERS_OF_RINGS: u64 = 100;
+
 /// What Riak and riak_core needed as multiples of an echo that ran beside them (docs/performance.md).
 const RIAK_PUT_ECHOES: f64 = 85.0;
 const RIAK_CORE_CHAT_ECHOES: f64 = 8.5;
@@ -80,15 +83,10 @@ pub fn rings(suite: &Suite, table: &mut Table) -> Outcome {
         resident.push((format!("Q = {size}"), node.resident_mb()));
         idle.push((format!("Q = {size}"), crate::members::idle_percent(&[node])));
         table.row(&format!("first start, Q = {size}"), Bar::None, took, "s", "");
-        // Every vnode is opened before anything is measured: that is not a request's cost.
-        let load = Load { users: Some(20 * size), ..Load::sends(suite.rounds.min(3)) };
-        Load { rounds: 1, ..load }.run(&suite.programs, &cluster.urls(), &echo)?;
+        cluster.open(USERS_OF_RINGS)?;
+        let load = Load { users: Some(USERS_OF_RINGS), ..Load::sends(suite.rounds.min(3)) };
         for (figures, share) in [(&mut sends, 0.0), (&mut gets, 1.0)] {
-            let found = Load { prefilled: true, ..load }.reading(share).run(
-                &suite.programs,
-                &cluster.urls(),
-                &echo,
-            )?;
+            let found = load.reading(share).run(&suite.programs, &cluster.urls(), &echo)?;
             figures.push((format!("Q = {size}"), found.ratio));
         }
     }
