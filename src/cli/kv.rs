@@ -20,6 +20,8 @@ mod tests;
 const GRACE: Duration = Duration::from_secs(5);
 /// Longest value that is read from a file; the node's own bound is lower unless set to its most.
 const VALUE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Said of a write of which one node has all copies.
+const ALONE: &str = "x-ringwork-alone";
 /// The header with the causal context.
 const CONTEXT: &str = "x-riak-vclock";
 const ANY: (&str, &str) = ("accept", "text/plain, */*;q=0.5");
@@ -305,17 +307,22 @@ async fn put(arguments: PutArguments, output: &mut dyn Write) -> Result<(), CliE
     if !answer.is_success() {
         return Err(client.refusal(&answer));
     }
-    done("stored", &object, output)
+    let alone = answer.header(ALONE).is_some();
+    done("stored", &object, alone, output)
 }
 
-/// What was done, in a line.
-fn done(what: &str, object: &ObjectArguments, output: &mut dyn Write) -> Result<(), CliError> {
+/// What was done, in a line. `alone`: several copies were wanted, and one node has all there are.
+fn done(what: &str, object: &ObjectArguments, alone: bool, output: &mut dyn Write) -> Result<(), CliError> {
     if object.node.json {
         let ObjectArguments { bucket, key, bucket_type, .. } = object;
-        let shown = json!({ "done": what, "type": bucket_type, "bucket": bucket, "key": key });
+        let mut shown = json!({ "done": what, "type": bucket_type, "bucket": bucket, "key": key });
+        if alone {
+            shown["alone"] = json!(true);
+        }
         return write_line(output, &json_line(&shown));
     }
-    write_line(output, &format!("{what} {}", object.shown()))
+    let where_to = if alone { ", on one node alone" } else { "" };
+    write_line(output, &format!("{what} {}{where_to}", object.shown()))
 }
 
 /// A text that a header takes; without this check the message would be the HTTP library's.
@@ -353,7 +360,7 @@ async fn delete(arguments: DeleteArguments, output: &mut dyn Write) -> Result<()
     let answer = client.request(Method::DELETE, &path, &headers, None).await?;
     match answer.status {
         404 => Err(not_found(&object, &answer)),
-        _ if answer.is_success() => done("deleted", &object, output),
+        _ if answer.is_success() => done("deleted", &object, false, output),
         _ => Err(client.refusal(&answer)),
     }
 }

@@ -4,17 +4,20 @@
 //!
 //! What is kept in memory is only what the store says anyway, and is dropped when a turn fails.
 
+use crate::digest::{self, PageDigest};
 use crate::id::MessageId;
 use crate::item::{ChatItem, Content};
 use crate::layout::{self, LoadedKey};
 use crate::limits::{ChatInputError, HEADS_MAX, KEY_BYTES_MAX, PAGE_MESSAGES_INLINE, REMOVED_ROWS_MAX};
 use crate::page::{self, PageBounds, PageQuery, PageReply};
+use crate::recent::{Piece, Recent};
 use crate::sweep::ScanPosition;
 use crate::users::UserList;
 use crate::{fold, limits};
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::ids::Partition;
 use ringwork_core::keyspace::{Keyspace, Snapshot};
+use ringwork_core::metadata::features::CHAT_DIGESTS;
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
 use ringwork_core::vnode::{After, Item, Merged, Outcome, Resolution, Turn, Vnode};
@@ -75,6 +78,8 @@ pub enum ChatCommand {
         /// Where to go on.
         next: Option<ScanPosition>,
     },
+    /// Asks what stands for a part of a log, where another replica is asked for it.
+    Digest(PageQuery),
 }
 
 impl Wire for ChatCommand {
@@ -98,6 +103,8 @@ pub enum ChatReply {
     Page(PageReply),
     /// To [`ChatCommand::Aliased`]: none where the id is no alias.
     Aliased(Option<ChatItem>),
+    /// To [`ChatCommand::Digest`].
+    Digest(PageDigest),
 }
 
 impl Wire for ChatReply {
@@ -150,6 +157,8 @@ pub struct Chat {
     pub(crate) config: ChatConfig,
     /// Of the users that were touched lately. Emptied when full: reading one again costs two look-ups.
     pub(crate) heads: BTreeMap<String, Head>,
+    /// Of the users that were read lately.
+    pub(crate) recent: Recent,
     /// While a scan or a clearing is under way no second one is begun. A time and not a flag, so that one
     /// that got lost does not stop all that follow.
     pub(crate) scanning_until_ms: u64,
@@ -189,6 +198,7 @@ impl Chat {
         let result = run(self);
         if result.is_err() {
             self.heads.clear();
+            self.recent.clear();
         }
         result
     }
@@ -233,18 +243,47 @@ impl Chat {
         Ok(ChatReply::Sent { id, new, conflicting })
     }
 
+    /// A short page, from memory where that has all of it.
+    fn page(&mut self, query: &PageQuery) -> Result<PageReply, ChatError> {
+        let bounds = PageBounds::default();
+        if let Some((page, written)) = self.recent.page(query, bounds) {
+            self.store.observe(written);
+            return Ok(page);
+        }
+        // One more, so that the next time it is known that there are more.
+        let wider = PageQuery { limit: query.limit.max(1).saturating_add(1), ..query.clone() };
+        let piece = Piece::of(page::read_page(&self.store, &wider, bounds)?, self.store.observed());
+        let page = piece.page(query, bounds);
+        self.recent.keep(&query.user, piece);
+        page.map_or_else(|| page::read_page(&self.store, query, bounds), Ok)
+    }
+
+    fn digest(&mut self, query: &PageQuery) -> Result<PageDigest, ChatError> {
+        if let Some((digest, written)) = self.recent.digest(query, PageBounds::default()) {
+            self.store.observe(written);
+            return Ok(digest);
+        }
+        self.page(query).map(|page| PageDigest::of_page(&page))
+    }
+
     fn run(&mut self, command: ChatCommand, turn: &mut Turn<'_, Self>) -> Result<Outcome<Self>, ChatError> {
         match command {
             ChatCommand::SendKeyed { user, key, content } => {
                 self.send_keyed(user, key, content, turn).map(Outcome::Reply)
             }
             ChatCommand::Page(query) if query.limit <= PAGE_MESSAGES_INLINE => {
-                let reply = page::read_page(&self.store, &query, PageBounds::default())?;
-                Ok(Outcome::Reply(ChatReply::Page(reply)))
+                self.page(&query).map(|page| Outcome::Reply(ChatReply::Page(page)))
             }
             ChatCommand::Page(query) => Ok(Outcome::Offload(Box::new(move |snapshot| {
                 let reply = page::read_page(snapshot, &query, PageBounds::default())?;
                 Ok(After::Reply(ChatReply::Page(reply)))
+            }))),
+            ChatCommand::Digest(query) if query.limit <= PAGE_MESSAGES_INLINE => {
+                self.digest(&query).map(|digest| Outcome::Reply(ChatReply::Digest(digest)))
+            }
+            ChatCommand::Digest(query) => Ok(Outcome::Offload(Box::new(move |snapshot| {
+                let page = page::read_page(snapshot, &query, PageBounds::default())?;
+                Ok(After::Reply(ChatReply::Digest(PageDigest::of_page(&page))))
             }))),
             ChatCommand::Aliased { user, id } => {
                 let item = layout::aliased(&self.store, &user, id)?;
@@ -269,7 +308,8 @@ impl Vnode for Chat {
 
     fn init(_: Partition, config: &ChatConfig, store: Keyspace) -> Result<Self, ChatError> {
         let config = config.clone();
-        Ok(Self { store, config, heads: BTreeMap::new(), scanning_until_ms: 0, clearing_until_ms: 0 })
+        let (heads, recent) = (BTreeMap::new(), Recent::default());
+        Ok(Self { store, config, heads, recent, scanning_until_ms: 0, clearing_until_ms: 0 })
     }
 
     fn handle_command(
@@ -312,6 +352,7 @@ impl Vnode for Chat {
             self.store.remove(key);
         }
         self.heads.clear();
+        self.recent.clear();
         Ok(())
     }
 
@@ -324,20 +365,34 @@ impl Vnode for Chat {
         config.retention_age.is_some() || config.retention_count.is_some()
     }
 
+    const GLANCE_FEATURE: Option<&'static str> = Some(CHAT_DIGESTS);
+
+    /// One replica tells the page, the others a sum of it.
+    fn glance(command: &ChatCommand) -> Option<ChatCommand> {
+        match command {
+            ChatCommand::Page(query) => Some(ChatCommand::Digest(query.clone())),
+            _ => None,
+        }
+    }
+
+    fn unseen(command: &ChatCommand, replies: &[ChatReply]) -> Vec<usize> {
+        match command {
+            ChatCommand::Page(_) => digest::unseen(replies),
+            _ => Vec::new(),
+        }
+    }
+
     fn resolve(command: &ChatCommand, replies: &[ChatReply]) -> Option<Resolution<Self>> {
         match command {
             ChatCommand::Page(query) => {
                 // Their places are kept, for the repairs to go by.
-                let pages: Vec<_> = replies
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(at, reply)| match reply {
-                        ChatReply::Page(page) => Some((at, page)),
-                        _ => None,
-                    })
-                    .collect();
+                let pages = digest::pages(replies);
                 let (reply, repairs) = page::resolve(query, &pages, PageBounds::default())?;
                 Some(Resolution { reply: ChatReply::Page(reply), repairs })
+            }
+            ChatCommand::Digest(_) => {
+                let reply = ChatReply::Digest(PageDigest::joined(replies)?);
+                Some(Resolution { reply, repairs: Vec::new() })
             }
             ChatCommand::Aliased { .. } => {
                 let aliased = |reply: &ChatReply| match reply {

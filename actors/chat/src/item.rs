@@ -27,7 +27,7 @@ impl Content {
 }
 
 /// The unit of replication.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ChatItem {
     /// A message whose id is its only identity: a client's, or a node's for a send without a key.
     Message {

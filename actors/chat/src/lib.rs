@@ -8,6 +8,7 @@
 
 pub mod chat;
 pub mod cursor;
+pub mod digest;
 mod fold;
 pub mod id;
 pub mod item;
@@ -16,6 +17,7 @@ mod layout;
 pub mod limits;
 mod merge;
 pub mod page;
+mod recent;
 pub mod sweep;
 pub mod users;
 
@@ -26,6 +28,7 @@ mod tests;
 
 pub use chat::{Chat, ChatCommand, ChatConfig, ChatError, ChatReply};
 pub use cursor::{Cursor, CursorError, Position};
+pub use digest::PageDigest;
 pub use id::{IdError, MessageId};
 pub use item::{ChatItem, Content};
 pub use key::{IdempotencyKey, KeyError};

@@ -25,6 +25,11 @@ pub const CURSOR_SEEN_MAX: usize = 512;
 pub const CURSOR_LOOK_BACK_MS: u64 = 2_000;
 /// Users whose mark and tail are kept in memory by one vnode; about 200 bytes each.
 pub(crate) const HEADS_MAX: usize = 4096;
+/// Bytes of messages that one vnode keeps in memory to be read again, about: 32 MiB of a node that has all of a
+/// ring of 64, if all of it is read.
+pub(crate) const RECENT_BYTES_MAX: usize = 512 * 1024;
+/// Bytes that it keeps of one user's log: a page of a hundred short messages.
+pub(crate) const RECENT_PIECE_BYTES_MAX: usize = 32 * 1024;
 /// Rows that one turn removes: about a millisecond of work.
 pub(crate) const REMOVED_ROWS_MAX: usize = 1000;
 /// Rows that one run of the retention scan reads: some 20 ms of a worker's time.
@@ -37,6 +42,7 @@ const _: () = {
     assert!(2 * USER_BYTES_MAX + KEY_BYTES_MAX + 64 < ringwork_core::limits::STORE_KEY_BYTES_MAX);
     assert!(TEXT_BYTES_DEFAULT <= TEXT_BYTES_MAX && TEXT_BYTES_MAX <= PAGE_BYTES_MAX);
     assert!(PAGE_BYTES_MAX + TEXT_BYTES_MAX < ringwork_core::limits::MESSAGE_BYTES_MAX);
+    assert!(RECENT_PIECE_BYTES_MAX < RECENT_BYTES_MAX);
     assert!(SCAN_MARKS_MAX <= ringwork_core::limits::TURN_ITEMS_MAX);
 };
 

@@ -57,7 +57,13 @@ impl Chat {
         self.store.put(row, stored(&message)?);
         self.raise_tail(&user, id);
         let before = before.map(|content| ChatItem::Message { user: user.clone(), id, content });
-        self.store.changed(before.as_ref(), Some(&ChatItem::Message { user, id, content: message.content }));
+        let item = ChatItem::Message { user, id, content: message.content };
+        self.store.changed(before.as_ref(), Some(&item));
+        if before.is_none() {
+            self.recent.added(item, self.store.turn());
+        } else {
+            self.recent.forget(item.user());
+        }
         Ok(merged)
     }
 
@@ -101,6 +107,7 @@ impl Chat {
 
     fn write_keyed(&mut self, before: Option<ChatItem>, after: ChatItem) -> Result<(), ChatError> {
         let ChatItem::Keyed { user, key, id, aliases, content } = after else { return Ok(()) };
+        self.recent.forget(&user);
         for alias in &aliases {
             let row = layout::alias_key(&user, *alias);
             let known = layout::read_row::<StoredAlias>(&self.store, &row)?;
@@ -148,6 +155,7 @@ impl Chat {
                 self.store.put(listed, removed_through.0.to_vec());
             }
         }
+        self.recent.forget(user);
         self.store.put(layout::mark_key(user), stored(&StoredMark { through })?);
         if let Some(head) = self.heads.get_mut(user) {
             head.mark = Some(through);

@@ -35,7 +35,7 @@ pub struct PageQuery {
 }
 
 /// Ids later than `after`, up to and with `through`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Span {
     /// None: from the first on.
     pub after: Option<MessageId>,
@@ -44,7 +44,7 @@ pub struct Span {
 }
 
 impl Span {
-    fn contains(&self, id: MessageId) -> bool {
+    pub(crate) fn contains(&self, id: MessageId) -> bool {
         self.after < Some(id) && id <= self.through
     }
 }
@@ -91,20 +91,20 @@ impl Default for PageBounds {
 }
 
 /// What still fits into a page.
-struct Room {
+pub(crate) struct Room {
     messages: usize,
     bytes: usize,
     taken: bool,
 }
 
 impl Room {
-    fn new(query: &PageQuery, bounds: PageBounds) -> Self {
+    pub(crate) fn new(query: &PageQuery, bounds: PageBounds) -> Self {
         let messages = usize::from(query.limit).min(bounds.messages).max(1);
         Self { messages, bytes: bounds.bytes, taken: false }
     }
 
     /// Takes the place that a message needs; false when there is not enough.
-    fn take(&mut self, item: &ChatItem) -> bool {
+    pub(crate) fn take(&mut self, item: &ChatItem) -> bool {
         let bytes = item.content().map_or(0, |content| content.bytes());
         if self.taken && (self.messages == 0 || bytes > self.bytes) {
             return false;
@@ -116,20 +116,22 @@ impl Room {
     }
 }
 
+/// What is asked for, of a log that is deleted up to `mark`; none where it ends before the first id.
+pub(crate) fn span_of(query: &PageQuery, mark: Option<MessageId>) -> Option<Span> {
+    let through = match query.before {
+        None => MessageId::LARGEST,
+        Some(before) => before.previous()?,
+    };
+    Some(Span { after: query.after.max(mark), through })
+}
+
 /// Reads a page of one replica. What that costs depends on the page, not on the log.
 pub fn read_page(read: &dyn Read, query: &PageQuery, bounds: PageBounds) -> Result<PageReply, ChatError> {
     let user = query.user.as_str();
     let mark = layout::read_mark(read, user)?;
-    let after = query.after.max(mark);
-    let through = match query.before {
-        None => MessageId::LARGEST,
-        Some(before) => match before.previous() {
-            Some(through) => through,
-            None => {
-                let covered = Span { after, through: MessageId::SMALLEST };
-                return Ok(PageReply { mark, items: Vec::new(), covered, more: false });
-            }
-        },
+    let Some(Span { after, through }) = span_of(query, mark) else {
+        let covered = Span { after: query.after.max(mark), through: MessageId::SMALLEST };
+        return Ok(PageReply { mark, items: Vec::new(), covered, more: false });
     };
     let direction = if query.backward { Direction::Descending } else { Direction::Ascending };
     let mut room = Room::new(query, bounds);
@@ -151,17 +153,22 @@ pub fn read_page(read: &dyn Read, query: &PageQuery, bounds: PageBounds) -> Resu
     }
     let mut covered = Span { after, through };
     if more {
-        cut(&mut covered, query, &items);
+        cut_at(&mut covered, query, &items);
     }
     Ok(PageReply { mark, items, covered, more })
 }
 
 /// Ends what is covered where the items end.
-fn cut(covered: &mut Span, query: &PageQuery, items: &[ChatItem]) {
+fn cut_at(covered: &mut Span, query: &PageQuery, items: &[ChatItem]) {
+    cut(covered, query, items.first().map(ChatItem::id), items.last().map(ChatItem::id));
+}
+
+/// The same, of items of which these are the first and the last id.
+pub(crate) fn cut(covered: &mut Span, query: &PageQuery, first: Option<MessageId>, last: Option<MessageId>) {
     if query.backward {
-        covered.after = items.first().map_or(Some(covered.through), |first| first.id().previous());
+        covered.after = first.map_or(Some(covered.through), MessageId::previous);
     } else {
-        covered.through = items.last().map_or(covered.through, ChatItem::id);
+        covered.through = last.unwrap_or(covered.through);
     }
 }
 
@@ -255,7 +262,7 @@ pub fn resolve(
     items.dedup_by_key(|item| item.id());
     items.retain(|item| covered.contains(item.id()));
     if fit(query, bounds, &mut items) {
-        cut(&mut covered, query, &items);
+        cut_at(&mut covered, query, &items);
     }
     let more = if query.backward { covered.after > end.after } else { covered.through < end.through };
     Some((PageReply { mark, items, covered, more }, repairs))

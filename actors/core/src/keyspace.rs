@@ -98,6 +98,23 @@ impl Keyspace {
         self.0.tree.get(key)
     }
 
+    /// The number that this turn's writes will have, if it writes.
+    pub fn turn(&self) -> Sequence {
+        Sequence(self.0.state().last.0 + 1)
+    }
+
+    /// The last turn on whose writes anything rests that was read in this turn.
+    pub fn observed(&self) -> Sequence {
+        self.0.state().observed
+    }
+
+    /// Says that what this turn answers rests on the writes of that turn, of which the vnode knew without reading them:
+    /// the answer waits for their commit.
+    pub fn observe(&self, sequence: Sequence) {
+        let mut state = self.0.state();
+        state.observed = state.observed.max(sequence);
+    }
+
     /// Stages a write: visible here at once, committed with the turn.
     pub fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
         self.0.state().stage(key.into(), Some(value.into()));

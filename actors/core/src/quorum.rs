@@ -107,7 +107,8 @@ pub struct Rules {
     pub pr: usize,
     /// Primaries that a write needs.
     pub pw: usize,
-    /// Distinct nodes; none: as many as the preference list allows, at most w.
+    /// Distinct nodes that a request needs; none: of a write as many as the preference list allows, at most w, of a
+    /// read any.
     pub node_confirms: Option<usize>,
     /// Whether fallbacks count.
     pub sloppy: bool,
@@ -438,6 +439,10 @@ impl ReadQuorum {
         if rules.r > places.len() {
             return Err(Refusal::Replicas { needed: rules.r, up: places.len() });
         }
+        let nodes = distinct(places.iter().map(|p| p.node));
+        if let Some(needed) = rules.node_confirms.filter(|needed| *needed > nodes) {
+            return Err(Refusal::Nodes { needed, up: nodes });
+        }
         let mut order: SmallVec<[usize; 5]> = (0..places.len()).collect();
         order.sort_by_key(|place| places.get(*place).map(|p| (!p.primary, p.node != me)));
         let (asked, answers) =
@@ -455,6 +460,11 @@ impl ReadQuorum {
         })
     }
 
+    /// How many complete replicas must answer.
+    pub fn answers_needed(&self) -> usize {
+        self.rules.r
+    }
+
     /// The next step; call it again after each `Ask` until it says something else.
     pub fn step(&mut self) -> ReadStep {
         let (complete, _) = self.count(|_, answer| {
@@ -465,19 +475,26 @@ impl ReadQuorum {
             matches!(answer, Some(ReadAnswer::Complete | ReadAnswer::Incomplete))
         };
         let (told, primaries) = self.count(|_, answer| answered(answer));
-        if complete >= self.rules.r && primaries >= self.rules.pr {
+        if complete >= self.rules.r && primaries >= self.rules.pr && self.confirmed_by_nodes(answered) {
             return ReadStep::Done { degraded: false };
         }
         let (waiting, _) = self.count(|asked, answer| asked && answer.is_none());
         let (_, hopeful_primaries) =
             self.count(|asked, answer| asked && (answer.is_none() || answered(answer)));
         let enough = complete + waiting >= self.rules.r;
+        let nodes = self.confirmed_by_nodes(|answer| answer.is_none() || answered(answer));
+        let wanted_anywhere = hopeful_primaries >= self.rules.pr && nodes;
         // Who is late may never answer: with nobody left to ask it is not waited for alone.
-        if enough && hopeful_primaries >= self.rules.pr && (!self.nobody_left || self.strays.is_some()) {
+        if enough && wanted_anywhere && (!self.nobody_left || self.strays.is_some()) {
             return ReadStep::Wait;
         }
-        if let Some(replica) = self.ask_another(enough) {
+        if let Some(replica) = self.ask_another(enough && nodes) {
             return ReadStep::Ask(replica);
+        }
+        if !nodes {
+            let needed = self.rules.node_confirms.unwrap_or(0);
+            let up = self.nodes_of(|answer| answer.is_none() || answered(answer));
+            return ReadStep::Ended(self.last_refusal.clone().unwrap_or(Refusal::Nodes { needed, up }));
         }
         if told + waiting < self.rules.r || hopeful_primaries < self.rules.pr {
             let needed = self.rules.r.max(self.rules.pr);
@@ -489,6 +506,16 @@ impl ReadQuorum {
             Some(strays) if waiting > 0 || self.strays_answered < strays => ReadStep::Wait,
             Some(_) => ReadStep::Done { degraded: true },
         }
+    }
+
+    /// How many nodes those replicas are on that were asked and answered like this.
+    fn nodes_of(&self, wanted: impl Fn(Option<&ReadAnswer>) -> bool) -> usize {
+        let hits = self.asked.iter().zip(&self.answers).zip(&self.places);
+        distinct(hits.filter(|((asked, a), _)| **asked && wanted(a.as_ref())).map(|(_, p)| p.node))
+    }
+
+    fn confirmed_by_nodes(&self, wanted: impl Fn(Option<&ReadAnswer>) -> bool) -> bool {
+        self.rules.node_confirms.is_none_or(|needed| self.nodes_of(wanted) >= needed)
     }
 
     fn count(&self, wanted: impl Fn(bool, Option<&ReadAnswer>) -> bool) -> (usize, usize) {
@@ -536,6 +563,13 @@ impl ReadQuorum {
         }
     }
 
+    /// What this replica answered is not enough: it is asked again, and has not answered until it does.
+    pub fn asked_again(&mut self, replica: usize) {
+        if let Some(slot) = self.answers.get_mut(replica) {
+            *slot = None;
+        }
+    }
+
     /// One of those asked is late: another to ask, if there is one. Where there is none, what those who have answered
     /// say may have to do, as when too few are complete.
     pub fn hedge(&mut self) -> Option<usize> {
@@ -548,7 +582,9 @@ impl ReadQuorum {
     /// is is enough for a degraded answer.
     pub fn give_up_on_the_rest(&mut self) -> bool {
         let told = self.count(|_, a| matches!(a, Some(ReadAnswer::Complete | ReadAnswer::Incomplete)));
-        self.strays.is_some() && told.0 >= self.rules.r && told.1 >= self.rules.pr
+        let nodes =
+            self.confirmed_by_nodes(|a| matches!(a, Some(ReadAnswer::Complete | ReadAnswer::Incomplete)));
+        self.strays.is_some() && told.0 >= self.rules.r && told.1 >= self.rules.pr && nodes
     }
 }
 

@@ -170,6 +170,26 @@ pub trait Vnode: Sized + Send + Unpin + 'static {
         replies.first().map(|reply| Resolution { reply: reply.clone(), repairs: Vec::new() })
     }
 
+    /// The feature that every member must have before glances are asked for; none where every release that has the
+    /// module answers them.
+    const GLANCE_FEATURE: Option<&'static str> = None;
+
+    /// What all replicas of a read but one are asked in place of `command`, where the answer is large and replicas
+    /// mostly agree: a command whose answer says what a replica has without having it along. None: all are asked
+    /// `command`. Where there is a glance, [`Vnode::resolve`] gets answers of both kinds, and [`Vnode::unseen`] says
+    /// whether they are enough. Riak's reads since 3.0 (clocks from all, the body from one), Cassandra's digests.
+    fn glance(command: &Self::Command) -> Option<Self::Command> {
+        let _ = command;
+        None
+    }
+
+    /// Which of these answers are to glances and show more than all the whole answers have: who gave them is asked
+    /// `command` itself. As few as will do. Empty: [`Vnode::resolve`] can tell what the replicas have.
+    fn unseen(command: &Self::Command, replies: &[Self::Reply]) -> Vec<usize> {
+        let _ = (command, replies);
+        Vec::new()
+    }
+
     /// Called when the vnode stops in peace; the last thing it sees.
     fn terminate(&mut self) {}
 }

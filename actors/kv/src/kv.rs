@@ -10,7 +10,7 @@ use crate::limits::{
     BURIALS_WAITING_MAX, OBJECT_BYTES_DEFAULT, OBJECT_BYTES_MAX, SIBLINGS_MAX_DEFAULT, SIBLINGS_WARN_DEFAULT,
 };
 use crate::name::ObjectName;
-use crate::object::{Conflicts, KvItem, Object};
+use crate::object::{Conflicts, KvItem, Object, Outline};
 use crate::reap::Burials;
 use crate::rows::{self, RowError};
 use ringwork_core::clock::hybrid::HybridTime;
@@ -210,23 +210,61 @@ impl Kv {
     }
 }
 
-/// The join of what replicas have, and who of them lacks something of it.
-fn joined(replies: &[KvReply]) -> Option<Resolution<Kv>> {
-    let object_of = |reply: &KvReply| match reply {
-        KvReply::Object(item) => Some(item.clone()),
+/// What the replicas whose answers are whole have together; none where no answer is.
+fn joined_wholes(replies: &[KvReply]) -> Option<Option<KvItem>> {
+    let wholes = replies.iter().filter_map(|reply| match reply {
+        KvReply::Object(item) => Some(item),
         _ => None,
+    });
+    let mut seen = false;
+    let all = wholes.inspect(|_| seen = true).flatten().cloned().reduce(KvItem::join);
+    seen.then_some(all)
+}
+
+/// The join of what replicas have, and who of them lacks something of it. Clocks are answers, too: they say who lacks
+/// something.
+fn joined(replies: &[KvReply]) -> Option<Resolution<Kv>> {
+    let all = joined_wholes(replies)?;
+    let clock = all.as_ref().map(|all| all.object.outline());
+    let lacks = |reply: &KvReply| match reply {
+        KvReply::Object(item) => *item != all,
+        KvReply::Outline(theirs) => *theirs != clock,
+        KvReply::Put(_) => false,
     };
-    let items: Vec<(usize, Option<KvItem>)> =
-        replies.iter().enumerate().filter_map(|(place, reply)| Some((place, object_of(reply)?))).collect();
-    if items.is_empty() {
-        return None;
-    }
-    let all = items.iter().filter_map(|(_, item)| item.clone()).reduce(KvItem::join);
-    let lacks = |(place, item): &(usize, Option<KvItem>)| {
-        all.as_ref().filter(|all| item.as_ref() != Some(*all)).map(|all| (*place, all.clone()))
-    };
-    let repairs = items.iter().filter_map(lacks).collect();
+    let lacking = replies.iter().enumerate().filter(|(_, reply)| lacks(reply)).map(|(place, _)| place);
+    let repairs = all.iter().flat_map(|all| lacking.clone().map(|place| (place, all.clone()))).collect();
     Some(Resolution { reply: KvReply::Object(all), repairs })
+}
+
+/// Whose clocks show more than the whole answers have: the one that has seen all, if there is one, else each that adds
+/// something.
+fn clocks_unseen(replies: &[KvReply]) -> Vec<usize> {
+    let wholes = joined_wholes(replies);
+    let mut seen = wholes.as_ref().and_then(|all| Some(all.as_ref()?.object.outline())).unwrap_or_default();
+    let clocks: Vec<(usize, &Outline)> = (replies.iter().enumerate())
+        .filter_map(|(place, reply)| match reply {
+            KvReply::Outline(Some(clock)) => Some((place, clock)),
+            _ => None,
+        })
+        .filter(|(_, clock)| !seen.includes(clock))
+        .collect();
+    if let Some((place, _)) =
+        clocks.iter().find(|(_, one)| clocks.iter().all(|(_, other)| one.includes(other)))
+    {
+        return vec![*place];
+    }
+    let mut unseen = Vec::new();
+    for (place, clock) in clocks {
+        if !seen.includes(clock) {
+            seen.join(clock);
+            unseen.push(place);
+        }
+    }
+    // Nobody has anything, and nobody was asked for all of it: any of them can say so.
+    if unseen.is_empty() && wholes.is_none() {
+        unseen.extend(replies.iter().position(|reply| matches!(reply, KvReply::Outline(_))));
+    }
+    unseen
 }
 
 impl Vnode for Kv {
@@ -326,6 +364,21 @@ impl Vnode for Kv {
     fn started(&mut self, turn: &mut Turn<'_, Self>) -> Result<(), KvError> {
         turn.later(self.config.sweep_interval, KvCommand::Sweep);
         Ok(())
+    }
+
+    /// Clocks from all, the values from one.
+    fn glance(command: &KvCommand) -> Option<KvCommand> {
+        match command {
+            KvCommand::Get(name) => Some(KvCommand::Head(name.clone())),
+            _ => None,
+        }
+    }
+
+    fn unseen(command: &KvCommand, replies: &[KvReply]) -> Vec<usize> {
+        match command {
+            KvCommand::Get(_) => clocks_unseen(replies),
+            _ => Vec::new(),
+        }
     }
 
     fn resolve(command: &KvCommand, replies: &[KvReply]) -> Option<Resolution<Self>> {

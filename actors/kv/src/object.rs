@@ -291,6 +291,11 @@ impl Outline {
         self.values.sync(&other.values);
         self.latest = self.latest.max(other.latest);
     }
+
+    /// Whether a replica with that clock adds nothing to one with this.
+    pub fn includes(&self, other: &Self) -> bool {
+        self.latest >= other.latest && self.values.includes(&other.values)
+    }
 }
 
 /// An object under its name: the unit of replication.

@@ -12,11 +12,10 @@ use crate::spawner::{Placement, start_thread};
 use crate::telemetry::Telemetry;
 use crate::time::{Clock, HybridClock, Moment};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use ringwork_core::store::{KeyspaceId, OpenTree, Store, StoreError, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -71,13 +70,77 @@ struct Entry {
 pub struct Storage(Arc<Shared>);
 
 struct Shared {
-    sender: Sender<Entry>,
+    queue: Queue,
     waiting: Gauge,
     limits: QueueLimits,
     /// Wakes a committer that runs as a task; a committer thread wakes by the channel.
     wake: Option<Notify>,
     stopping: AtomicBool,
     failed: watch::Sender<Option<StoreError>>,
+}
+
+/// What waits for the committer, in order; bounded by the gauge, which turns ask before they run. A channel's receiver
+/// spins and yields before it sleeps, which costs more than a wake-up where the processors are busy, and takes one entry
+/// at a time.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    entries: Vec<Entry>,
+    /// The committer's thread waits to be woken.
+    sleeps: bool,
+    /// Nobody will take anything out any more.
+    ended: bool,
+}
+
+impl Queue {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an entry in; it comes back when the committer has ended.
+    fn push(&self, entry: Entry) -> Result<(), Entry> {
+        let mut waiting = self.waiting();
+        if waiting.ended {
+            return Err(entry);
+        }
+        waiting.entries.push(entry);
+        let wakes = std::mem::take(&mut waiting.sleeps);
+        drop(waiting);
+        if wakes {
+            self.ready.notify_one();
+        }
+        Ok(())
+    }
+
+    /// All that waits now.
+    fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut self.waiting().entries)
+    }
+
+    /// All that waits as soon as anything does, or nothing after that time.
+    fn take_within(&self, patience: Duration) -> Vec<Entry> {
+        let mut waiting = self.waiting();
+        if waiting.entries.is_empty() && !patience.is_zero() {
+            waiting.sleeps = true;
+            let empty = |waiting: &mut Waiting| waiting.entries.is_empty();
+            let woken = self.ready.wait_timeout_while(waiting, patience, empty);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+            waiting.sleeps = false;
+        }
+        std::mem::take(&mut waiting.entries)
+    }
+
+    /// Ends the queue, if nothing waits.
+    fn end_if_empty(&self) -> bool {
+        let mut waiting = self.waiting();
+        waiting.ended |= waiting.entries.is_empty();
+        waiting.ended
+    }
 }
 
 #[derive(Default)]
@@ -104,11 +167,9 @@ impl Storage {
         if let Some(mark) = &mut mark {
             mark.check(number)?;
         }
-        // Unbounded as a channel; bounded by the gauge, which turns ask before they run.
-        let (sender, receiver) = unbounded();
         let inline = placement == Placement::Here;
         let shared = Arc::new(Shared {
-            sender,
+            queue: Queue::default(),
             waiting: Gauge::default(),
             limits,
             wake: inline.then(Notify::new),
@@ -132,9 +193,9 @@ impl Storage {
             broken: None,
         };
         if inline {
-            actix_rt::spawn(async move { committer.run_as_task(receiver).await });
+            actix_rt::spawn(async move { committer.run_as_task().await });
         } else {
-            start_thread("storage", move || committer.run_as_thread(&receiver))
+            start_thread("storage", move || committer.run_as_thread())
                 .map_err(|e| StoreError::Broken(format!("the storage thread cannot be started: {e}")))?;
         }
         Ok(Self(shared))
@@ -160,8 +221,7 @@ impl Storage {
         self.0.waiting.writes.fetch_add(writes.len(), Ordering::Relaxed);
         self.0.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
         let entry = Entry { writes, bytes, sync, done: Some(Box::new(done)) };
-        if let Err(error) = self.0.sender.send(entry) {
-            let mut entry = error.into_inner();
+        if let Err(mut entry) = self.0.queue.push(entry) {
             if let Some(done) = entry.done.take() {
                 done(Err(stopped()));
             }
@@ -258,37 +318,43 @@ struct Committer {
 }
 
 impl Committer {
-    fn run_as_thread(&mut self, receiver: &Receiver<Entry>) {
+    fn run_as_thread(&mut self) {
+        let shared = self.shared.clone();
         loop {
-            match receiver.recv_timeout(self.time_to_next_duty()) {
-                Ok(first) => self.commit(first, receiver),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+            self.commit_all(shared.queue.take_within(self.time_to_next_duty()));
             self.do_duties();
-            if self.shared.stopping.load(Ordering::Relaxed) && receiver.is_empty() && !self.unsynced {
+            if self.has_ended() {
                 return;
             }
         }
     }
 
-    async fn run_as_task(&mut self, receiver: Receiver<Entry>) {
+    async fn run_as_task(&mut self) {
+        let shared = self.shared.clone();
+        let Some(wake) = &shared.wake else { return };
         loop {
-            while let Ok(first) = receiver.try_recv() {
+            loop {
+                // As long as a commit takes, more may come to be committed with it.
                 let delay = self.store.simulated_delay();
-                if !delay.is_zero() {
+                if !delay.is_zero() && !shared.queue.waiting().entries.is_empty() {
                     tokio::time::sleep(delay).await;
                 }
-                self.commit(first, &receiver);
+                let entries = shared.queue.take();
+                if entries.is_empty() {
+                    break;
+                }
+                self.commit_all(entries);
             }
             self.do_duties();
-            if self.shared.stopping.load(Ordering::Relaxed) && receiver.is_empty() && !self.unsynced {
+            if self.has_ended() {
                 return;
             }
-            let shared = self.shared.clone();
-            let Some(wake) = &shared.wake else { return };
             let _ = tokio::time::timeout(self.time_to_next_duty(), wake.notified()).await;
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.shared.stopping.load(Ordering::Relaxed) && !self.unsynced && self.shared.queue.end_if_empty()
     }
 
     fn time_to_next_duty(&self) -> Duration {
@@ -319,11 +385,19 @@ impl Committer {
         }
     }
 
-    fn commit(&mut self, first: Entry, receiver: &Receiver<Entry>) {
+    /// Commits what was taken out, in as few batches as their bounds allow.
+    fn commit_all(&mut self, entries: Vec<Entry>) {
+        let mut entries = entries.into_iter();
+        while let Some(first) = entries.next() {
+            self.commit(first, &mut entries);
+        }
+    }
+
+    fn commit(&mut self, first: Entry, others: &mut impl Iterator<Item = Entry>) {
         let (mut writes, mut bytes, mut sync) = (first.writes, first.bytes, first.sync);
         let mut done = vec![first.done];
         while writes.len() < BATCH_WRITES_MAX && bytes < BATCH_BYTES_MAX {
-            let Ok(entry) = receiver.try_recv() else { break };
+            let Some(entry) = others.next() else { break };
             writes.extend(entry.writes);
             bytes += entry.bytes;
             sync |= entry.sync;

@@ -65,6 +65,8 @@ counters! {
     read_repairs,
     /// Reads that asked a further replica because one was late.
     reads_hedged,
+    /// Reads that asked a replica for all it has, because its glance showed more than the whole answers had.
+    reads_asked_whole,
     /// Reads for which fewer than r complete replicas could be asked.
     reads_degraded,
     /// Requests answered with another holder of the partition.

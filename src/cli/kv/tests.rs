@@ -23,7 +23,7 @@ async fn an_object_is_put_read_listed_and_deleted() {
     let (served, client) = served().await;
     let url = client.url();
     let words = async |words: &[&str]| said(url, words, false).await;
-    assert_eq!(words(&["put", "b", "k 1", "a\u{7}\n"]).await.unwrap(), "stored b/k 1\n");
+    assert_eq!(words(&["put", "b", "k 1", "a\u{7}\n"]).await.unwrap(), "stored b/k 1, on one node alone\n");
     assert_eq!(words(&["get", "b", "k 1"]).await.unwrap(), "a\u{7}\n", "as it is");
     assert_eq!(said(url, &["get", "b", "k 1"], true).await.unwrap(), "a\\u{7}\\n\n", "on a terminal");
     let shown: Value = serde_json::from_str(&words(&["get", "b", "k 1", "--json"]).await.unwrap()).unwrap();

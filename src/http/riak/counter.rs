@@ -2,7 +2,7 @@
 //! says ([`ringwork_kv::counter`]).
 
 use super::fault::Fault;
-use super::object::{Asked, marked};
+use super::object::{Asked, marked, marked_alone};
 use super::path::Bucket;
 use super::{Riak, count};
 use actix_web::web::Payload;
@@ -59,8 +59,9 @@ pub(super) async fn add(
         .ok_or_else(|| Fault::bad_request("the body is no whole number of 64 bits, such as 5 or -1"))?;
     let wanted = asked.request()?;
     let done = riak.store().count(&wanted, amount).await.map_err(|failure| Fault::of(failure, asked.n()))?;
-    match done.stored.object.as_ref().map(Counter::of) {
-        Some(Ok(Some(counter))) if return_value => Ok(text(counter.value())),
-        _ => Ok(HttpResponse::NoContent().finish()),
-    }
+    let answer = match done.stored.object.as_ref().map(Counter::of) {
+        Some(Ok(Some(counter))) if return_value => text(counter.value()),
+        _ => HttpResponse::NoContent().finish(),
+    };
+    Ok(marked_alone(answer, done.alone))
 }

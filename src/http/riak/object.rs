@@ -18,6 +18,8 @@ use std::str::FromStr;
 
 /// Fewer complete replicas than asked for could answer: something acknowledged may be missing.
 const DEGRADED: &str = "x-ringwork-degraded";
+/// Several copies were wanted, and one node has all there are.
+const ALONE: &str = "x-ringwork-alone";
 
 /// What all requests for an object begin with.
 pub(super) struct Asked {
@@ -79,6 +81,14 @@ pub(super) fn marked(answer: Result<HttpResponse, Fault>, degraded: bool) -> Htt
     response
 }
 
+/// An answer to a write that was done, with the mark where one node has all copies.
+pub(super) fn marked_alone(mut response: HttpResponse, alone: bool) -> HttpResponse {
+    if alone {
+        response.headers_mut().insert(HeaderName::from_static(ALONE), HeaderValue::from_static("true"));
+    }
+    response
+}
+
 /// Writes an object; without a key under a new one.
 pub(super) async fn put(
     riak: &Riak,
@@ -110,7 +120,7 @@ pub(super) async fn put(
             shown.status = StatusCode::CREATED;
             shown.headers.push((LOCATION.as_str().to_owned(), bucket.object_path(&key)));
         }
-        send(riak, shown)
+        send(riak, shown).map(|response| marked_alone(response, done.alone))
     };
     if let Some(object) = done.stored.object.filter(|_| return_object) {
         let shown = View { object: &object, name: &asked.name, bucket }.show(&accept, None);

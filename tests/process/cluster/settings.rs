@@ -32,7 +32,7 @@ fn a_setting_is_changed_while_nodes_run_and_kept() {
         (0..2).all(|number| {
             let status: Value =
                 serde_json::from_str(&run(cluster.node(number), &["cluster", "status", "--json"])).unwrap();
-            status["features"] == serde_json::json!(["shared-settings"])
+            status["features"] == serde_json::json!(["chat-digests", "shared-settings"])
         })
     });
     assert_eq!(value(cluster.node(0), "handoff.limit"), ("3".into(), "configuration".into()));

@@ -282,7 +282,7 @@ impl<T> DottedSet<T> {
     }
 
     /// Whether joining `other` in would change nothing.
-    fn includes(&self, other: &Self) -> bool {
+    pub fn includes(&self, other: &Self) -> bool {
         let ours = |actor| self.columns.get(actor);
         other.columns.iter().all(|(actor, theirs)| ours(actor).is_some_and(|ours| ours.includes(theirs)))
     }

@@ -10,15 +10,18 @@ use std::collections::BTreeSet;
 /// Settings and properties that the members share.
 pub const SHARED_SETTINGS: &str = "shared-settings";
 
+/// Sums of the pages of a chat, of replicas that need not tell all of a page.
+pub const CHAT_DIGESTS: &str = "chat-digests";
+
 /// What this release can do. A later one adds to it, and takes nothing away that a member may still count on.
-pub const FEATURES: [&str; 1] = [SHARED_SETTINGS];
+pub const FEATURES: [&str; 2] = [SHARED_SETTINGS, CHAT_DIGESTS];
 
 /// What the release before this one could do: for tests of members of different releases.
 pub const FEATURES_BEFORE: [&str; 0] = [];
 
 const _: () = {
     assert!(FEATURES.len() <= FEATURES_MAX);
-    assert!(SHARED_SETTINGS.len() <= FEATURE_NAME_BYTES_MAX);
+    assert!(SHARED_SETTINGS.len() <= FEATURE_NAME_BYTES_MAX && CHAT_DIGESTS.len() <= FEATURE_NAME_BYTES_MAX);
 };
 
 /// This release's features, as nodes publish them.

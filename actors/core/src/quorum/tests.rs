@@ -249,6 +249,41 @@ fn a_degraded_read_still_needs_r_answers() {
     assert!(!read.give_up_on_the_rest());
 }
 
+#[test]
+fn a_read_that_needs_nodes_asks_until_so_many_have_answered() {
+    let needs = |nodes| QuorumOptions { node_confirms: Some(nodes), ..Default::default() };
+    let two_of_one = preflist(&[(1, true), (1, true), (2, true)]);
+    let mut read = read(needs(2), &two_of_one);
+    assert_eq!(asked(&mut read), [0, 1, 2], "two replicas of one node are two answers, and one node");
+    read.answer(0, ReadAnswer::Complete);
+    read.answer(1, ReadAnswer::Complete);
+    assert_eq!(read.step(), ReadStep::Wait);
+    let mut refused = read.clone();
+    refused.answer(2, ReadAnswer::Refused(Refusal::Stopping));
+    assert_eq!(refused.step(), ReadStep::Ended(Refusal::Stopping));
+    read.answer(2, ReadAnswer::Complete);
+    assert_eq!(read.step(), DONE_WELL);
+    let nobody = ReadQuorum::new(rules(needs(3)), &two_of_one, NodeId([1; 16]));
+    assert_eq!(nobody.unwrap_err(), Refusal::Nodes { needed: 3, up: 2 });
+    assert!(ReadQuorum::new(rules(needs(0)), &two_of_one, NodeId([1; 16])).is_ok());
+}
+
+#[test]
+fn who_is_asked_again_has_not_answered() {
+    let mut read = read(QuorumOptions::default(), &three());
+    asked(&mut read);
+    read.answer(0, ReadAnswer::Complete);
+    read.answer(1, ReadAnswer::Complete);
+    assert_eq!(read.step(), DONE_WELL);
+    read.asked_again(1);
+    assert_eq!(read.step(), ReadStep::Wait);
+    let mut gone = read.clone();
+    gone.answer(1, ReadAnswer::Refused(Refusal::Stopping));
+    assert_eq!(gone.step(), ReadStep::Ask(2), "another one counts in its place");
+    read.answer(1, ReadAnswer::Incomplete);
+    assert_eq!(asked(&mut read), [2], "it may answer otherwise than before");
+}
+
 fn any_answer() -> impl Strategy<Value = Answer> {
     prop_oneof![Just(DONE), Just(Answer::Done { durable: true }), Just(REFUSED), Just(Answer::Failed)]
 }

@@ -181,6 +181,64 @@ fn a_read_joins_what_replicas_have_and_mends_who_has_less() {
 }
 
 #[test]
+fn a_read_fetches_values_only_from_who_has_more_than_was_told() {
+    let mut beds = [1, 2, 3].map(|id| Bed::with(KvConfig::default(), id));
+    let get = KvCommand::Get(name("k"));
+    let head = Kv::glance(&get).unwrap();
+    assert_eq!(head, KvCommand::Head(name("k")));
+    assert!(Kv::glance(&head).is_none() && Kv::glance(&KvCommand::Reap).is_none());
+    let ask = |bed: &mut Bed, command: &KvCommand| bed.try_run(command.clone()).unwrap().unwrap();
+    let item = |reply: &KvReply| match reply {
+        KvReply::Object(Some(item)) => item.clone(),
+        _ => panic!("{reply:?}"),
+    };
+
+    // Nobody has anything.
+    let nothing = [KvReply::Object(None), KvReply::Outline(None)];
+    assert!(Kv::unseen(&get, &nothing).is_empty());
+    assert_eq!(Kv::resolve(&get, &nothing).unwrap().reply, KvReply::Object(None));
+    let only_clocks = [KvReply::Outline(None), KvReply::Outline(None)];
+    assert_eq!(Kv::unseen(&get, &only_clocks), [0], "somebody must say so");
+
+    // The first has "a"; the second the same; the third nothing.
+    beds[0].stored(put("k", "a"));
+    let a = item(&ask(&mut beds[0], &get));
+    beds[1].merge(a.clone());
+    let replies = [ask(&mut beds[0], &get), ask(&mut beds[1], &head), ask(&mut beds[2], &head)];
+    assert!(Kv::unseen(&get, &replies).is_empty());
+    let resolution = Kv::resolve(&get, &replies).unwrap();
+    assert_eq!(resolution.reply, KvReply::Object(Some(a.clone())));
+    assert_eq!(resolution.repairs, [(2, a.clone())], "who showed a clock with less is mended, too");
+
+    // Who was asked for all has nothing: the value is fetched from one of the others, not from both.
+    let replies = [ask(&mut beds[2], &get), ask(&mut beds[0], &head), ask(&mut beds[1], &head)];
+    assert_eq!(Kv::unseen(&get, &replies), [1]);
+    let replies = [replies[0].clone(), ask(&mut beds[0], &get), replies[2].clone()];
+    assert!(Kv::unseen(&get, &replies).is_empty());
+    assert_eq!(Kv::resolve(&get, &replies).unwrap().repairs, [(0, a.clone())]);
+
+    // The second has replaced "a" by "b", which nobody else has heard of.
+    let b = Put { seen: a.object.context(), ..put("k", "b") };
+    beds[1].stored(b);
+    let replies = [ask(&mut beds[0], &get), ask(&mut beds[1], &head)];
+    assert_eq!(Kv::unseen(&get, &replies), [1]);
+    // And the third has "c" beside it: both have something that the other has not.
+    beds[2].stored(put("k", "c"));
+    let replies = [ask(&mut beds[0], &get), ask(&mut beds[1], &head), ask(&mut beds[2], &head)];
+    assert_eq!(Kv::unseen(&get, &replies), [1, 2]);
+    let replies = [replies[0].clone(), ask(&mut beds[1], &get), ask(&mut beds[2], &get)];
+    assert!(Kv::unseen(&get, &replies).is_empty());
+    let resolution = Kv::resolve(&get, &replies).unwrap();
+    assert_eq!(values(&item(&resolution.reply).object), some(&["b", "c"]));
+    assert_eq!(resolution.repairs.len(), 3);
+    // One who has seen both is enough.
+    let all = item(&resolution.reply);
+    beds[2].merge(all.clone());
+    let replies = [replies[0].clone(), ask(&mut beds[1], &head), ask(&mut beds[2], &head)];
+    assert_eq!(Kv::unseen(&get, &replies), [2]);
+}
+
+#[test]
 fn a_row_that_cannot_be_read_refuses_a_write_and_stays() {
     let mut bed = Bed::new();
     bed.kv.store.put(name("k").bytes().to_vec(), vec![9, 0, 1]);

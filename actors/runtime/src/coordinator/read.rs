@@ -1,5 +1,9 @@
 //! The answers to one read, and the asking: r replicas first, another when one fails, is late or is not complete,
 //! everybody who may have something when too few are. Whether it is enough, core decides.
+//!
+//! Where a module has a glance for the command, one replica is asked the command and the others the glance, and of
+//! these only who shows more than the whole answers have is asked the command, too. What a glance says and when it is
+//! enough, the module decides.
 
 use super::{Answered, MOVES_FOLLOWED_MAX, ReadFailure, Service};
 use crate::messages::{ReplyTo, Sink, VnodeAnswer};
@@ -24,6 +28,8 @@ const STRAYS_ASKED_MAX: usize = 64;
 pub(super) struct ReadGather<V: Vnode> {
     service: Service<V>,
     command: V::Command,
+    /// What is asked of those who need not tell everything.
+    glance: Option<V::Command>,
     deadline: Moment,
     /// How many places the preference list has; those after it are strays.
     listed: usize,
@@ -41,12 +47,16 @@ struct Place<V: Vnode> {
     entry: PreflistEntry,
     reply: Option<V::Reply>,
     asked: bool,
+    /// It is asked the command itself, not the glance.
+    whole: bool,
+    /// It was asked and will not answer.
+    refused: bool,
     followed: u8,
 }
 
 impl<V: Vnode> Place<V> {
     fn new(entry: PreflistEntry) -> Self {
-        Self { entry, reply: None, asked: false, followed: 0 }
+        Self { entry, reply: None, asked: false, whole: false, refused: false, followed: 0 }
     }
 }
 
@@ -59,25 +69,45 @@ impl<V: Vnode> ReadGather<V> {
         deadline: Moment,
     ) -> Arc<Self> {
         let listed = preflist.len();
+        // With one answer there is nothing to compare.
+        let compares = quorum.answers_needed() > 1;
+        let understood =
+            || V::GLANCE_FEATURE.is_none_or(|feature| service.0.node.metadata.is_active(feature));
+        let glance = if compares && understood() { V::glance(&command) } else { None };
         let places = preflist.into_iter().map(Place::new).collect();
         let state = ReadState { quorum, places, news: false, waker: None };
-        Arc::new(Self { service: service.clone(), command, deadline, listed, state: Mutex::new(state) })
+        let service = service.clone();
+        Arc::new(Self { service, command, glance, deadline, listed, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, ReadState<V>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks a replica: for everything where nobody whose answer is still awaited (with `hurry`: is there) was.
+    fn ask_next(self: &Arc<Self>, replica: usize, hurry: bool) {
+        {
+            let mut state = self.state();
+            let tells = |place: &Place<V>| place.reply.is_some() || (place.asked && !place.refused && !hurry);
+            let told = state.places.iter().any(|place| place.whole && tells(place));
+            if let Some(place) = state.places.get_mut(replica) {
+                place.whole = !told || replica >= self.listed;
+            }
+        }
+        self.ask(replica);
+    }
+
     fn ask(self: &Arc<Self>, replica: usize) {
-        let entry = {
+        let (entry, whole) = {
             let mut state = self.state();
             let Some(place) = state.places.get_mut(replica) else { return };
             place.asked = true;
-            place.entry
+            (place.entry, place.whole)
         };
         let sink: Arc<dyn Sink<V>> = Arc::new(Told(self.clone()));
         let reply = ReplyTo::new(sink, replica);
-        let ask = Ask::Read(&self.command);
+        let command = self.glance.as_ref().filter(|_| !whole).unwrap_or(&self.command);
+        let ask = Ask::Read(command);
         self.service.0.ask(&entry, (&entry).into(), &ask, reply, self.deadline, false);
     }
 
@@ -103,7 +133,7 @@ impl<V: Vnode> ReadGather<V> {
             (first, state.places.len() - first)
         };
         for replica in first..first + count {
-            self.ask(replica);
+            self.ask_next(replica, false);
         }
     }
 
@@ -114,20 +144,27 @@ impl<V: Vnode> ReadGather<V> {
         loop {
             let step = self.state().quorum.step();
             match step {
-                ReadStep::Ask(replica) => self.ask(replica),
+                ReadStep::Ask(replica) => self.ask_next(replica, false),
                 ReadStep::AskStrays => {
                     degraded_until = Some(clock.moment() + DEGRADED_WAIT);
                     self.ask_strays();
                 }
-                ReadStep::Done { degraded } => return self.resolve(degraded),
+                ReadStep::Done { degraded } => {
+                    if let Some(answered) = self.settle(degraded) {
+                        return answered;
+                    }
+                }
                 // What the time has ended, nobody has refused.
                 ReadStep::Ended(_) if clock.moment() >= self.deadline => return Err(ReadFailure::Deadline),
                 ReadStep::Ended(refusal) => return Err(ReadFailure::Refused(refusal)),
                 ReadStep::Wait => {
                     let now = clock.moment();
                     let waited = degraded_until.is_some_and(|until| now >= until);
-                    if waited && self.state().quorum.give_up_on_the_rest() {
-                        return self.resolve(true);
+                    if waited
+                        && self.state().quorum.give_up_on_the_rest()
+                        && let Some(answered) = self.settle(true)
+                    {
+                        return answered;
                     }
                     let patience = match degraded_until {
                         Some(until) if until > now => until - now,
@@ -137,8 +174,11 @@ impl<V: Vnode> ReadGather<V> {
                     let patience = self.deadline.saturating_sub(now).min(patience);
                     if tokio::time::timeout(patience, self.news()).await.is_err() {
                         let now = clock.moment();
-                        if degraded_until.is_some() && self.state().quorum.give_up_on_the_rest() {
-                            return self.resolve(true);
+                        if degraded_until.is_some()
+                            && self.state().quorum.give_up_on_the_rest()
+                            && let Some(answered) = self.settle(true)
+                        {
+                            return answered;
                         }
                         if now >= self.deadline {
                             return Err(ReadFailure::Deadline);
@@ -146,7 +186,7 @@ impl<V: Vnode> ReadGather<V> {
                         let further = self.state().quorum.hedge();
                         if let Some(replica) = further {
                             self.service.0.node.telemetry.reads_hedged.increment();
-                            self.ask(replica);
+                            self.ask_next(replica, true);
                         }
                     }
                 }
@@ -173,16 +213,51 @@ impl<V: Vnode> ReadGather<V> {
         .await;
     }
 
-    fn resolve(self: &Arc<Self>, degraded: bool) -> Result<Answered<V::Reply>, ReadFailure> {
-        let (entries, replies): (Vec<PreflistEntry>, Vec<V::Reply>) = {
-            let mut state = self.state();
-            state.places.iter_mut().filter_map(|place| Some((place.entry, place.reply.take()?))).unzip()
-        };
+    /// The end of the read; none where somebody has more than a glance shows and is asked for all of it.
+    fn settle(self: &Arc<Self>, degraded: bool) -> Option<Result<Answered<V::Reply>, ReadFailure>> {
+        let mut state = self.state();
+        let (mut at, mut entries, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, told) in state.places.iter_mut().enumerate() {
+            if let Some(reply) = told.reply.take() {
+                at.push(place);
+                entries.push(told.entry);
+                replies.push(reply);
+            }
+        }
+        let unseen = if self.glance.is_some() { V::unseen(&self.command, &replies) } else { Vec::new() };
+        let unseen: Vec<usize> = unseen.into_iter().filter_map(|told| at.get(told).copied()).collect();
+        if unseen.is_empty() {
+            drop(state);
+            return Some(self.resolve(degraded, &entries, &replies));
+        }
+        for (place, reply) in at.into_iter().zip(replies) {
+            if let Some(place) = state.places.get_mut(place) {
+                place.reply = Some(reply);
+            }
+        }
+        for replica in &unseen {
+            state.quorum.asked_again(*replica);
+            if let Some(place) = state.places.get_mut(*replica) {
+                (place.reply, place.whole) = (None, true);
+            }
+        }
+        drop(state);
+        self.service.0.node.telemetry.reads_asked_whole.increment();
+        unseen.into_iter().for_each(|replica| self.ask(replica));
+        None
+    }
+
+    fn resolve(
+        self: &Arc<Self>,
+        degraded: bool,
+        entries: &[PreflistEntry],
+        replies: &[V::Reply],
+    ) -> Result<Answered<V::Reply>, ReadFailure> {
         let node = &self.service.0.node;
         if degraded {
             node.telemetry.reads_degraded.increment();
         }
-        let Some(resolution) = V::resolve(&self.command, &replies) else {
+        let Some(resolution) = V::resolve(&self.command, replies) else {
             return Err(ReadFailure::Refused(Refusal::Replicas { needed: 1, up: 0 }));
         };
         let repairs = resolution.repairs.into_iter().filter(|_| !planted(Mutant::NoReadRepair));
@@ -233,6 +308,9 @@ impl<V: Vnode> ReadGather<V> {
         };
         let waker = {
             let mut state = self.state();
+            if let (ReadAnswer::Refused(_), Some(place)) = (&answer, state.places.get_mut(replica)) {
+                place.refused = true;
+            }
             if replica < self.listed {
                 state.quorum.answer(replica, answer);
             } else {

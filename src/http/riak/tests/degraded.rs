@@ -46,7 +46,10 @@ async fn what_is_not_certain_is_marked_or_refused() {
     })
     .await;
     let (there, none) = ("/buckets/b/keys/there?r=all", "/buckets/b/keys/none?r=all");
-    assert_eq!(put(&client, there, &[], "v").await.status, 204);
+    let written = put(&client, there, &[], "v").await;
+    assert_eq!((written.status, written.header("x-ringwork-alone")), (204, None));
+    let two_nodes = get(&client, "/buckets/b/keys/there?node_confirms=2", &[]).await;
+    assert_eq!(two_nodes.status, 200);
     let seen = context(&get(&client, there, &[]).await);
     let seen = (seen.0, seen.1.as_str());
     second.stop().await.unwrap();
@@ -92,6 +95,7 @@ async fn what_is_not_certain_is_marked_or_refused() {
         (Method::GET, "/buckets/b/keys/there?pr=all", "PR/PW-value unsatisfied: "),
         (Method::PUT, "/buckets/b/keys/there?pw=all", "PR/PW-value unsatisfied: "),
         (Method::PUT, "/buckets/b/keys/there?node_confirms=2", "node_confirms-value unsatisfied: 1/2"),
+        (Method::GET, "/buckets/b/keys/there?node_confirms=2", "node_confirms-value unsatisfied: 1/2"),
         (Method::GET, "/buckets/b/keys/there?r=all&sloppy_quorum=false", "R/W-value unsatisfied: "),
     ] {
         let answer = ask(&client, method, path, &[TEXT, ANYTHING], "w").await;
@@ -99,7 +103,19 @@ async fn what_is_not_certain_is_marked_or_refused() {
         assert!(text(&answer).starts_with(unmet), "{path}: {}", text(&answer));
     }
 
-    assert_eq!(put(&client, there, &[seen], "w").await.status, 204, "that needs no certainty");
+    let written = put(&client, there, &[seen], "w").await;
+    assert_eq!(written.status, 204, "that needs no certainty");
+    assert_eq!(
+        written.header("x-ringwork-alone"),
+        Some("true"),
+        "two copies were wanted, and are on one node"
+    );
+    let one = put(&client, "/buckets/b/keys/one?w=1&dw=0", &[], "w").await;
+    assert_eq!((one.status, one.header("x-ringwork-alone")), (204, None), "one copy was wanted");
+    let props = json!({"props": {"allow_mult": true}}).to_string();
+    assert_eq!(ask(&client, Method::PUT, "/buckets/counts/props", &[JSON], &props).await.status, 204);
+    let counted = ask(&client, Method::POST, "/buckets/counts/counters/c", &[], "1").await;
+    assert_eq!((counted.status, counted.header("x-ringwork-alone")), (204, Some("true")));
     let seen = context(&get(&client, there, &[]).await);
     let deleted = ask(&client, Method::DELETE, there, &[(seen.0, &seen.1)], "").await;
     assert_eq!(deleted.status, 204, "what was seen can be deleted");

@@ -107,7 +107,7 @@ async fn a_read_is_answered_as_riak_answers_it() {
             (GET, "/buckets/b", &[], "", 404, "nothing at", &[]),
             (GET, OBJECT, &[("accept", "image/png")], "", 406, "text/plain", &[]),
             (GET, SIBLINGS, &[("accept", "image/png")], "", 406, "multipart/mixed", &[]),
-            (GET, "/buckets/b/keys/k?node_confirms=2", &[], "", 200, "v", &[]),
+            (GET, "/buckets/b/keys/k?node_confirms=2", &[], "", 503, "unsatisfied: 1/2", &["retry-after"]),
             (GET, "/buckets/b/keys", &[], "", 400, "keys=true or keys=stream", &[]),
             (GET, "/buckets/b/keys/none/_,_,_", &[], "", 404, "not found\n", &[]),
             (GET, "/buckets/b/keys/k/x", &[], "", 400, "no step of a walk", &[]),
