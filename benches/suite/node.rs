@@ -263,13 +263,20 @@ impl<'a> Cluster<'a> {
         until("a node serves", Duration::from_millis(5), || node.is_ready())
     }
 
-    /// Reads the logs of the first so many users at all their replicas: a vnode that is asked for the first time is
-    /// opened, and on a new ring its keyspace created, which takes a disk's time and is no request's cost.
+    /// Reads what the first so many users and keys have at all their replicas: a vnode that is asked for the first time
+    /// is opened, and on a new ring its keyspace created, which takes a disk's time and is no request's cost.
     pub fn open(&self, users: u64) -> Outcome {
         let first = self.node(0)?;
-        (0..users).try_for_each(|user| {
-            first.get(&format!("/chat/users/bench-{user:07}/messages?r=3&limit=1&timeout=60000")).map(drop)
-        })
+        for user in 0..users {
+            for path in ["/chat/users/bench-{}/messages?r=3&limit=1", "/buckets/bench/keys/bench-{}?r=3"] {
+                let path = path.replace("{}", &format!("{user:07}"));
+                let (status, body) = ask(first.http, "GET", &format!("{path}&timeout=60000"))?;
+                if ![200, 404].contains(&status) {
+                    return Err(format!("{path} is answered with {status}: {body}").into());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Where they are asked.
