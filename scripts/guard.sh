@@ -98,7 +98,9 @@ while read -r name _; do
   elif [ $((now * 100)) -lt $((before * (100 - grown_percent_max))) ]; then
     remark="fell by as much: renew the record, or the gain can be lost again unseen"
   fi
-  printf '%-16s %12s %12s %+7d.%d %% %s\n' "$name" "$before" "$now" $((change / 10)) $((change < 0 ? -change % 10 : change % 10)) "$remark"
+  sign=+ size=$change
+  if [ "$change" -lt 0 ]; then sign=- size=$((-change)); fi
+  printf '%-16s %12s %12s %9s %% %s\n' "$name" "$before" "$now" "$sign$((size / 10)).$((size % 10))" "$remark"
 done <"$work/chosen"
 if [ "$worst" -ne 0 ]; then
   echo "Look with: callgrind_annotate on a run of benches/counted; docs/performance.md says how. Where it has to be," \
