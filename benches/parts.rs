@@ -1,6 +1,6 @@
 //! Parts of a request, timed alone with criterion's statistics: look-ups in the ring, the codec, joins, a vnode's turn,
-//! a commit for many turns, and claim. For whoever changes one of them; what whole requests cost is in `scripts/bench.sh`,
-//! what must not grow in `scripts/guard.sh`.
+//! a commit for many turns, and claim. For whoever changes one of them; what whole requests cost, `scripts/bench.sh`
+//! says, and what must not grow, `scripts/guard.sh`.
 //!
 //! Run: `cargo bench --bench parts`, or with a part's name behind `--`.
 

@@ -1,4 +1,5 @@
-//! Two rules that every request or every plan pays for, alone, in CPU time of this thread: a look-up in the ring, and claim.
+//! Two rules that every request or every plan pays for, alone, in CPU time of this thread: a look-up in the ring, and
+//! claim.
 
 use crate::node::thread_cpu;
 use crate::table::{Bar, Table, median};
