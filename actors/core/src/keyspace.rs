@@ -8,6 +8,7 @@
 
 pub mod changes;
 pub mod items;
+mod rows;
 
 use crate::antientropy::listing::GroupOf;
 use crate::mutant::{Mutant, planted};
@@ -15,6 +16,7 @@ use crate::store::{Direction, Flow, KeyRange, OpenTree, StoreError, Tree, TreeSl
 use crate::vnode::Item;
 use bytes::Bytes;
 use changes::{Changes, Told};
+use rows::Rows;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,6 +45,8 @@ struct State {
     sealed: VecDeque<(Sequence, Vec<Bytes>)>,
     last: Sequence,
     observed: Sequence,
+    /// Of the store, what was looked up lately.
+    rows: Rows,
     /// What the turn that runs says that it changed; none where nobody wants to know.
     told: Option<Told>,
 }
@@ -94,8 +98,13 @@ impl Keyspace {
                 state.observed = state.observed.max(sequence.unwrap_or_default());
                 return Ok(value);
             }
+            if let Some(row) = state.rows.get(key) {
+                return Ok(row.clone());
+            }
         }
-        self.0.tree.get(key)
+        let value = self.0.tree.get(key)?;
+        self.0.state().rows.keep(key, value.clone());
+        Ok(value)
     }
 
     /// The number that this turn's writes will have, if it writes.
@@ -233,8 +242,10 @@ impl KeyspaceHost {
         while state.sealed.front().is_some_and(|(sealed, _)| *sealed <= sequence) {
             let Some((sealed, keys)) = state.sealed.pop_front() else { return };
             for key in keys {
-                if state.overlay.get(&key).is_some_and(|p| p.sequence == Some(sealed)) {
-                    state.overlay.remove(&key);
+                if state.overlay.get(&key).is_some_and(|p| p.sequence == Some(sealed))
+                    && let Some(pending) = state.overlay.remove(&key)
+                {
+                    state.rows.changed(&key, pending.value);
                 }
             }
         }
@@ -453,6 +464,7 @@ mod tests {
         Seal,
         Discard,
         CommitOne,
+        Get(u8),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -462,6 +474,7 @@ mod tests {
             3 => Just(Step::Seal),
             1 => Just(Step::Discard),
             2 => Just(Step::CommitOne),
+            3 => (0u8..6).prop_map(Step::Get),
         ]
     }
 
@@ -473,7 +486,7 @@ mod tests {
             let (mut model, mut turn) = (BTreeMap::new(), BTreeMap::new());
             let mut queue: VecDeque<Sealed> = VecDeque::new();
             for step in steps {
-                match step {
+                match step.clone() {
                     Step::Put(k, v) => { keyspace.put(vec![k], vec![v]); turn.insert(vec![k], Some(vec![v])); }
                     Step::Remove(k) => { keyspace.remove(vec![k]); turn.insert(vec![k], None); }
                     Step::Seal => {
@@ -488,10 +501,15 @@ mod tests {
                         store.commit(&mut sealed.writes).unwrap();
                         host.committed(sealed.sequence);
                     }
+                    Step::Get(_) => {}
                 }
                 let mut expected = model.clone();
                 for (k, v) in &turn {
                     match v { Some(v) => { expected.insert(k.clone(), v.clone()); } None => { expected.remove(k); } }
+                }
+                if let Step::Get(k) = step {
+                    let shown = keyspace.get(&[k]).unwrap().map(|value| value.to_vec());
+                    prop_assert_eq!(shown.as_ref(), expected.get(&vec![k]));
                 }
                 let mut expected: Vec<_> = expected.into_iter().collect();
                 prop_assert_eq!(&all(&keyspace, Direction::Ascending), &expected);
