@@ -27,6 +27,7 @@ use ringwork_core::antientropy::schedule::{Consequence, Pair, Schedule, Start, S
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::limits::SCAN_STEP_ITEMS_MAX;
+use ringwork_core::membership::ClusterState;
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::store::KeyRange;
 use ringwork_core::vnode::Vnode;
@@ -92,6 +93,8 @@ pub(crate) struct AntiEntropy<V: Vnode> {
     builds: BTreeMap<Partition, Builds>,
     /// An exchange has ended, and what is next is looked at in a moment.
     next_soon: bool,
+    /// What this node holds, and in which state: it is asked ten times a second, and of a large ring it is long.
+    held: Option<(Arc<ClusterState>, Arc<BTreeSet<Partition>>)>,
 }
 
 #[derive(Clone, Copy)]
@@ -107,7 +110,7 @@ impl<V: Vnode> AntiEntropy<V> {
     /// Starts it on the calling thread, which must be an actix one.
     pub(crate) fn start(service: Arc<ServiceCore<V>>) {
         let (schedule, builds) = Default::default();
-        let actor = Self { service, schedule, building: None, builds, next_soon: false };
+        let actor = Self { service, schedule, building: None, builds, next_soon: false, held: None };
         let permits = Permits::new(1);
         Self::create(|ctx| {
             Postbox::new(ctx.address(), permits).post_control(Look);
@@ -119,13 +122,24 @@ impl<V: Vnode> AntiEntropy<V> {
         u64::try_from(self.service.node.clock.moment().as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn held(&mut self, state: &Arc<ClusterState>) -> Arc<BTreeSet<Partition>> {
+        match &self.held {
+            Some((of, held)) if Arc::ptr_eq(of, state) => held.clone(),
+            _ => {
+                let held: Arc<BTreeSet<Partition>> = Arc::new(state.held_by(self.service.node.id).collect());
+                self.held = Some((state.clone(), held.clone()));
+                held
+            }
+        }
+    }
+
     fn look(&mut self, ctx: &mut Context<Self>) {
         let node = self.service.node.clone();
         if node.is_stopping() && node.started.load().is_none() {
             return ctx.stop();
         }
         let view = node.ring.load_full();
-        let held: BTreeSet<Partition> = view.state().held_by(node.id).collect();
+        let held = self.held(view.state());
         // Before all shards are there no vnode can be started, and one whose start fails has lost the trees it found.
         let serves = node.spawner.complete() && !node.is_stopping() && !node.is_outside();
         if serves && view.state().was_ever_shared() {

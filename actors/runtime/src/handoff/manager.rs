@@ -147,7 +147,8 @@ pub(crate) struct HandoffManager {
     clearing: BTreeSet<Partition>,
     /// Offers that wait for the end of what crosses them.
     crossed: Vec<Offered>,
-    /// What was last seen of the state and of who is up.
+    /// What was last seen of the state and of who is up; the stamp of a large state takes milliseconds.
+    seen_state: Option<Arc<ClusterState>>,
     seen: u64,
     up: BTreeSet<NodeId>,
     alarm: Option<SpawnHandle>,
@@ -178,6 +179,7 @@ impl HandoffManager {
                 emptied: BTreeSet::new(),
                 clearing: BTreeSet::new(),
                 crossed: Vec::new(),
+                seen_state: None,
                 seen: 0,
                 up: BTreeSet::new(),
                 alarm: None,
@@ -221,10 +223,13 @@ impl HandoffManager {
             .map(|(member, _)| member)
             .filter(|member| *member != node.id && view.availability(*member) == Availability::Up)
             .collect();
-        let stamp = state.stamp();
-        if stamp != self.seen {
-            self.seen = stamp;
-            self.schedule.state_changed();
+        if !self.seen_state.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &state)) {
+            let stamp = state.stamp();
+            if stamp != self.seen {
+                self.seen = stamp;
+                self.schedule.state_changed();
+            }
+            self.seen_state = Some(state.clone());
         }
         for back in up.difference(&self.up) {
             self.schedule.peer_ready(*back);

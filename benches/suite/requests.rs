@@ -1,0 +1,98 @@
+//! What requests cost, of one node and of three, and over rings of different sizes. It decides what is compared with
+//! the echo, and with what others need.
+
+use crate::load::Load;
+use crate::node::{Cluster, Process};
+use crate::table::{Bar, Table};
+use crate::{Outcome, Suite};
+
+const SYNC: &str = "store.durability=sync";
+/// Nodes that share two cores have a thread for HTTP each, as `ringwork dev` starts them.
+pub const SHARED: &str = "http.workers=1";
+
+/// As many in every ring, so that as many vnodes are asked in every large one.
+const USERS_OF_RINGS: u64 = 100;
+
+/// What Riak and riak_core needed as multiples of an echo that ran beside them (docs/performance.md).
+const RIAK_PUT_ECHOES: f64 = 85.0;
+const RIAK_CORE_CHAT_ECHOES: f64 = 8.5;
+
+/// Sends to one node, whose three replicas are vnodes of its own.
+pub fn one_node(suite: &Suite, table: &mut Table) -> Outcome {
+    let echo = Process::echo(&suite.programs)?;
+    for (durability, settings, bar) in
+        [("interval", &[][..], Bar::Most(1.8, 1.4)), ("sync", &[SYNC][..], Bar::Most(2.1, 1.7))]
+    {
+        let directory = suite.directory.path().join(format!("one-{durability}"));
+        let cluster = Cluster::alone(&suite.programs, &directory, settings)?;
+        let found = Load::sends(suite.rounds).run(&suite.programs, &cluster.urls(), &echo)?;
+        table.row(&format!("send, one node, {durability}"), bar, found.ratio, "×", found.remark());
+    }
+    Ok(())
+}
+
+/// The same and more of three nodes, with all their CPU together.
+pub fn three_nodes(suite: &Suite, table: &mut Table) -> Outcome {
+    let echo = Process::echo(&suite.programs)?;
+    let (programs, sends) = (&suite.programs, Load::sends(suite.rounds));
+    let place = |name: &str| suite.directory.path().join(name);
+    {
+        let (cluster, _) = Cluster::start(programs, &place("three-sync"), 3, &[SHARED, SYNC])?;
+        let found = sends.run(programs, &cluster.urls(), &echo)?;
+        table.row("send, three nodes, sync", Bar::Most(3.5, 2.5), found.ratio, "×", found.remark());
+        let fold = RIAK_CORE_CHAT_ECHOES / found.ratio;
+        let remark = "durable; its chat keeps a dict in memory, 8.5 × its echo";
+        table.row("the same against riak_core's chat", Bar::Least(2.8, 4.0), fold, "× less CPU", remark);
+    }
+    let (cluster, _) = Cluster::start(programs, &place("three"), 3, &[SHARED])?;
+    let urls = cluster.urls();
+    let found = sends.run(programs, &urls, &echo)?;
+    table.row("send, three nodes, interval", Bar::Most(3.0, 2.0), found.ratio, "×", found.remark());
+    let fold = RIAK_PUT_ECHOES / found.ratio;
+    table.row("the same against Riak's put", Bar::Least(28.0, 42.0), fold, "× less CPU", "85 × its echo");
+    let saturated = found.per_second;
+    let found = sends.reading(1.0).run(programs, &urls, &echo)?;
+    table.row("get of 20, three nodes, r = 2", Bar::Most(5.0, 3.0), found.ratio, "×", found.remark());
+    let found = sends.reading(0.5).run(programs, &urls, &echo)?;
+    table.row("half sends, half gets of 20, three nodes", Bar::None, found.ratio, "×", found.remark());
+    for (what, read_share) in [("kv put, three nodes", 0.0), ("kv get, three nodes", 1.0)] {
+        let load = Load { workload: "kv", ..sends.reading(read_share) };
+        let found = load.run(programs, &urls, &echo)?;
+        table.row(what, Bar::None, found.ratio, "×", found.remark());
+    }
+    let rate = saturated / 2.0;
+    let found = Load { rate: Some(rate), ..sends }.run(programs, &urls, &echo)?;
+    let ratio = found.p99_us / found.echo_p99_us.max(1.0);
+    let remark =
+        format!("{:.2} ms against {:.2} ms, {rate:.0}/s", found.p99_us / 1e3, found.echo_p99_us / 1e3);
+    table.row("p99 of a send at half of the most, three nodes", Bar::Most(4.0, 2.0), ratio, "×", remark);
+    Ok(())
+}
+
+/// Rings of different sizes: what a request costs must not grow with Q.
+pub fn rings(suite: &Suite, table: &mut Table) -> Outcome {
+    let echo = Process::echo(&suite.programs)?;
+    let (mut sends, mut gets, mut idle, mut resident) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for size in [64, 1024, 16_384] {
+        let (directory, setting) =
+            (suite.directory.path().join(format!("ring-{size}")), format!("cluster.ring_size={size}"));
+        let begun = crate::node::now();
+        let cluster = Cluster::alone(&suite.programs, &directory, &[&setting])?;
+        let took = (crate::node::now() - begun).as_secs_f64();
+        let node = cluster.node(0)?;
+        resident.push((format!("Q = {size}"), node.resident_mb()));
+        idle.push((format!("Q = {size}"), crate::members::idle_percent(&[node])));
+        table.row(&format!("first start, Q = {size}"), Bar::None, took, "s", "");
+        cluster.open(USERS_OF_RINGS)?;
+        let load = Load { users: Some(USERS_OF_RINGS), ..Load::sends(suite.rounds.min(3)) };
+        for (figures, share) in [(&mut sends, 0.0), (&mut gets, 1.0)] {
+            let found = load.reading(share).run(&suite.programs, &cluster.urls(), &echo)?;
+            figures.push((format!("Q = {size}"), found.ratio));
+        }
+    }
+    table.flat("CPU of a send, over Q", " ×", &sends);
+    table.flat("CPU of a get, over Q", " ×", &gets);
+    table.flat("resident memory of an empty node, over Q", " MB", &resident);
+    table.flat("idle CPU of an empty node, over Q", " %", &idle);
+    Ok(())
+}
