@@ -155,8 +155,8 @@ pub(crate) struct Head {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct KnownHead {
     pub(crate) mark: Option<MessageId>,
-    /// None: nobody has looked. The end of a log is a seek in each table that may have it, where two point look-ups that
-    /// find nothing are two filters; so it is looked for where a log is written to a second time.
+    /// None: nobody has looked. The end of a log is a seek in each table that may have it, where point look-ups that
+    /// find nothing ask filters; so it is looked for where a log is written to a second time.
     pub(crate) tail: Option<Option<MessageId>>,
 }
 

@@ -1,6 +1,6 @@
-//! What a replica tells of a page in place of the page, where another one tells all of it: a sum that is the same for the
-//! same page. It decides what goes into the sum, and which answers to one question are enough. It does not know how pages
-//! are joined.
+//! What a replica tells of a page in place of the page, where another one tells all of it: a sum that is the same for
+//! the same page. It decides what goes into the sum, and which answers to one question are enough. It does not know
+//! how pages are joined.
 //!
 //! Two pages with one sum would be taken for one, and what one of them lacks would not be mended by that read. Clients
 //! choose what is in pages, so the sum has 128 bits and is a keyed hash (SipHash, Aumasson and Bernstein 2012).

@@ -16,14 +16,24 @@ use std::ops::Bound;
 use std::slice::Iter;
 
 /// Bytes that an item takes beside its texts: its own size, and what the allocator adds.
-const ITEM_BYTES: usize = size_of::<(ChatItem, u128)>() + 48;
+const ITEM_BYTES: usize = size_of::<Summed>() + 48;
+
+/// An item and the sum that stands for it.
+type Summed = (ChatItem, u128);
+
+/// What of a piece a page has, and what a page says beside.
+struct Selected<'a> {
+    items: Iter<'a, Summed>,
+    covered: Span,
+    more: bool,
+}
 
 /// A part of a log.
 pub(crate) struct Piece {
     mark: Option<MessageId>,
     covered: Span,
     /// By ascending id, each with the sum that stands for it.
-    items: Vec<(ChatItem, u128)>,
+    items: Vec<Summed>,
     bytes: usize,
     /// The last turn whose writes it may rest on.
     written: Sequence,
@@ -38,7 +48,7 @@ pub(crate) struct Recent {
     dropped: String,
 }
 
-fn summed(item: ChatItem) -> (ChatItem, u128) {
+fn summed(item: ChatItem) -> Summed {
     let sum = PageDigest::sum_of(&item);
     (item, sum)
 }
@@ -58,7 +68,7 @@ impl Piece {
 
     /// A page; none where more is asked for than is here.
     pub(crate) fn page(&self, query: &PageQuery, bounds: PageBounds) -> Option<PageReply> {
-        let (items, covered, more) = self.select(query, bounds)?;
+        let Selected { items, covered, more } = self.select(query, bounds)?;
         Some(PageReply {
             mark: self.mark,
             items: items.map(|(item, _)| item.clone()).collect(),
@@ -69,15 +79,11 @@ impl Piece {
 
     /// What stands for that page.
     fn digest(&self, query: &PageQuery, bounds: PageBounds) -> Option<PageDigest> {
-        let (items, covered, more) = self.select(query, bounds)?;
+        let Selected { items, covered, more } = self.select(query, bounds)?;
         Some(PageDigest::of(self.mark, items.map(|(_, sum)| *sum), covered, more))
     }
 
-    fn select(
-        &self,
-        query: &PageQuery,
-        bounds: PageBounds,
-    ) -> Option<(Iter<'_, (ChatItem, u128)>, Span, bool)> {
+    fn select(&self, query: &PageQuery, bounds: PageBounds) -> Option<Selected<'_>> {
         let asked = span_of(query, self.mark)?;
         let begins = self.covered.after <= asked.after;
         let ends = asked.through <= self.covered.through;
@@ -89,7 +95,7 @@ impl Piece {
         let end = self.items.partition_point(|(item, _)| item.id() <= asked.through);
         let within = self.items.get(first..end).unwrap_or_default();
         let mut room = Room::new(query, bounds);
-        let mut fits = |(item, _): &&(ChatItem, u128)| room.take(item);
+        let mut fits = |(item, _): &&Summed| room.take(item);
         let count = if query.backward {
             within.iter().rev().take_while(&mut fits).count()
         } else {
@@ -104,10 +110,10 @@ impl Piece {
         let items = items.unwrap_or_default();
         let mut covered = asked;
         if more {
-            let id = |at: Option<&(ChatItem, u128)>| at.map(|(item, _)| item.id());
+            let id = |at: Option<&Summed>| at.map(|(item, _)| item.id());
             cut(&mut covered, query, id(items.first()), id(items.last()));
         }
-        Some((items.iter(), covered, more))
+        Some(Selected { items: items.iter(), covered, more })
     }
 }
 

@@ -207,6 +207,12 @@ impl KeyspaceHost {
         self.0.state().told = Some(Told::new(groups));
     }
 
+    /// Forgets the rows that are kept in memory: what has happened to them on the disk is seen from now on. Whoever is
+    /// about to mend what lies there wrong calls this first, or an item that is whole in memory would not be written.
+    pub fn look_up_anew(&self) {
+        self.0.state().rows = Rows::default();
+    }
+
     /// Ends a turn that succeeded.
     pub fn seal(&self) -> Sealed {
         let mut state = self.0.state();
@@ -258,7 +264,7 @@ impl KeyspaceHost {
                 if state.overlay.get(&key).is_some_and(|p| p.sequence == Some(sealed))
                     && let Some(pending) = state.overlay.remove(&key)
                 {
-                    state.rows.changed(&key, pending.value);
+                    state.rows.changed(key, pending.value);
                 }
             }
         }

@@ -79,9 +79,9 @@ struct Shared {
     failed: watch::Sender<Option<StoreError>>,
 }
 
-/// What waits for the committer, in order; bounded by the gauge, which turns ask before they run. A channel's receiver
-/// spins and yields before it sleeps, which costs more than a wake-up where the processors are busy, and takes one entry
-/// at a time.
+/// What waits for the committer, in order; bounded by the gauge, which turns ask before they run. A channel's
+/// receiver spins and yields before it sleeps, which costs more than a wake-up where the processors are busy, and
+/// takes one entry at a time.
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<Waiting>,

@@ -203,6 +203,7 @@ impl Replica {
 
     fn rebuild(&mut self) -> Built {
         let building = self.keeper.begin();
+        self.host.look_up_anew();
         let sums = self.scanned();
         self.keeper.built(building, Some(sums))
     }
@@ -489,6 +490,7 @@ fn damage_that_nobody_told_is_found_after_a_rebuild_and_trees_that_are_wrong_sho
     assert_eq!(world.exchange(group), Ending::Equal);
     // What is healed behind a tree's back leaves the tree wrong.
     world.mine.damage(&within[20], None);
+    world.mine.host.look_up_anew();
     world.mine.merge(&within[20], 5);
     assert_eq!(world.exchange(group), Ending::TreesDiffer);
     assert_eq!(world.mine.rebuild(), Built::Corrected);

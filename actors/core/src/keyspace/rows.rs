@@ -2,8 +2,7 @@
 //! the keyspace says. It does not know writes that are not committed: whoever looks something up looks for these first.
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::{HashMap, VecDeque};
 
 /// Bytes of keys and values that are kept of one keyspace, about: 16 MiB of a node that has all of a ring of 64, if all
 /// of it is looked up.
@@ -16,11 +15,12 @@ const ROW_BYTES: usize = size_of::<(Bytes, Option<Bytes>)>() + 48;
 /// See the module's head.
 #[derive(Default)]
 pub(super) struct Rows {
-    /// None: there is no such row.
-    rows: BTreeMap<Bytes, Option<Bytes>>,
+    /// None: there is no such row. Each row that changes is looked for here, so it must cost little; nobody goes
+    /// through all of them, in whatever order they are.
+    rows: HashMap<Bytes, Option<Bytes>>,
     bytes: usize,
-    /// What had to go last.
-    dropped: Bytes,
+    /// Their keys, each once, in the order in which they go.
+    queue: VecDeque<Bytes>,
 }
 
 fn bytes_of(key: &[u8], value: Option<&Bytes>) -> usize {
@@ -35,38 +35,48 @@ impl Rows {
 
     /// Keeps what was looked up.
     pub(super) fn keep(&mut self, key: &[u8], value: Option<Bytes>) {
-        let bytes = bytes_of(key, value.as_ref());
-        self.forget(key);
-        if bytes > ROW_BYTES_MAX {
-            return;
-        }
-        while self.bytes + bytes > BYTES_MAX {
-            self.make_room();
-        }
-        self.bytes += bytes;
-        self.rows.insert(Bytes::copy_from_slice(key), value);
+        self.put(Bytes::copy_from_slice(key), value);
     }
 
     /// The store has another value now. What was not looked up is not kept for that.
-    pub(super) fn changed(&mut self, key: &[u8], value: Option<Bytes>) {
-        if self.rows.contains_key(key) {
-            self.keep(key, value);
+    pub(super) fn changed(&mut self, key: Bytes, value: Option<Bytes>) {
+        if self.rows.contains_key(&key) {
+            self.put(key, value);
         }
     }
 
-    fn forget(&mut self, key: &[u8]) {
+    fn put(&mut self, key: Bytes, value: Option<Bytes>) {
+        let bytes = bytes_of(&key, value.as_ref());
+        if bytes > ROW_BYTES_MAX {
+            return self.forget(&key);
+        }
+        self.bytes += bytes;
+        match self.rows.get_mut(&key) {
+            Some(kept) => {
+                self.bytes -= bytes_of(&key, kept.as_ref());
+                *kept = value;
+            }
+            None => {
+                self.queue.push_back(key.clone());
+                self.rows.insert(key, value);
+            }
+        }
+        // In turn: which one is looked up next nobody knows, and like this each stays as long as any.
+        while self.bytes > BYTES_MAX
+            && let Some(key) = self.queue.pop_front()
+        {
+            if let Some(value) = self.rows.remove(&key) {
+                self.bytes -= bytes_of(&key, value.as_ref());
+            }
+        }
+    }
+
+    /// Of a row that has become large. It goes through the whole queue, some thousand keys.
+    fn forget(&mut self, key: &Bytes) {
         if let Some(value) = self.rows.remove(key) {
             self.bytes -= bytes_of(key, value.as_ref());
+            self.queue.retain(|other| other != key);
         }
-    }
-
-    /// Drops the next row in turn: which one is looked up next nobody knows, and in turn each stays as long as any.
-    fn make_room(&mut self) {
-        let behind = (Bound::Excluded(&self.dropped), Bound::Unbounded);
-        let next = self.rows.range::<Bytes, _>(behind).next().or_else(|| self.rows.first_key_value());
-        let Some(key) = next.map(|(key, _)| key.clone()) else { return };
-        self.forget(&key);
-        self.dropped = key;
     }
 }
 
@@ -81,15 +91,17 @@ mod tests {
     #[test]
     fn what_was_looked_up_is_kept_as_the_store_has_it() {
         let mut rows = Rows::default();
-        rows.changed(b"a", value("1"));
+        rows.changed(Bytes::from_static(b"a"), value("1"));
         assert_eq!(rows.get(b"a"), None, "nobody has looked it up");
         rows.keep(b"a", None);
         assert_eq!(rows.get(b"a"), Some(&None));
-        rows.changed(b"a", value("2"));
+        rows.changed(Bytes::from_static(b"a"), value("2"));
         assert_eq!(rows.get(b"a"), Some(&value("2")));
-        rows.changed(b"a", value(&"x".repeat(ROW_BYTES_MAX)));
+        rows.changed(Bytes::from_static(b"a"), value(&"x".repeat(ROW_BYTES_MAX)));
         assert_eq!(rows.get(b"a"), None, "too large to be kept, and what was kept is not so any more");
-        assert_eq!(rows.bytes, 0);
+        assert_eq!((rows.bytes, rows.queue.len()), (0, 0));
+        rows.keep(b"a", value(&"x".repeat(ROW_BYTES_MAX)));
+        assert_eq!(rows.get(b"a"), None);
     }
 
     #[test]
@@ -102,6 +114,7 @@ mod tests {
         }
         assert!(rows.get(&key(0)).is_none() && rows.get(&key(9_999)).is_some());
         let kept = rows.rows.len();
+        assert_eq!(kept, rows.queue.len());
         assert!(kept > 1000 && kept * bytes_of(&key(0), value("v").as_ref()) == rows.bytes);
     }
 }

@@ -177,6 +177,8 @@ impl<V: Vnode> Handler<Posted<TreeTask>> for VnodeActor<V> {
             }
             TreeTask::Build(done) => {
                 let building = keeper.begin();
+                // What differs from the others is mended after this, and then has to be read where it lies.
+                state.host.look_up_anew();
                 let _ = done.send((building, state.host.snapshot(), keeper.groups()));
             }
             TreeTask::Built(building, sums) => {
