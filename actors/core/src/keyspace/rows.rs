@@ -2,7 +2,8 @@
 //! the keyspace says. It does not know writes that are not committed: whoever looks something up looks for these first.
 
 use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// Bytes of keys and values that are kept of one keyspace, about: 16 MiB of a node that has all of a ring of 64, if all
 /// of it is looked up.
@@ -10,73 +11,77 @@ const BYTES_MAX: usize = 256 * 1024;
 /// Bytes of one row that is kept.
 const ROW_BYTES_MAX: usize = 16 * 1024;
 /// What a row takes beside its key and value.
-const ROW_BYTES: usize = size_of::<(Bytes, Option<Bytes>)>() + 48;
+const ROW_BYTES: usize = size_of::<(u32, Row)>() + 48;
+
+struct Row {
+    key: Bytes,
+    /// None: there is no such row.
+    value: Option<Bytes>,
+}
+
+impl Row {
+    fn bytes(&self) -> usize {
+        ROW_BYTES + self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
 
 /// See the module's head.
 #[derive(Default)]
 pub(super) struct Rows {
-    /// None: there is no such row. Each row that changes is looked for here, so it must cost little; nobody goes
-    /// through all of them, in whatever order they are.
-    rows: HashMap<Bytes, Option<Bytes>>,
+    /// By the checksum of the key: each row that changes is looked for here, and numbers are compared soonest. Of two
+    /// keys with one checksum the later is kept.
+    rows: BTreeMap<u32, Row>,
     bytes: usize,
-    /// Their keys, each once, in the order in which they go.
-    queue: VecDeque<Bytes>,
-}
-
-fn bytes_of(key: &[u8], value: Option<&Bytes>) -> usize {
-    ROW_BYTES + key.len() + value.map_or(0, Bytes::len)
+    /// What had to go last.
+    dropped: u32,
 }
 
 impl Rows {
     /// The row's value, or that there is none; none where it is not kept.
     pub(super) fn get(&self, key: &[u8]) -> Option<&Option<Bytes>> {
-        self.rows.get(key)
+        self.rows.get(&crc32c::crc32c(key)).filter(|row| row.key == key).map(|row| &row.value)
     }
 
     /// Keeps what was looked up.
     pub(super) fn keep(&mut self, key: &[u8], value: Option<Bytes>) {
-        self.put(Bytes::copy_from_slice(key), value);
+        let row = Row { key: Bytes::copy_from_slice(key), value };
+        self.put(crc32c::crc32c(key), row);
     }
 
     /// The store has another value now. What was not looked up is not kept for that.
     pub(super) fn changed(&mut self, key: Bytes, value: Option<Bytes>) {
-        if self.rows.contains_key(&key) {
-            self.put(key, value);
+        let sum = crc32c::crc32c(&key);
+        if self.rows.get(&sum).is_some_and(|row| row.key == key) {
+            self.put(sum, Row { key, value });
         }
     }
 
-    fn put(&mut self, key: Bytes, value: Option<Bytes>) {
-        let bytes = bytes_of(&key, value.as_ref());
+    fn put(&mut self, sum: u32, row: Row) {
+        self.forget(sum);
+        let bytes = row.bytes();
         if bytes > ROW_BYTES_MAX {
-            return self.forget(&key);
+            return;
+        }
+        while self.bytes + bytes > BYTES_MAX {
+            self.make_room();
         }
         self.bytes += bytes;
-        match self.rows.get_mut(&key) {
-            Some(kept) => {
-                self.bytes -= bytes_of(&key, kept.as_ref());
-                *kept = value;
-            }
-            None => {
-                self.queue.push_back(key.clone());
-                self.rows.insert(key, value);
-            }
-        }
-        // In turn: which one is looked up next nobody knows, and like this each stays as long as any.
-        while self.bytes > BYTES_MAX
-            && let Some(key) = self.queue.pop_front()
-        {
-            if let Some(value) = self.rows.remove(&key) {
-                self.bytes -= bytes_of(&key, value.as_ref());
-            }
+        self.rows.insert(sum, row);
+    }
+
+    fn forget(&mut self, sum: u32) {
+        if let Some(row) = self.rows.remove(&sum) {
+            self.bytes -= row.bytes();
         }
     }
 
-    /// Of a row that has become large. It goes through the whole queue, some thousand keys.
-    fn forget(&mut self, key: &Bytes) {
-        if let Some(value) = self.rows.remove(key) {
-            self.bytes -= bytes_of(key, value.as_ref());
-            self.queue.retain(|other| other != key);
-        }
+    /// Drops the next row in turn: which one is looked up next nobody knows, and like this each stays as long as any.
+    fn make_room(&mut self) {
+        let behind = (Bound::Excluded(self.dropped), Bound::Unbounded);
+        let next = self.rows.range(behind).next().or_else(|| self.rows.first_key_value());
+        let Some(sum) = next.map(|(sum, _)| *sum) else { return };
+        self.forget(sum);
+        self.dropped = sum;
     }
 }
 
@@ -99,7 +104,7 @@ mod tests {
         assert_eq!(rows.get(b"a"), Some(&value("2")));
         rows.changed(Bytes::from_static(b"a"), value(&"x".repeat(ROW_BYTES_MAX)));
         assert_eq!(rows.get(b"a"), None, "too large to be kept, and what was kept is not so any more");
-        assert_eq!((rows.bytes, rows.queue.len()), (0, 0));
+        assert_eq!(rows.bytes, 0);
         rows.keep(b"a", value(&"x".repeat(ROW_BYTES_MAX)));
         assert_eq!(rows.get(b"a"), None);
     }
@@ -112,9 +117,29 @@ mod tests {
             rows.keep(&key(number), value("v"));
             assert!(rows.bytes <= BYTES_MAX);
         }
-        assert!(rows.get(&key(0)).is_none() && rows.get(&key(9_999)).is_some());
-        let kept = rows.rows.len();
-        assert_eq!(kept, rows.queue.len());
-        assert!(kept > 1000 && kept * bytes_of(&key(0), value("v").as_ref()) == rows.bytes);
+        let found: Vec<bool> = (0..10_000).map(|number| rows.get(&key(number)).is_some()).collect();
+        assert!(found[9_999] && !found[..5_000].contains(&true), "those that were kept first have gone");
+        assert!(rows.rows.len() > 1000);
+        assert_eq!(rows.bytes, rows.rows.values().map(Row::bytes).sum::<usize>());
+    }
+
+    #[test]
+    fn two_keys_with_one_checksum_are_two_keys() {
+        // Among some hundred thousand keys there are two.
+        let mut sums = BTreeMap::new();
+        let (one, other) = (0u64..2_000_000)
+            .find_map(|number| {
+                let key = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes().to_vec();
+                sums.insert(crc32c::crc32c(&key), key.clone()).map(|before| (before, key))
+            })
+            .unwrap();
+        let mut rows = Rows::default();
+        rows.keep(&one, value("1"));
+        assert_eq!(rows.get(&other), None);
+        rows.changed(other.clone().into(), value("2"));
+        assert_eq!(rows.get(&one), Some(&value("1")));
+        rows.keep(&other, value("2"));
+        assert_eq!((rows.get(&one), rows.get(&other)), (None, Some(&value("2"))));
+        assert_eq!(rows.rows.len(), 1);
     }
 }
