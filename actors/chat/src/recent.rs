@@ -103,7 +103,8 @@ impl Piece {
         };
         let more = count < within.len();
         // Where the page is full, what lies beyond the piece is not asked for.
-        if !more && !(begins && ends) {
+        let known_to_its_end = more || (begins && ends);
+        if !known_to_its_end {
             return None;
         }
         let items = if query.backward { within.get(within.len() - count..) } else { within.get(..count) };

@@ -22,7 +22,7 @@ fn page(bed: &mut Bed, query: &PageQuery) -> PageReply {
 }
 
 fn any_query(draw: &mut Draw) -> PageQuery {
-    let mut id = |draw: &mut Draw| draw.one_in(2).then(|| id_at(draw.below(40)));
+    let id = |draw: &mut Draw| draw.one_in(2).then(|| id_at(draw.below(40)));
     let (after, before) = (id(draw), id(draw));
     let user = ["a", "b"][draw.below(2) as usize].to_owned();
     PageQuery { user, after, before, limit: draw.below(8) as u16, backward: draw.one_in(2) }
