@@ -39,11 +39,13 @@ impl Chat {
     /// In the common case, a new message at the end of a log that was touched lately, this reads nothing.
     fn merge_message(&mut self, user: String, id: MessageId, content: Content) -> Result<Merged, ChatError> {
         // The first time two rows that are not there are looked up; from the second on the end of the log is known.
-        let (mark, tail) = if self.heads.contains_key(&user) {
-            let head = self.head(&user)?;
-            (head.mark, Some(head.tail))
-        } else {
-            (self.mark(&user)?, None)
+        let (mark, tail) = match self.heads.get(&user).copied() {
+            Some(KnownHead { mark, tail: Some(tail) }) => (mark, Some(tail)),
+            Some(KnownHead { tail: None, .. }) => {
+                let head = self.head(&user)?;
+                (head.mark, Some(head.tail))
+            }
+            None => (self.mark(&user)?, None),
         };
         if mark >= Some(id) {
             return Ok(Merged::Absorbed);
