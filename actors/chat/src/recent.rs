@@ -166,6 +166,11 @@ impl Recent {
             return self.forget(&user);
         }
         let at = piece.items.partition_point(|(other, _)| other.id() < item.id());
+        if piece.items.get(at).is_some_and(|(other, _)| other.id() == item.id()) {
+            // It was lost on the disk, and has come back.
+            let user = item.user().to_owned();
+            return self.forget(&user);
+        }
         piece.items.insert(at, summed(item));
         piece.written = turn;
         piece.bytes += bytes;

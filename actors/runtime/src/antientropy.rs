@@ -93,7 +93,7 @@ pub(crate) struct AntiEntropy<V: Vnode> {
     builds: BTreeMap<Partition, Builds>,
     /// An exchange has ended, and what is next is looked at in a moment.
     next_soon: bool,
-    /// What this node holds, and in which state: it is asked ten times a second, and of a large ring it is long.
+    /// What this node holds, and in which state: it is asked at each look, and of a large ring it is long.
     held: Option<(Arc<ClusterState>, Arc<BTreeSet<Partition>>)>,
 }
 

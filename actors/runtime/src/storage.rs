@@ -135,6 +135,13 @@ impl Queue {
         std::mem::take(&mut waiting.entries)
     }
 
+    /// Ends the queue; what waited.
+    fn end(&self) -> Vec<Entry> {
+        let mut waiting = self.waiting();
+        waiting.ended = true;
+        std::mem::take(&mut waiting.entries)
+    }
+
     /// Ends the queue, if nothing waits.
     fn end_if_empty(&self) -> bool {
         let mut waiting = self.waiting();
@@ -315,6 +322,17 @@ struct Committer {
     synced_at: Moment,
     looked_at: Moment,
     broken: Option<StoreError>,
+}
+
+/// However the committer ends: nobody waits for one that is gone. What waits is dropped unanswered, and whoever waits for
+/// it is told so by that.
+impl Drop for Committer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fail(StoreError::Broken("the storage thread has ended with a panic".to_owned()));
+        }
+        drop(self.shared.queue.end());
+    }
 }
 
 impl Committer {
@@ -527,6 +545,54 @@ impl CommitMark {
 mod tests {
     use super::*;
     use crate::files::NumberFile;
+    use ringwork_core::store::memory::MemoryStore;
+
+    /// The engine meets some kinds of damage with a panic.
+    struct Panics(MemoryStore);
+
+    impl Store for Panics {
+        fn open(&self, keyspace: &KeyspaceId) -> Result<OpenTree, StoreError> {
+            self.0.open(keyspace)
+        }
+        fn keyspaces(&self) -> Result<Vec<KeyspaceId>, StoreError> {
+            self.0.keyspaces()
+        }
+        fn commit(&self, _: &mut Vec<Write>) -> Result<(), StoreError> {
+            panic!("planted")
+        }
+        fn sync(&self) -> Result<(), StoreError> {
+            self.0.sync()
+        }
+        fn drop_keyspace(&self, keyspace: &KeyspaceId) -> Result<(), StoreError> {
+            self.0.drop_keyspace(keyspace)
+        }
+    }
+
+    #[test]
+    fn a_committer_that_panics_leaves_nobody_waiting_and_says_that_the_store_has_failed() {
+        let store = Panics(MemoryStore::new());
+        let slot = store.open(&KeyspaceId::Node).unwrap().slot;
+        let clock = Clock::system();
+        let clocks = (clock.clone(), Arc::new(HybridClock::new(clock)));
+        let limits = QueueLimits { writes_max: 100, bytes_max: 10_000 };
+        let (store, placement) = (Arc::new(store), Placement::Own(1));
+        let storage =
+            Storage::start(store, Durability::Os, limits, placement, clocks, Arc::default(), None).unwrap();
+        let (told, hears) = std::sync::mpsc::channel();
+        for _ in 0..50 {
+            // What is dropped unanswered drops this.
+            let answer = told.clone();
+            let write = Write { tree: slot, key: Bytes::from_static(b"k"), value: Some(Bytes::new()) };
+            storage.submit(vec![write], false, move |result| drop(answer.send(result.is_ok())));
+        }
+        drop(told);
+        // Each of them is told or dropped; the last one's end closes the channel.
+        assert!(hears.iter().all(|ok| !ok));
+        let failure =
+            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(storage.failure());
+        assert!(failure.to_string().contains("panic"), "{failure}");
+        assert!(!storage.has_room());
+    }
 
     #[test]
     fn after_a_loss_of_power_the_mark_follows_the_store_and_a_kill_later_is_no_damage() {

@@ -4,9 +4,11 @@ use crate::bed::{Bed, content, id_at, keyed, mark, message};
 use crate::chat::{Chat, ChatCommand, ChatReply};
 use crate::digest::PageDigest;
 use crate::item::ChatItem;
+use crate::layout;
 use crate::limits::{RECENT_BYTES_MAX, RECENT_PIECE_BYTES_MAX};
 use crate::page::{PageBounds, PageQuery, PageReply, read_page};
 use ringwork_core::keyspace::Sequence;
+use ringwork_core::store::{KeyspaceId, Store, Write};
 use ringwork_core::testing::Draw;
 use ringwork_core::vnode::Vnode;
 
@@ -115,6 +117,21 @@ fn a_turn_that_fails_leaves_nothing_in_memory() {
     };
     assert!(bed.try_run(send("a")).is_err());
     assert!(bed.chat.recent.page(&of("a"), PageBounds::default()).is_none());
+}
+
+#[test]
+fn a_message_that_was_lost_on_the_disk_and_comes_back_is_shown_once() {
+    let mut bed = Bed::new();
+    for ms in 1..=3 {
+        bed.merge(message("a", id_at(ms), "x"));
+    }
+    let whole = page(&mut bed, &of("a"));
+    let tree = bed.store.open(&KeyspaceId::Node).unwrap().slot;
+    let lost = Write { tree, key: layout::message_key("a", id_at(2), None).into(), value: None };
+    bed.store.commit(&mut vec![lost]).unwrap();
+    assert_eq!(page(&mut bed, &of("a")), whole, "memory has it");
+    bed.merge(message("a", id_at(2), "x"));
+    assert_eq!(page(&mut bed, &of("a")), whole);
 }
 
 #[test]
