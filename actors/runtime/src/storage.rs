@@ -324,8 +324,8 @@ struct Committer {
     broken: Option<StoreError>,
 }
 
-/// However the committer ends: nobody waits for one that is gone. What waits is dropped unanswered, and whoever waits for
-/// it is told so by that.
+/// However the committer ends: nobody waits for one that is gone. What waits is dropped unanswered, and whoever waits
+/// for it is told so by that.
 impl Drop for Committer {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -583,7 +583,9 @@ mod tests {
             // What is dropped unanswered drops this.
             let answer = told.clone();
             let write = Write { tree: slot, key: Bytes::from_static(b"k"), value: Some(Bytes::new()) };
-            storage.submit(vec![write], false, move |result| drop(answer.send(result.is_ok())));
+            storage.submit(vec![write], false, move |result| {
+                let _ = answer.send(result.is_ok());
+            });
         }
         drop(told);
         // Each of them is told or dropped; the last one's end closes the channel.
