@@ -578,21 +578,26 @@ mod tests {
         let (store, placement) = (Arc::new(store), Placement::Own(1));
         let storage =
             Storage::start(store, Durability::Os, limits, placement, clocks, Arc::default(), None).unwrap();
-        let (told, hears) = std::sync::mpsc::channel();
-        for _ in 0..50 {
-            // What is dropped unanswered drops this.
-            let answer = told.clone();
+        // Whether it was committed; what is dropped unanswered drops the sender.
+        let submit = || {
+            let (told, hears) = std::sync::mpsc::channel();
             let write = Write { tree: slot, key: Bytes::from_static(b"k"), value: Some(Bytes::new()) };
             storage.submit(vec![write], false, move |result| {
-                let _ = answer.send(result.is_ok());
+                let _ = told.send(result.is_ok());
             });
-        }
-        drop(told);
-        // Each of them is told or dropped; the last one's end closes the channel.
-        assert!(hears.iter().all(|ok| !ok));
-        let failure =
-            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(storage.failure());
+            hears
+        };
+        let waiting: Vec<_> = (0..50).map(|_| submit()).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let failure = runtime.block_on(storage.failure());
         assert!(failure.to_string().contains("panic"), "{failure}");
+        let nobody = |hears: std::sync::mpsc::Receiver<bool>| {
+            // As long as it takes to be sure that it takes for ever.
+            let heard = hears.recv_timeout(Duration::from_secs(20));
+            matches!(heard, Ok(false) | Err(std::sync::mpsc::RecvTimeoutError::Disconnected))
+        };
+        assert!(waiting.into_iter().all(nobody), "who waited is told or dropped");
+        assert!(nobody(submit()), "and so is who comes later");
         assert!(!storage.has_room());
     }
 
