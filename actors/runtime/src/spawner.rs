@@ -5,6 +5,7 @@
 
 use actix_rt::{Arbiter, ArbiterHandle};
 use crossbeam_channel::{Sender, TrySendError, bounded};
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
@@ -39,6 +40,15 @@ struct Inner {
     control: Option<ArbiterHandle>,
     handoff: Option<ArbiterHandle>,
     pool: Mutex<Option<Sender<Job>>>,
+}
+
+thread_local! {
+    static IS_SHARD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is a shard, of whichever node.
+pub(crate) fn is_shard() -> bool {
+    IS_SHARD.get()
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -81,6 +91,7 @@ impl Spawner {
         if let Placement::Own(count) = placement {
             for _ in 0..count.max(1) {
                 let arbiter = Arbiter::new();
+                arbiter.spawn_fn(|| IS_SHARD.set(true));
                 shards.push(arbiter.handle());
                 own.push(arbiter);
             }
@@ -98,6 +109,7 @@ impl Spawner {
     /// Makes the calling thread, which must run an actix arbiter, one of the shards.
     pub fn adopt_current_thread(&self) {
         if matches!(self.0.placement, Placement::Adopted(_)) {
+            IS_SHARD.set(true);
             locked(&self.0.shards).push(Arbiter::current());
         }
     }

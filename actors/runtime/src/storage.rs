@@ -1,21 +1,32 @@
-//! Group commit. Everything that every vnode of the node writes goes through one queue to one committer, which
-//! drains what has gathered into one batch, commits it, syncs it if somebody must know that it is on disk, and
-//! then answers all. Batches form by themselves: while one is being committed the next one gathers.
+//! Group commit. Everything that every vnode of the node writes goes through one queue, is committed in batches,
+//! synced if somebody must know that it is on disk, and then all are answered. Batches form by themselves: while one is
+//! being committed the next one gathers.
 //!
-//! It decides when to commit and when to sync; what a reply promises has been done when it leaves. It does not
-//! know vnodes: a turn's writes come with a closure that is told how they ended.
+//! It decides who commits and when; what a reply promises has been done when it leaves. A shard whose turns have
+//! written little commits it itself when it has done everything else that is ready: nobody has to be woken, which costs
+//! more than the commit. Whatever may take long is for the storage thread: a sync, a large batch, and everything for a
+//! while after a commit that took long. It does not know vnodes: a turn's writes come with a closure that is told how
+//! they ended.
 //!
 //! Each batch also carries the number of the commit. Beside the database a small file remembers how far
 //! commits had come, so that an engine that quietly cut the end off a damaged journal is found out at start.
 
-use crate::spawner::{Placement, start_thread};
+mod committer;
+mod mark;
+mod queue;
+
+pub use mark::CommitMark;
+
+use crate::spawner::{Placement, is_shard, start_thread};
 use crate::telemetry::Telemetry;
 use crate::time::{Clock, HybridClock, Moment};
 use bytes::Bytes;
+use committer::Committer;
+use queue::Queue;
 use ringwork_core::store::{KeyspaceId, OpenTree, Store, StoreError, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -39,12 +50,14 @@ pub struct QueueLimits {
     pub bytes_max: usize,
 }
 
-/// Most writes of one commit: beyond this a larger batch is no cheaper per write, only later.
-const BATCH_WRITES_MAX: usize = 4096;
-/// Most bytes of one commit.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How often the committer looks at the engine's own progress.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Most writes that a shard commits itself: a millisecond or two.
+const SHARD_WRITES_MAX: usize = 1024;
+/// Most bytes of them.
+const SHARD_BYTES_MAX: usize = 256 * 1024;
+/// A commit that took this long did not compute: the engine held it back, or was syncing.
+const SHARD_PATIENCE: Duration = Duration::from_millis(10);
+/// After such a commit the storage thread does them all for so long, and no shard stands still.
+const SHARD_PAUSE: Duration = Duration::from_secs(5);
 /// The node keyspace's key under which lie, 8 bytes each, the number of the last commit and the latest time of
 /// the hybrid clock at any, in milliseconds.
 pub const COMMIT_NUMBER_KEY: &[u8] = b"commit-number";
@@ -73,80 +86,129 @@ struct Shared {
     queue: Queue,
     waiting: Gauge,
     limits: QueueLimits,
-    /// Wakes a committer that runs as a task; a committer thread wakes by the channel.
+    /// Wakes a committer that runs as a task.
     wake: Option<Notify>,
     stopping: AtomicBool,
     failed: watch::Sender<Option<StoreError>>,
+    /// Whoever has it commits; what waits is taken out by nobody else, so that commits have the order of the queue. Empty
+    /// when nobody commits any more.
+    desk: Mutex<Option<Desk>>,
+    /// Every write waits for a sync, so no shard commits.
+    syncs_always: bool,
 }
 
-/// What waits for the committer, in order; bounded by the gauge, which turns ask before they run. A channel's
-/// receiver spins and yields before it sleeps, which costs more than a wake-up where the processors are busy, and
-/// takes one entry at a time.
-#[derive(Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    ready: Condvar,
+struct Desk {
+    committer: Committer,
+    /// Until then no shard commits.
+    shards_pause_until: Moment,
 }
 
-#[derive(Default)]
-struct Waiting {
-    entries: Vec<Entry>,
-    /// The committer's thread waits to be woken.
-    sleeps: bool,
-    /// Nobody will take anything out any more.
-    ended: bool,
+thread_local! {
+    /// The storage for which this thread is going to commit when it has done what is ready, as the address of what its
+    /// clones share; 0 for none.
+    static GOING_TO_COMMIT: Cell<usize> = const { Cell::new(0) };
 }
 
-impl Queue {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Option<Desk>> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an entry in; it comes back when the committer has ended.
-    fn push(&self, entry: Entry) -> Result<(), Entry> {
-        let mut waiting = self.waiting();
-        if waiting.ended {
-            return Err(entry);
+    fn fail(&self, error: StoreError) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.failed.send_replace(Some(error));
+    }
+
+    /// Commits what waits and does what is due. The pause until the next duty; none when all is done and nothing will
+    /// follow.
+    fn work(&self) -> Option<Duration> {
+        let mut desk = self.desk();
+        let committer = &mut desk.as_mut()?.committer;
+        committer.commit_all(self, self.queue.take());
+        committer.do_duties(self);
+        if self.stopping.load(Ordering::Relaxed) && !committer.is_unsynced() && self.queue.end_if_empty() {
+            return None;
         }
-        waiting.entries.push(entry);
-        let wakes = std::mem::take(&mut waiting.sleeps);
-        drop(waiting);
-        if wakes {
-            self.ready.notify_one();
+        Some(committer.time_to_next_duty())
+    }
+
+    fn run_as_thread(&self) {
+        let mut pause = Some(Duration::ZERO);
+        while let Some(patience) = pause {
+            self.queue.wait_within(patience);
+            pause = self.work();
         }
-        Ok(())
     }
 
-    /// All that waits now.
-    fn take(&self) -> Vec<Entry> {
-        std::mem::take(&mut self.waiting().entries)
-    }
-
-    /// All that waits as soon as anything does, or nothing after that time.
-    fn take_within(&self, patience: Duration) -> Vec<Entry> {
-        let mut waiting = self.waiting();
-        if waiting.entries.is_empty() && !patience.is_zero() {
-            waiting.sleeps = true;
-            let empty = |waiting: &mut Waiting| waiting.entries.is_empty();
-            let woken = self.ready.wait_timeout_while(waiting, patience, empty);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
-            waiting.sleeps = false;
+    async fn run_as_task(&self) {
+        let Some(wake) = &self.wake else { return };
+        loop {
+            // As long as a commit takes, more may come to be committed with it.
+            let delay = self.desk().as_ref().map_or(Duration::ZERO, |desk| desk.committer.simulated_delay());
+            if !delay.is_zero() && !self.queue.is_empty() {
+                tokio::time::sleep(delay).await;
+            }
+            let Some(patience) = self.work() else { return };
+            if self.queue.is_empty() {
+                let _ = tokio::time::timeout(patience, wake.notified()).await;
+            }
         }
-        std::mem::take(&mut waiting.entries)
     }
 
-    /// Ends the queue; what waited.
-    fn end(&self) -> Vec<Entry> {
-        let mut waiting = self.waiting();
-        waiting.ended = true;
-        std::mem::take(&mut waiting.entries)
+    /// For a shard: commits what waits, if that is little and nobody else is at it; otherwise the thread does.
+    fn work_here(self: &Arc<Self>) {
+        let _tenure = Tenure::shared(self);
+        let Ok(mut desk) = self.desk.try_lock() else { return self.queue.call() };
+        let Some(Desk { committer, shards_pause_until }) = desk.as_mut() else { return };
+        let begun = committer.now();
+        if begun < *shards_pause_until {
+            return self.queue.call();
+        }
+        let Some(entries) = self.queue.take_little(SHARD_WRITES_MAX, SHARD_BYTES_MAX) else {
+            return self.queue.call();
+        };
+        let was_unsynced = committer.is_unsynced();
+        committer.commit_all(self, entries);
+        let ended = committer.now();
+        if ended.saturating_sub(begun) > SHARD_PATIENCE {
+            *shards_pause_until = ended + SHARD_PAUSE;
+        }
+        if committer.is_unsynced() && !was_unsynced {
+            // It has to know that there will be something to sync.
+            self.queue.call();
+        }
+    }
+}
+
+/// However committing ends: nobody waits for what will not come. What waits is dropped unanswered, and whoever waits for
+/// it is told so by that.
+struct Tenure {
+    shared: Arc<Shared>,
+    /// It is the last one: nobody commits after it.
+    last: bool,
+}
+
+impl Tenure {
+    fn shared(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone(), last: false }
     }
 
-    /// Ends the queue, if nothing waits.
-    fn end_if_empty(&self) -> bool {
-        let mut waiting = self.waiting();
-        waiting.ended |= waiting.entries.is_empty();
-        waiting.ended
+    fn last(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone(), last: true }
+    }
+}
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        let panicking = std::thread::panicking();
+        if panicking {
+            self.shared.fail(StoreError::Broken("a commit has ended with a panic".to_owned()));
+        }
+        if panicking || self.last {
+            let desk = self.shared.desk().take();
+            drop((desk, self.shared.queue.end()));
+            self.shared.queue.call();
+        }
     }
 }
 
@@ -157,7 +219,8 @@ struct Gauge {
 }
 
 impl Storage {
-    /// Starts the committer of `store`: a thread, or a task of the current thread where everything runs there.
+    /// Starts committing to `store`: on a thread and the shards, or in a task of the current thread where everything
+    /// runs there.
     /// `mark` is told the number of each commit that will survive this process.
     pub fn start(
         store: Arc<dyn Store>,
@@ -174,35 +237,25 @@ impl Storage {
         if let Some(mark) = &mut mark {
             mark.check(number)?;
         }
-        let inline = placement == Placement::Here;
+        let as_task = placement == Placement::Here;
+        let clocks = (clock, hybrid);
+        let committer =
+            Committer::starting(store, (node, mark), (number, latest_ms), durability, clocks, telemetry);
         let shared = Arc::new(Shared {
             queue: Queue::default(),
             waiting: Gauge::default(),
             limits,
-            wake: inline.then(Notify::new),
+            wake: as_task.then(Notify::new),
             stopping: AtomicBool::new(false),
             failed: watch::Sender::new(None),
+            desk: Mutex::new(Some(Desk { committer, shards_pause_until: Moment::ZERO })),
+            syncs_always: durability == Durability::Sync,
         });
-        let mut committer = Committer {
-            store,
-            node,
-            number,
-            latest_ms,
-            hybrid,
-            durability,
-            clock: clock.clone(),
-            telemetry,
-            mark,
-            shared: shared.clone(),
-            unsynced: false,
-            synced_at: clock.moment(),
-            looked_at: clock.moment(),
-            broken: None,
-        };
-        if inline {
-            actix_rt::spawn(async move { committer.run_as_task().await });
+        let tenure = Tenure::last(&shared);
+        if as_task {
+            actix_rt::spawn(async move { tenure.shared.run_as_task().await });
         } else {
-            start_thread("storage", move || committer.run_as_thread())
+            start_thread("storage", move || tenure.shared.run_as_thread())
                 .map_err(|e| StoreError::Broken(format!("the storage thread cannot be started: {e}")))?;
         }
         Ok(Self(shared))
@@ -216,8 +269,8 @@ impl Storage {
             && !self.0.stopping.load(Ordering::Relaxed)
     }
 
-    /// Hands writes over, to be applied together; no writes is a wait for those before. `done` runs on the
-    /// committer's thread, in the order of submission: it must be short.
+    /// Hands writes over, to be applied together; no writes is a wait for those before. `done` runs where
+    /// they are committed, in the order of submission: it must be short.
     pub fn submit(
         &self,
         writes: Vec<Write>,
@@ -234,7 +287,26 @@ impl Storage {
             }
         } else if let Some(wake) = &self.0.wake {
             wake.notify_one();
+        } else if sync || self.0.syncs_always || !is_shard() {
+            self.0.queue.call();
+        } else {
+            self.commit_here_later();
         }
+    }
+
+    /// Has this thread commit when it has done what is ready, and with it what comes until then.
+    fn commit_here_later(&self) {
+        let this = Arc::as_ptr(&self.0) as usize;
+        if GOING_TO_COMMIT.replace(this) == this {
+            return;
+        }
+        let shared = self.0.clone();
+        actix_rt::spawn(async move {
+            if GOING_TO_COMMIT.get() == this {
+                GOING_TO_COMMIT.set(0);
+            }
+            shared.work_here();
+        });
     }
 
     /// Waits until everything submitted so far is committed, and synced when `sync`.
@@ -306,246 +378,16 @@ fn read_last_commit(node: &OpenTree) -> Result<(u64, u64), StoreError> {
     }
 }
 
-struct Committer {
-    store: Arc<dyn Store>,
-    node: OpenTree,
-    number: u64,
-    /// The latest hybrid time at which anything was committed; does not go back when the wall clock does.
-    latest_ms: u64,
-    hybrid: Arc<HybridClock>,
-    durability: Durability,
-    clock: Clock,
-    telemetry: Arc<Telemetry>,
-    mark: Option<CommitMark>,
-    shared: Arc<Shared>,
-    unsynced: bool,
-    synced_at: Moment,
-    looked_at: Moment,
-    broken: Option<StoreError>,
-}
-
-/// However the committer ends: nobody waits for one that is gone. What waits is dropped unanswered, and whoever waits
-/// for it is told so by that.
-impl Drop for Committer {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.fail(StoreError::Broken("the storage thread has ended with a panic".to_owned()));
-        }
-        drop(self.shared.queue.end());
-    }
-}
-
-impl Committer {
-    fn run_as_thread(&mut self) {
-        let shared = self.shared.clone();
-        loop {
-            self.commit_all(shared.queue.take_within(self.time_to_next_duty()));
-            self.do_duties();
-            if self.has_ended() {
-                return;
-            }
-        }
-    }
-
-    async fn run_as_task(&mut self) {
-        let shared = self.shared.clone();
-        let Some(wake) = &shared.wake else { return };
-        loop {
-            loop {
-                // As long as a commit takes, more may come to be committed with it.
-                let delay = self.store.simulated_delay();
-                if !delay.is_zero() && !shared.queue.waiting().entries.is_empty() {
-                    tokio::time::sleep(delay).await;
-                }
-                let entries = shared.queue.take();
-                if entries.is_empty() {
-                    break;
-                }
-                self.commit_all(entries);
-            }
-            self.do_duties();
-            if self.has_ended() {
-                return;
-            }
-            let _ = tokio::time::timeout(self.time_to_next_duty(), wake.notified()).await;
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.shared.stopping.load(Ordering::Relaxed) && !self.unsynced && self.shared.queue.end_if_empty()
-    }
-
-    fn time_to_next_duty(&self) -> Duration {
-        let now = self.clock.moment();
-        let look = (self.looked_at + PROGRESS_INTERVAL).saturating_sub(now);
-        match self.durability {
-            Durability::Interval(every) if self.unsynced => {
-                look.min((self.synced_at + every).saturating_sub(now))
-            }
-            _ => look,
-        }
-    }
-
-    fn do_duties(&mut self) {
-        let now = self.clock.moment();
-        let due = match self.durability {
-            Durability::Interval(every) => now >= self.synced_at + every,
-            Durability::Sync | Durability::Os => false,
-        };
-        if self.unsynced && due {
-            self.sync();
-        }
-        if now >= self.looked_at + PROGRESS_INTERVAL {
-            self.looked_at = now;
-            if let Err(error) = self.store.check_progress(now.as_millis() as u64) {
-                self.fail(error);
-            }
-        }
-    }
-
-    /// Commits what was taken out, in as few batches as their bounds allow.
-    fn commit_all(&mut self, entries: Vec<Entry>) {
-        let mut entries = entries.into_iter();
-        while let Some(first) = entries.next() {
-            self.commit(first, &mut entries);
-        }
-    }
-
-    fn commit(&mut self, first: Entry, others: &mut impl Iterator<Item = Entry>) {
-        let (mut writes, mut bytes, mut sync) = (first.writes, first.bytes, first.sync);
-        let mut done = vec![first.done];
-        while writes.len() < BATCH_WRITES_MAX && bytes < BATCH_BYTES_MAX {
-            let Some(entry) = others.next() else { break };
-            writes.extend(entry.writes);
-            bytes += entry.bytes;
-            sync |= entry.sync;
-            done.push(entry.done);
-        }
-        let count = writes.len();
-        let result = self.apply(&mut writes, sync);
-        self.shared.waiting.writes.fetch_sub(count, Ordering::Relaxed);
-        self.shared.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        for done in done.into_iter().flatten() {
-            // It may run a module's code (an item's routing key); a panic there must not end all commits.
-            let told = catch_unwind(AssertUnwindSafe(|| done(result.clone())));
-            if told.is_err() {
-                self.telemetry.vnode_panics.increment();
-                tracing::error!(
-                    "telling a vnode of its commit panicked; whoever waits for it is told 'unknown'"
-                );
-            }
-        }
-    }
-
-    fn apply(&mut self, writes: &mut Vec<Write>, sync: bool) -> Result<Committed, StoreError> {
-        if let Some(error) = &self.broken {
-            return Err(error.clone());
-        }
-        if !writes.is_empty() {
-            self.telemetry.storage_commits.increment();
-            self.telemetry.storage_writes.add(writes.len() as u64);
-            let number = self.number + 1;
-            self.latest_ms = self.latest_ms.max(self.hybrid.latest().milliseconds());
-            writes.push(Write {
-                tree: self.node.slot,
-                key: Bytes::from_static(COMMIT_NUMBER_KEY),
-                value: Some([number.to_be_bytes(), self.latest_ms.to_be_bytes()].concat().into()),
-            });
-            if let Err(error) = self.store.commit(writes) {
-                return Err(self.fail(error));
-            }
-            self.number = number;
-            self.unsynced = true;
-            if let Some(mark) = &mut self.mark
-                && let Err(error) = mark.advance(number)
-            {
-                return Err(self.fail(error));
-            }
-        }
-        if (sync || self.durability == Durability::Sync) && self.unsynced {
-            self.sync();
-        }
-        match &self.broken {
-            Some(error) => Err(error.clone()),
-            None => Ok(Committed { durable: !self.unsynced }),
-        }
-    }
-
-    fn sync(&mut self) {
-        self.telemetry.storage_syncs.increment();
-        match self.store.sync() {
-            Ok(()) => {
-                self.unsynced = false;
-                self.synced_at = self.clock.moment();
-            }
-            Err(error) => {
-                self.fail(error);
-            }
-        }
-    }
-
-    fn fail(&mut self, error: StoreError) -> StoreError {
-        let error = self.broken.get_or_insert(error).clone();
-        self.unsynced = false; // nothing more can be synced; do not wait for it
-        self.shared.stopping.store(true, Ordering::Relaxed);
-        self.shared.failed.send_replace(Some(error.clone()));
-        error
-    }
-}
-
-/// A file beside the database with the number of the last commit that this process made. Not synced: it
-/// outlives the process like the journal's own tail, and after a loss of power an older number only makes the
-/// check weaker. See [`crate::files`] for how the file is laid out.
-pub struct CommitMark {
-    file: crate::files::NumberFile,
-    boot_unchanged: bool,
-}
-
-impl CommitMark {
-    /// The mark in `file`. `boot_unchanged`: the machine has not been restarted since it was written, so even
-    /// commits that were never synced must be there.
-    pub fn new(file: crate::files::NumberFile, boot_unchanged: bool) -> Self {
-        Self { file, boot_unchanged }
-    }
-
-    /// Whether a store whose last commit has this number has lost some that were marked, or has some although none was
-    /// marked ever: then the mark is not of this store's last life.
-    pub(crate) fn is_not_of(&self, number: u64) -> bool {
-        self.file.value().map_or(number > 0, |marked| number < marked)
-    }
-
-    fn check(&mut self, number: u64) -> Result<(), StoreError> {
-        match self.file.value() {
-            // The machine has lost them, which is lawful, and they will never come: the next life of this process must
-            // not miss them, even if this one ends before its first commit.
-            Some(marked) if !self.boot_unchanged && number < marked => {
-                self.file.set(number).map_err(|e| StoreError::Broken(e.to_string()))
-            }
-            Some(marked) if self.boot_unchanged && number < marked => {
-                let mark = self.file.path();
-                let data = mark.parent().unwrap_or(mark).display();
-                Err(StoreError::Damaged(format!(
-                    "the journal is damaged: the store ends at commit {number}, but commit {marked} was \
-                     acknowledged. Way out: restore {data} from a backup; or, when other nodes hold replicas of \
-                     its data, move {data}/store away and start the node with --rebuild, which fetches its data \
-                     from them; or go on without what was written after the damage: remove {}",
-                    mark.display()
-                )))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn advance(&mut self, number: u64) -> Result<(), StoreError> {
-        self.file.set(number).map_err(|e| StoreError::Broken(e.to_string()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::files::NumberFile;
+    use crate::spawner::Spawner;
+    use crate::time::TimeSource;
+    use ringwork_core::store::TreeSlot;
     use ringwork_core::store::memory::MemoryStore;
+    use std::sync::atomic::AtomicU64;
+    use std::thread::ThreadId;
 
     /// The engine meets some kinds of damage with a panic.
     struct Panics(MemoryStore);
@@ -568,16 +410,18 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_committer_that_panics_leaves_nobody_waiting_and_says_that_the_store_has_failed() {
-        let store = Panics(MemoryStore::new());
+    fn start(store: impl Store, durability: Durability, clock: Clock) -> (Storage, TreeSlot) {
         let slot = store.open(&KeyspaceId::Node).unwrap().slot;
-        let clock = Clock::system();
         let clocks = (clock.clone(), Arc::new(HybridClock::new(clock)));
         let limits = QueueLimits { writes_max: 100, bytes_max: 10_000 };
         let (store, placement) = (Arc::new(store), Placement::Own(1));
-        let storage =
-            Storage::start(store, Durability::Os, limits, placement, clocks, Arc::default(), None).unwrap();
+        let started = Storage::start(store, durability, limits, placement, clocks, Arc::default(), None);
+        (started.unwrap(), slot)
+    }
+
+    #[test]
+    fn a_committer_that_panics_leaves_nobody_waiting_and_says_that_the_store_has_failed() {
+        let (storage, slot) = start(Panics(MemoryStore::new()), Durability::Os, Clock::system());
         // Whether it was committed; what is dropped unanswered drops the sender.
         let submit = || {
             let (told, hears) = std::sync::mpsc::channel();
@@ -599,6 +443,96 @@ mod tests {
         assert!(waiting.into_iter().all(nobody), "who waited is told or dropped");
         assert!(nobody(submit()), "and so is who comes later");
         assert!(!storage.has_room());
+    }
+
+    /// A commit takes as long as is said, on a clock that moves by that alone.
+    struct Takes(MemoryStore, Arc<AtomicU64>, Arc<AtomicU64>);
+
+    impl Store for Takes {
+        fn open(&self, keyspace: &KeyspaceId) -> Result<OpenTree, StoreError> {
+            self.0.open(keyspace)
+        }
+        fn keyspaces(&self) -> Result<Vec<KeyspaceId>, StoreError> {
+            self.0.keyspaces()
+        }
+        fn commit(&self, writes: &mut Vec<Write>) -> Result<(), StoreError> {
+            self.2.fetch_add(self.1.load(Ordering::SeqCst), Ordering::SeqCst);
+            self.0.commit(writes)
+        }
+        fn sync(&self) -> Result<(), StoreError> {
+            self.0.sync()
+        }
+        fn drop_keyspace(&self, keyspace: &KeyspaceId) -> Result<(), StoreError> {
+            self.0.drop_keyspace(keyspace)
+        }
+    }
+
+    struct Milliseconds(Arc<AtomicU64>);
+
+    impl TimeSource for Milliseconds {
+        fn wall_ms(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+        fn moment(&self) -> Moment {
+            Duration::from_millis(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    /// On which thread a write of so many bytes was committed.
+    async fn committed_on(storage: &Storage, slot: TreeSlot, bytes: usize, sync: bool) -> ThreadId {
+        let (told, hears) = oneshot::channel();
+        let value = Some(Bytes::from(vec![7; bytes]));
+        storage.submit(
+            vec![Write { tree: slot, key: Bytes::from_static(b"k"), value }],
+            sync,
+            move |result| {
+                let _ = told.send(result.map(|_| std::thread::current().id()));
+            },
+        );
+        hears.await.unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_shard_commits_little_itself_and_leaves_to_the_thread_what_may_take_long() {
+        actix_rt::System::new().block_on(async {
+            let (takes, now) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let store = Takes(MemoryStore::new(), takes.clone(), now.clone());
+            let clock = Clock::of(Arc::new(Milliseconds(now.clone())));
+            let (storage, slot) = start(store, Durability::Interval(Duration::from_secs(3600)), clock);
+            let here = std::thread::current().id();
+            assert_ne!(committed_on(&storage, slot, 1, false).await, here, "this thread is no shard yet");
+            let spawner = Spawner::start(Placement::Adopted(1), 1, 1).unwrap();
+            spawner.adopt_current_thread();
+            assert_eq!(committed_on(&storage, slot, 1, false).await, here);
+            assert_ne!(committed_on(&storage, slot, 1, true).await, here, "a sync");
+            assert_ne!(committed_on(&storage, slot, SHARD_BYTES_MAX + 1, false).await, here, "many bytes");
+            assert_eq!(committed_on(&storage, slot, 1, false).await, here);
+
+            takes.store(SHARD_PATIENCE.as_millis() as u64 + 1, Ordering::SeqCst);
+            assert_eq!(committed_on(&storage, slot, 1, false).await, here, "nobody knew");
+            takes.store(0, Ordering::SeqCst);
+            assert_ne!(
+                committed_on(&storage, slot, 1, false).await,
+                here,
+                "the engine is slow at the moment"
+            );
+            now.fetch_add(SHARD_PAUSE.as_millis() as u64, Ordering::SeqCst);
+            assert_eq!(committed_on(&storage, slot, 1, false).await, here);
+            storage.stop().await.unwrap();
+            spawner.stop();
+        });
+    }
+
+    #[test]
+    fn with_durability_sync_no_shard_waits_for_the_disk() {
+        actix_rt::System::new().block_on(async {
+            let (storage, slot) = start(MemoryStore::new(), Durability::Sync, Clock::system());
+            let spawner = Spawner::start(Placement::Adopted(1), 1, 1).unwrap();
+            spawner.adopt_current_thread();
+            assert_ne!(committed_on(&storage, slot, 1, false).await, std::thread::current().id());
+            storage.stop().await.unwrap();
+            spawner.stop();
+        });
     }
 
     #[test]

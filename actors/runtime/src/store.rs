@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod disk;
+mod pace;
 pub mod rescue;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One suite, two engines: what core's `Store` promises, checked on memory and on disk alike.
 
-use super::disk::{DiskOptions, DiskStore};
+use super::disk::{DiskOptions, DiskStore, memtable_bytes};
 use bytes::Bytes;
 use proptest::prelude::*;
 use ringwork_core::ids::{Generation, Partition};
@@ -103,6 +103,31 @@ fn a_dropped_keyspace_is_empty_when_it_is_opened_again_and_its_old_slot_is_dead(
         assert!(scan(&*again.tree, &KeyRange::all(), Direction::Ascending).is_empty());
         assert_eq!(neighbour.tree.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
     });
+}
+
+#[test]
+fn memtables_are_flushed_one_by_one_the_oldest_first_before_their_own_bounds() {
+    let (store, _directory) = disk();
+    // None of these is flushed by the engine itself: each is written to less than half its bound.
+    const EACH: usize = 2_300_000;
+    let roomy = (1..).map(id).filter(|id| memtable_bytes(&id.to_string()) > 2 * EACH as u64);
+    let keyspaces: Vec<_> = roomy.take(24).collect();
+    for keyspace in &keyspaces {
+        let open = store.open(keyspace).unwrap();
+        commit(&store, (0..EACH / 100_000).map(|n| put(&open, &[n as u8], &[7; 100_000])).collect());
+    }
+    let begun = std::time::Duration::from_millis(10);
+    let waited = (0..3000).find(|_| {
+        let (first, second) = (store.tables(&keyspaces[0]), store.tables(&keyspaces[1]));
+        let flushed = first > 0 && second > 0;
+        if !flushed {
+            let (_quiet, nothing) = std::sync::mpsc::channel::<()>();
+            let _ = nothing.recv_timeout(begun);
+        }
+        flushed
+    });
+    assert!(waited.is_some(), "the oldest have been flushed");
+    assert_eq!(store.tables(keyspaces.last().unwrap()), 0, "the youngest has not");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The store on disk: fjall, one database per node with one journal, a keyspace for each vnode's generation.
-//! It decides the engine's options and turns its errors into ours; when to commit and sync the storage thread
-//! decides. What the engine cannot tell by itself is checked here: a database that is missing although this
+//! It decides the engine's options and turns its errors into ours; when to commit and sync is decided in `storage`, and
+//! what is flushed next in `pace`. What the engine cannot tell by itself is checked here: a database that is missing although this
 //! node had one, flushes that stand still, and (by `audit`) files that have changed.
 
 use super::audit::{self, Audit};
+use super::pace::{Flushes, Pacer, row_bytes};
 use super::rescue::journals;
 use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable};
@@ -20,9 +21,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 /// queue and puts them back in a busy loop (a quarter of the node's CPU under load with two). Four empty the
 /// queue soonest.
 const WORKER_THREADS: usize = 4;
-/// Journals may take this much before memtables are flushed to free them. Replayed at start, at about 170 000
-/// writes per second, so it bounds the time of a start.
-const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Journals may take this much; then the engine flushes whatever keeps the oldest, all at once, and for some tenths of a
+/// second nothing else gets a processor. `pace` has memtables flushed one by one long before. Read at start, and what
+/// was not flushed is replayed, at about 170 000 writes per second: so it bounds the time of a start.
+const JOURNAL_BYTES_MAX: u64 = 192 * 1024 * 1024;
 /// A keyspace's memtable is flushed at a size between these. The sizes differ from keyspace to keyspace:
 /// with equal ones all fill and flush at the same moment (measured: stalls of 400 ms, three times the memory).
 const MEMTABLE_BYTES_MIN: u64 = 1024 * 1024;
@@ -41,13 +43,46 @@ pub struct DiskOptions {
 
 /// See the module's head.
 pub struct DiskStore {
+    /// The first field: its thread has the database open.
+    pacer: Pacer,
     directory: PathBuf,
     database: Database,
-    slots: RwLock<Vec<Option<(KeyspaceId, fjall::Keyspace)>>>,
+    slots: Slots,
     progress: Mutex<Progress>,
     /// The last field, because fields are dropped in order: its last pass then sees what a closed database
     /// has left behind.
     audit: Audit,
+}
+
+type Slots = Arc<RwLock<Vec<Option<Slot>>>>;
+
+struct Slot {
+    id: KeyspaceId,
+    keyspace: fjall::Keyspace,
+    memtable_bytes_max: u64,
+}
+
+/// The engine, as the pacer asks it.
+struct Engine {
+    database: Database,
+    slots: Slots,
+}
+
+impl Flushes for Engine {
+    fn flush(&self, slot: usize) {
+        let keyspace = {
+            let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+            slots.get(slot).and_then(Option::as_ref).map(|slot| slot.keyspace.clone())
+        };
+        if let Some(Err(error)) = keyspace.map(|keyspace| keyspace.rotate_memtable()) {
+            // A write that follows meets the same, and says so to whoever waits for it.
+            tracing::warn!(error = reason(&error), "a memtable cannot be flushed");
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.database.outstanding_flushes() > 0
+    }
 }
 
 #[derive(Default)]
@@ -94,13 +129,25 @@ impl DiskStore {
             }
         };
         let audit = checked.start()?;
-        Ok(Self { directory, database, slots: RwLock::default(), progress: Mutex::default(), audit })
+        let slots = Slots::default();
+        let pacer =
+            Pacer::start(Engine { database: database.clone(), slots: slots.clone() }).map_err(|e| {
+                StoreError::Broken(format!("the thread that has memtables flushed cannot start: {e}"))
+            })?;
+        Ok(Self { pacer, directory, database, slots, progress: Mutex::default(), audit })
     }
 
     /// Has the audit take note of all files now.
     #[cfg(test)]
     pub(super) fn audit_now(&self) {
         self.audit.pass_now();
+    }
+
+    /// Tables that a keyspace has on the disk.
+    #[cfg(test)]
+    pub(super) fn tables(&self, keyspace: &KeyspaceId) -> usize {
+        let slots = self.slots.read().unwrap();
+        slots.iter().flatten().find(|slot| slot.id == *keyspace).map_or(0, |slot| slot.keyspace.table_count())
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -159,7 +206,7 @@ pub(crate) fn way_out(directory: &Path) -> String {
 }
 
 /// Between the bounds, different from name to name, the same at every start.
-fn memtable_bytes(name: &str) -> u64 {
+pub(super) fn memtable_bytes(name: &str) -> u64 {
     let hash = crc32fast::hash(name.as_bytes());
     MEMTABLE_BYTES_MIN + u64::from(hash) % (MEMTABLE_BYTES_MAX - MEMTABLE_BYTES_MIN)
 }
@@ -167,15 +214,16 @@ fn memtable_bytes(name: &str) -> u64 {
 impl Store for DiskStore {
     fn open(&self, keyspace: &KeyspaceId) -> Result<OpenTree, StoreError> {
         let name = keyspace.to_string();
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes(&name));
+        let memtable_bytes_max = memtable_bytes(&name);
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes_max);
         let handle = {
             let _creation = self.audit.creation();
             self.database.keyspace(&name, options).map_err(|e| self.error(&format!("opening {name}"), &e))?
         };
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        let found = slots.iter().position(|slot| slot.as_ref().is_some_and(|(id, _)| id == keyspace));
+        let found = slots.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.id == *keyspace));
         let position = found.unwrap_or_else(|| {
-            slots.push(Some((keyspace.clone(), handle.clone())));
+            slots.push(Some(Slot { id: keyspace.clone(), keyspace: handle.clone(), memtable_bytes_max }));
             slots.len() - 1
         });
         let tree = DiskTree {
@@ -197,17 +245,25 @@ impl Store for DiskStore {
     fn commit(&self, writes: &mut Vec<Write>) -> Result<(), StoreError> {
         // `Buffer` hands the batch to the operating system; without a mode it may stay in the process.
         let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        let mut written = Vec::with_capacity(writes.len());
         {
             let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
             for write in writes.drain(..) {
-                let Some(Some((_, keyspace))) = slots.get(write.tree.0 as usize) else { continue };
+                let number = write.tree.0 as usize;
+                let Some(Some(Slot { keyspace, memtable_bytes_max, .. })) = slots.get(number) else {
+                    continue;
+                };
+                let bytes = row_bytes(write.key.len(), write.value.as_ref().map_or(0, Bytes::len));
+                written.push((number, bytes, *memtable_bytes_max));
                 match write.value {
                     Some(value) => batch.insert(keyspace, write.key.as_ref(), value.as_ref()),
                     None => batch.remove(keyspace, write.key.as_ref()),
                 }
             }
         }
-        batch.commit().map_err(|e| self.error("writing", &e))
+        batch.commit().map_err(|e| self.error("writing", &e))?;
+        self.pacer.written(written.into_iter());
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -216,9 +272,10 @@ impl Store for DiskStore {
 
     fn drop_keyspace(&self, keyspace: &KeyspaceId) -> Result<(), StoreError> {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        for slot in slots.iter_mut() {
-            if slot.as_ref().is_some_and(|(id, _)| id == keyspace) {
+        for (number, slot) in slots.iter_mut().enumerate() {
+            if slot.as_ref().is_some_and(|slot| slot.id == *keyspace) {
                 *slot = None;
+                self.pacer.forget(number);
             }
         }
         drop(slots);
@@ -243,7 +300,7 @@ impl Store for DiskStore {
         let waiting = self.database.outstanding_flushes();
         let tables = {
             let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-            slots.iter().flatten().map(|(_, keyspace)| keyspace.table_count()).sum()
+            slots.iter().flatten().map(|slot| slot.keyspace.table_count()).sum()
         };
         let now = (waiting, tables, self.database.compactions_completed());
         let mut progress = self.progress();
