@@ -13,14 +13,23 @@ use std::time::Duration;
 /// Bytes of keys and values that may lie in memtables before the oldest is flushed. With all keyspaces written alike a
 /// flush finds twice the mean in it, and the journal is twice as long. Replayed at start.
 const UNFLUSHED_BYTES_MAX: u64 = 48 * 1024 * 1024;
-/// How often it is looked whether a flush has ended.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
+/// From one flush to the next where little more lies there than may: a flush costs the disk some syncs whatever is in the
+/// memtable, and with thousands of keyspaces little is.
+const PAUSE_MAX: Duration = Duration::from_millis(40);
+/// The same where twice as much lies there, and how often it is looked whether a flush has ended.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// What the engine keeps beside a row's key and value, roughly.
 const ROW_BYTES: u64 = 64;
 
 /// The bytes of a row, as they count here.
 pub(super) fn row_bytes(key: usize, value: usize) -> u64 {
     (key + value) as u64 + ROW_BYTES
+}
+
+/// How long to wait after a flush while so much lies in memtables.
+fn pause(total_bytes: u64) -> Duration {
+    let more = total_bytes.saturating_sub(UNFLUSHED_BYTES_MAX).min(UNFLUSHED_BYTES_MAX);
+    PAUSE_MAX - (PAUSE_MAX - PAUSE_MIN).mul_f64(more as f64 / UNFLUSHED_BYTES_MAX as f64)
 }
 
 /// What lies in memtables, by the keyspace's slot, in the order in which their first rows came.
@@ -109,6 +118,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     unflushed: Unflushed,
+    /// The thread waits until more is written.
+    sleeps: bool,
     ends: bool,
 }
 
@@ -121,17 +132,20 @@ impl Shared {
     fn next(&self) -> Option<usize> {
         let has_nothing =
             |state: &mut State| !state.ends && state.unflushed.total_bytes <= UNFLUSHED_BYTES_MAX;
-        let woken = self.wake.wait_while(self.state(), has_nothing);
+        let mut state = self.state();
+        state.sleeps = true;
+        let woken = self.wake.wait_while(state, has_nothing);
         let mut state = woken.unwrap_or_else(PoisonError::into_inner);
+        state.sleeps = false;
         if state.ends { None } else { state.unflushed.take_oldest() }
     }
 
-    /// Waits until the engine has flushed; false when nothing is to be waited for any more.
+    /// Waits for a pause, and until the engine has flushed; false when nothing is to be waited for any more.
     fn wait_while_busy(&self, engine: &impl Flushes) -> bool {
         let mut state = self.state();
+        let mut patience = pause(state.unflushed.total_bytes);
         loop {
-            let lets_go = |state: &mut State| !state.ends;
-            let waited = self.wake.wait_timeout_while(state, LOOK_AGAIN_AFTER, lets_go);
+            let waited = self.wake.wait_timeout_while(state, patience, |state| !state.ends);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.ends {
                 return false;
@@ -141,6 +155,7 @@ impl Shared {
                 return true;
             }
             state = self.state();
+            patience = PAUSE_MIN;
         }
     }
 }
@@ -168,7 +183,7 @@ impl Pacer {
         for (slot, bytes, flushed_at) in slots {
             state.unflushed.add(slot, bytes, flushed_at);
         }
-        let wakes = state.unflushed.total_bytes > UNFLUSHED_BYTES_MAX;
+        let wakes = state.sleeps && state.unflushed.total_bytes > UNFLUSHED_BYTES_MAX;
         drop(state);
         if wakes {
             self.shared.wake.notify_one();
@@ -231,6 +246,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_more_waits_the_shorter_is_the_pause() {
+        let bound = UNFLUSHED_BYTES_MAX;
+        assert_eq!([0, bound].map(pause), [PAUSE_MAX; 2]);
+        assert_eq!([2 * bound, u64::MAX].map(pause), [PAUSE_MIN; 2]);
+        let between = [bound + bound / 4, bound + bound / 2].map(pause);
+        assert!(PAUSE_MAX > between[0] && between[0] > between[1] && between[1] > PAUSE_MIN, "{between:?}");
+    }
+
     /// An engine that says what it is asked and flushes when it is told.
     struct Told {
         asked: Sender<usize>,
@@ -240,7 +264,8 @@ mod tests {
     impl Flushes for Told {
         fn flush(&self, slot: usize) {
             self.asked.send(slot).unwrap();
-            let _ = self.goes_on.lock().unwrap().recv();
+            // Not for ever: a test that fails drops the pacer first, which waits for this.
+            let _ = self.goes_on.lock().unwrap().recv_timeout(Duration::from_secs(20));
         }
         fn is_busy(&self) -> bool {
             false
