@@ -24,7 +24,7 @@ const WORKER_THREADS: usize = 4;
 /// Journals may take this much; then the engine flushes whatever keeps the oldest, all at once, and for some tenths of a
 /// second nothing else gets a processor. `pace` has memtables flushed one by one long before. Read at start, and what
 /// was not flushed is replayed, at about 170 000 writes per second: so it bounds the time of a start.
-const JOURNAL_BYTES_MAX: u64 = 320 * 1024 * 1024;
+const JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// A keyspace's memtable is flushed at a size between these. The sizes differ from keyspace to keyspace:
 /// with equal ones all fill and flush at the same moment (measured: stalls of 400 ms, three times the memory).
 const MEMTABLE_BYTES_MIN: u64 = 1024 * 1024;

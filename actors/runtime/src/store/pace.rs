@@ -16,8 +16,10 @@ const UNFLUSHED_BYTES_MAX: u64 = 48 * 1024 * 1024;
 /// From one flush to the next where little more lies there than may: a flush costs the disk some syncs whatever is in the
 /// memtable, and with thousands of keyspaces little is.
 const PAUSE_MAX: Duration = Duration::from_millis(40);
-/// The same where twice as much lies there, and how often it is looked whether a flush has ended.
+/// The same where `PRESSING_BYTES` lie there, and how often it is looked whether a flush has ended.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// So much lies in memtables only where thousands of keyspaces are written.
+const PRESSING_BYTES: u64 = 4 * UNFLUSHED_BYTES_MAX;
 /// What the engine keeps beside a row's key and value, roughly.
 const ROW_BYTES: u64 = 64;
 
@@ -28,8 +30,9 @@ pub(super) fn row_bytes(key: usize, value: usize) -> u64 {
 
 /// How long to wait after a flush while so much lies in memtables.
 fn pause(total_bytes: u64) -> Duration {
-    let more = total_bytes.saturating_sub(UNFLUSHED_BYTES_MAX).min(UNFLUSHED_BYTES_MAX);
-    PAUSE_MAX - (PAUSE_MAX - PAUSE_MIN).mul_f64(more as f64 / UNFLUSHED_BYTES_MAX as f64)
+    let most = PRESSING_BYTES - UNFLUSHED_BYTES_MAX;
+    let more = total_bytes.saturating_sub(UNFLUSHED_BYTES_MAX).min(most);
+    PAUSE_MAX - (PAUSE_MAX - PAUSE_MIN).mul_f64(more as f64 / most as f64)
 }
 
 /// What lies in memtables, by the keyspace's slot, in the order in which their first rows came.
@@ -250,7 +253,7 @@ mod tests {
     fn the_more_waits_the_shorter_is_the_pause() {
         let bound = UNFLUSHED_BYTES_MAX;
         assert_eq!([0, bound].map(pause), [PAUSE_MAX; 2]);
-        assert_eq!([2 * bound, u64::MAX].map(pause), [PAUSE_MIN; 2]);
+        assert_eq!([PRESSING_BYTES, u64::MAX].map(pause), [PAUSE_MIN; 2]);
         let between = [bound + bound / 4, bound + bound / 2].map(pause);
         assert!(PAUSE_MAX > between[0] && between[0] > between[1] && between[1] > PAUSE_MIN, "{between:?}");
     }
