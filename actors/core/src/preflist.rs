@@ -278,7 +278,7 @@ impl RingView {
             if list[at].role == Role::Primary {
                 continue;
             }
-            // Nobody who can be asked is taken for having a replica whose stand-in is not found yet: its node cannot be.
+            // A place whose stand-in is not found yet has its holder's node, and that cannot be asked: no candidate.
             let has_one = |node: &NodeId| list.iter().any(|entry| entry.node == *node);
             let fresh = walk.find(|node| planted(Mutant::StandInTwice) || !has_one(node));
             // Everybody who can be asked has one of these replicas: in turn, from the first that the walk meets.

@@ -31,7 +31,8 @@ const INBOUND_PREFIX: &str = "inbound.";
 /// Keys that have changed since they were sent.
 const MARK_PREFIX: &str = "mark.";
 
-/// What is kept of one partition.
+/// What is kept of one partition. Every node has it of every partition of the ring, and of nearly all of them next to
+/// nothing: what is rare and large is boxed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Held {
     /// Where merges go, as a holder or as a stand-in.
@@ -41,9 +42,9 @@ pub struct Held {
     /// What is collected for an inheritance, with the possession that it is named by.
     pub inbound: Option<(Possession, GenerationId)>,
     /// The transfer of possession that has begun. While it is there every change marks its key.
-    pub outbound: Option<Outbound>,
+    pub outbound: Option<Box<Outbound>>,
     /// What is about to be passed on, or was.
-    pub intent: Option<Outbound>,
+    pub intent: Option<Box<Outbound>>,
     /// Generations of which the keyspaces are being removed.
     pub dropping: BTreeSet<Generation>,
     /// The next generation's number.
@@ -66,7 +67,33 @@ impl Wire for KeptInbound {
 
 struct Table {
     held: Vec<Held>,
+    census: Census,
     inbound: BTreeMap<(Partition, NodeId), Inbound>,
+}
+
+/// Of how many partitions something is kept that mostly is of none. Then nobody needs to walk over all of them, which
+/// is asked several times a second and is long in a large ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Census {
+    inbound: usize,
+    outbound: usize,
+    intents: usize,
+    lost: usize,
+}
+
+impl Census {
+    fn of(all: &[Held]) -> Self {
+        let mut census = Self::default();
+        all.iter().for_each(|held| census.count(held, usize::saturating_add));
+        census
+    }
+
+    fn count(&mut self, held: &Held, change: fn(usize, usize) -> usize) {
+        self.inbound = change(self.inbound, usize::from(held.inbound.is_some()));
+        self.outbound = change(self.outbound, usize::from(held.outbound.is_some()));
+        self.intents = change(self.intents, usize::from(held.intent.is_some()));
+        self.lost = change(self.lost, usize::from(held.lost));
+    }
 }
 
 /// See the module's head.
@@ -216,7 +243,7 @@ impl Generations {
             randomness,
             slot: own.slot,
             own,
-            table: Mutex::new(Table { held, inbound }),
+            table: Mutex::new(Table { census: Census::of(&held), held, inbound }),
             sealed: AtomicUsize::new(sealed),
             removal: RwLock::new(()),
             claims: Mutex::default(),
@@ -269,18 +296,27 @@ impl Generations {
     /// Partitions with a transfer of possession that has begun, with its heir.
     pub fn outbound(&self) -> BTreeMap<Partition, NodeId> {
         let table = self.table();
+        if table.census.outbound == 0 {
+            return BTreeMap::new();
+        }
         let places = table.held.iter().zip(0u16..);
         places.filter_map(|(held, n)| Some((Partition(n), held.outbound.as_ref()?.heir))).collect()
     }
 
     /// Partitions of which something is collected for an inheritance.
     pub fn with_inbound(&self) -> BTreeSet<Partition> {
+        if self.table().census.inbound == 0 {
+            return BTreeSet::new();
+        }
         self.those(|held| held.inbound.is_some())
     }
 
     /// Partitions that this node holds and has not got: their store is lost, or possession was forced to this node.
     pub fn lacking(&self, state: &ClusterState, me: NodeId) -> BTreeSet<Partition> {
         let table = self.table();
+        if table.census.lost == 0 {
+            return state.unrepaired().filter(|partition| state.holder(*partition) == Some(me)).collect();
+        }
         let places = table.held.iter().zip(state.possession()).zip(0u16..);
         let lacks = |held: &Held, possession: &Possession| {
             possession.holder == me && (held.lost || possession.is_unrepaired())
@@ -291,13 +327,16 @@ impl Generations {
     /// Whether a partition was passed on, and nobody has said yet that it was taken.
     pub(crate) fn has_bequeathed(&self, state: &ClusterState) -> bool {
         let table = self.table();
+        if table.census.intents == 0 {
+            return false;
+        }
         let mut places = table.held.iter().zip(state.possession());
         places.any(|(held, now)| held.intent.as_ref().is_some_and(|intent| intent.bequeathed(*now).is_some()))
     }
 
     /// Whether the store was lost and not everything of it has been fetched again.
     pub(crate) fn has_lost(&self) -> bool {
-        self.table().held.iter().any(|held| held.lost)
+        self.table().census.lost > 0
     }
 
     /// Everything that the other replicas have of it is here. To be synced by the caller.
@@ -332,10 +371,13 @@ impl Generations {
     /// Changes what is kept of a partition, and hands that to the storage thread, in this order for all changes.
     pub(crate) fn update<T>(&self, partition: Partition, change: impl FnOnce(&mut Held) -> T) -> Option<T> {
         let mut table = self.table();
-        let held = table.held.get_mut(usize::from(partition.0))?;
+        let Table { held, census, .. } = &mut *table;
+        let held = held.get_mut(usize::from(partition.0))?;
         let before = held.clone();
         let result = change(held);
         if *held != before {
+            census.count(&before, usize::saturating_sub);
+            census.count(held, usize::saturating_add);
             let sealed = held.sealed.len();
             let write = write_of(self.slot, partition, held);
             if sealed > before.sealed.len() {
