@@ -495,3 +495,28 @@ async fn ask<V: Vnode>(
     codec::decode::<Result<Answer, String>>(&incoming.body)
         .map_err(|error| format!("the answer of node {name} cannot be read: {error}"))?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_counts_those_that_are_asked_for_and_says_when_to_count_anew() {
+        let table = TreeTable::new(6);
+        let some = BTreeSet::from([0, 1, 2, 3, 9].map(Partition));
+        let before = table.changes();
+        assert_eq!(table.count(&some), [5, 0, 0, 0], "nothing runs");
+        for (partition, standing) in
+            [(0, Standing::Ready), (1, Standing::Ready), (2, Standing::InDoubt), (5, Standing::Building)]
+        {
+            table.set(Partition(partition), Some(standing));
+        }
+        assert_ne!(table.changes(), before);
+        assert_eq!(table.count(&some), [2, 1, 0, 2]);
+        let before = table.changes();
+        table.set(Partition(1), None);
+        assert_ne!(table.changes(), before);
+        assert_eq!(table.count(&some), [3, 1, 0, 1]);
+        assert_eq!(table.standing(Partition(0)), Some(Standing::Ready));
+    }
+}

@@ -6,10 +6,13 @@
 //! **Invariant:** whatever lies in the store under the name of a vnode is named here. A keyspace that is found
 //! and not named has lost its record with the machine; it is taken for hints.
 
+mod census;
+
 use crate::node::StartError;
 use crate::randomness::Randomness;
 use crate::storage::Storage;
 use bytes::Bytes;
+use census::Census;
 use ringwork_core::ids::{Generation, NodeId, Partition};
 use ringwork_core::membership::{ClusterState, Possession};
 use ringwork_core::mutant::{Mutant, planted};
@@ -69,31 +72,6 @@ struct Table {
     held: Vec<Held>,
     census: Census,
     inbound: BTreeMap<(Partition, NodeId), Inbound>,
-}
-
-/// Of how many partitions something is kept that mostly is of none. Then nobody needs to walk over all of them, which
-/// is asked several times a second and is long in a large ring.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Census {
-    inbound: usize,
-    outbound: usize,
-    intents: usize,
-    lost: usize,
-}
-
-impl Census {
-    fn of(all: &[Held]) -> Self {
-        let mut census = Self::default();
-        all.iter().for_each(|held| census.count(held, usize::saturating_add));
-        census
-    }
-
-    fn count(&mut self, held: &Held, change: fn(usize, usize) -> usize) {
-        self.inbound = change(self.inbound, usize::from(held.inbound.is_some()));
-        self.outbound = change(self.outbound, usize::from(held.outbound.is_some()));
-        self.intents = change(self.intents, usize::from(held.intent.is_some()));
-        self.lost = change(self.lost, usize::from(held.lost));
-    }
 }
 
 /// See the module's head.
@@ -376,8 +354,7 @@ impl Generations {
         let before = held.clone();
         let result = change(held);
         if *held != before {
-            census.count(&before, usize::saturating_sub);
-            census.count(held, usize::saturating_add);
+            census.change(&before, held);
             let sealed = held.sealed.len();
             let write = write_of(self.slot, partition, held);
             if sealed > before.sealed.len() {
