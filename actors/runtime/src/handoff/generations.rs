@@ -363,6 +363,7 @@ impl Generations {
                 self.sealed.fetch_sub(before.sealed.len() - sealed, Ordering::SeqCst);
             }
             self.storage.submit(vec![write], false, |_| {});
+            debug_assert_eq!(table.census, Census::of(&table.held));
         }
         Some(result)
     }
