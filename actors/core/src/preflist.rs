@@ -207,106 +207,109 @@ impl RingView {
         Holders::new(self.size(), self.holders.iter().map(holder).collect(), self.incomplete.clone())
     }
 
-    fn entry(&self, partition: Partition, place: u16, role: Role) -> Option<PreflistEntry> {
-        let possession = self.possession(partition)?;
-        let node = self.nodes.get(usize::from(place))?.node;
-        Some(PreflistEntry { partition, node, role, possession })
-    }
-
     /// The active preference list: the first n partitions clockwise from the hash with their holders, and for a
     /// holder that is down (or does not run the service) a stand-in: the next distinct node clockwise that can be
     /// asked and has none of these replicas. Where no such node is left a node is used twice. n is capped at Q.
     /// Shorter than n only when nobody at all can be asked.
+    #[inline]
     pub fn preflist(&self, service: &str, hash: &KeyHash, n: usize) -> Preflist {
-        let (list, missing) = self.primaries(service, hash, n);
-        if missing.is_empty() {
-            return list;
+        let mut list = Preflist::new();
+        self.fill(&mut list, self.able(service), self.size().partition_of(hash), n.min(self.size().count()));
+        list
+    }
+
+    /// In place: what a function returns from a local of its own is copied, and a list has 230 bytes.
+    fn fill(&self, list: &mut Preflist, able: &[bool], first: Partition, n: usize) {
+        let mut missing = false;
+        for step in 0..n {
+            let partition = self.size().clockwise(first, step);
+            let Some((possession, place)) = self.holder(partition) else { continue };
+            let can = able.get(usize::from(place)) == Some(&true);
+            missing |= !can;
+            let role = if can { Role::Primary } else { Role::Fallback };
+            list.push(PreflistEntry { partition, node: possession.holder, role, possession: *possession });
         }
-        self.with_stand_ins(service, hash, n, list)
+        if missing {
+            self.stand_in(able, first, list);
+        }
     }
 
     /// As [`Self::preflist`], without stand-ins: a replica whose holder is down is left out.
     pub fn strict_preflist(&self, service: &str, hash: &KeyHash, n: usize) -> Preflist {
-        self.primaries(service, hash, n).0
+        let able = self.able(service);
+        let can = |entry: &PreflistEntry| self.able_holder(able, entry.partition).is_some();
+        self.primaries(hash, n).filter(can).collect()
     }
 
     /// The holders of the first n partitions, up or not.
     pub fn primary_preflist(&self, hash: &KeyHash, n: usize) -> Preflist {
-        let first = self.size().partition_of(hash);
-        let places = (0..n.min(self.size().count())).map(|step| self.size().clockwise(first, step));
-        places
-            .filter_map(|partition| {
-                self.entry(partition, *self.holders.get(usize::from(partition.0))?, Role::Primary)
-            })
-            .collect()
+        self.primaries(hash, n).collect()
     }
 
-    fn primaries(&self, service: &str, hash: &KeyHash, n: usize) -> (Preflist, SmallVec<[Partition; 5]>) {
-        let able = self.able(service);
+    fn primaries(&self, hash: &KeyHash, n: usize) -> impl Iterator<Item = PreflistEntry> {
         let first = self.size().partition_of(hash);
-        let (mut list, mut missing) = (Preflist::new(), SmallVec::new());
-        for step in 0..n.min(self.size().count()) {
+        (0..n.min(self.size().count())).filter_map(move |step| {
             let partition = self.size().clockwise(first, step);
-            let Some(place) = self.holders.get(usize::from(partition.0)).copied() else { continue };
-            if able.get(usize::from(place)) == Some(&true) {
-                list.extend(self.entry(partition, place, Role::Primary));
-            } else {
-                missing.push(partition);
-            }
-        }
-        (list, missing)
+            let possession = self.possession(partition)?;
+            Some(PreflistEntry { partition, node: possession.holder, role: Role::Primary, possession })
+        })
     }
 
+    /// Who holds a partition, and the holder's place in `nodes`.
+    fn holder(&self, partition: Partition) -> Option<(&Possession, u16)> {
+        let at = usize::from(partition.0);
+        Some((self.state.possession().get(at)?, *self.holders.get(at)?))
+    }
+
+    /// A partition's holder, if it can be asked.
+    fn able_holder(&self, able: &[bool], partition: Partition) -> Option<NodeId> {
+        let (possession, place) = self.holder(partition)?;
+        (able.get(usize::from(place)) == Some(&true)).then_some(possession.holder)
+    }
+
+    /// Gives each fallback of a list, which has the holder's node until now, the node that stands in.
     #[cold]
-    fn with_stand_ins(&self, service: &str, hash: &KeyHash, n: usize, primaries: Preflist) -> Preflist {
-        let able = self.able(service);
-        let n = n.min(self.size().count());
-        let first = self.size().partition_of(hash);
-        let mut used: SmallVec<[NodeId; 8]> = primaries.iter().map(|entry| entry.node).collect();
+    fn stand_in(&self, able: &[bool], first: Partition, list: &mut Preflist) {
+        let n = list.len();
         // The ring is walked once, from the last replica on, as far as it has to be.
-        let mut walk = n..n + self.size().count();
-        let holder_at = |step: usize| {
-            let place = *self.holders.get(usize::from(self.size().clockwise(first, step).0))?;
-            let can = able.get(usize::from(place)) == Some(&true);
-            can.then(|| self.nodes.get(usize::from(place)).map(|n| (place, n.node)))?
-        };
+        let mut walk = self.walk(first, n).filter_map(|partition| self.able_holder(able, partition));
         let mut again = None;
-        let mut list = Preflist::new();
-        for step in 0..n {
-            let partition = self.size().clockwise(first, step);
-            if let Some(primary) = primaries.iter().find(|entry| entry.partition == partition) {
-                list.push(*primary);
+        for at in 0..n {
+            if list[at].role == Role::Primary {
                 continue;
             }
-            let fresh = walk
-                .by_ref()
-                .filter_map(holder_at)
-                .find(|(_, node)| planted(Mutant::StandInTwice) || !used.contains(node));
-            let place = match fresh {
-                Some((place, node)) => {
-                    used.push(node);
-                    Some(place)
-                }
-                // Everybody who can be asked has one of these replicas: in turn, from the first that the walk meets.
-                None => again.get_or_insert_with(|| self.able_holders(able, first, n)).next(),
-            };
-            list.extend(place.and_then(|place| self.entry(partition, place, Role::Fallback)));
-        }
-        list
-    }
-
-    /// Every holder that can be asked, in the order in which the ring is walked from `n` places after `first`, for
-    /// ever.
-    fn able_holders(&self, able: &[bool], first: Partition, n: usize) -> impl Iterator<Item = u16> + use<> {
-        let mut places: Vec<u16> = Vec::new();
-        for step in n..n + self.size().count() {
-            let partition = self.size().clockwise(first, step);
-            let Some(place) = self.holders.get(usize::from(partition.0)).copied() else { continue };
-            if able.get(usize::from(place)) == Some(&true) && !places.contains(&place) {
-                places.push(place);
+            // A place whose stand-in is not found yet has its holder's node, and that cannot be asked: no candidate.
+            let has_one = |node: &NodeId| list.iter().any(|entry| entry.node == *node);
+            let fresh = walk.find(|node| planted(Mutant::StandInTwice) || !has_one(node));
+            // Everybody who can be asked has one of these replicas: in turn, from the first that the walk meets.
+            let node =
+                fresh.or_else(|| again.get_or_insert_with(|| self.able_holders(able, first, n)).next());
+            match node {
+                Some(node) => list[at].node = node,
+                None => return list.clear(), // nobody at all can be asked
             }
         }
-        places.into_iter().cycle()
+    }
+
+    /// Every partition once, clockwise from `n` places after `first`.
+    fn walk(&self, first: Partition, n: usize) -> impl Iterator<Item = Partition> {
+        (n..n + self.size().count()).map(move |step| self.size().clockwise(first, step))
+    }
+
+    /// Every holder that can be asked, in the order of [`Self::walk`], for ever.
+    fn able_holders(
+        &self,
+        able: &[bool],
+        first: Partition,
+        n: usize,
+    ) -> impl Iterator<Item = NodeId> + use<> {
+        let mut nodes: Vec<NodeId> = Vec::new();
+        for node in self.walk(first, n).filter_map(|partition| self.able_holder(able, partition)) {
+            if !nodes.contains(&node) {
+                nodes.push(node);
+            }
+        }
+        nodes.into_iter().cycle()
     }
 
     /// Nodes that have said that they have data of these partitions without holding them, and can be asked.

@@ -35,7 +35,7 @@ use ringwork_core::wire::codec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -53,11 +53,16 @@ const BUILD_PAUSE: Duration = Duration::from_secs(30);
 const FAILED_BUILD_PAUSE: Duration = Duration::from_secs(5);
 
 /// How far the trees of each partition's vnode are, for whoever may not ask it.
-pub(crate) struct TreeTable(Vec<AtomicU8>);
+pub(crate) struct TreeTable {
+    standings: Vec<AtomicU8>,
+    /// How often one was set, so that who counts them need not do it anew when none was.
+    changes: AtomicU64,
+}
 
 impl TreeTable {
     pub(crate) fn new(partitions: usize) -> Self {
-        Self((0..partitions).map(|_| AtomicU8::new(0)).collect())
+        let standings = (0..partitions).map(|_| AtomicU8::new(0)).collect();
+        Self { standings, changes: AtomicU64::new(0) }
     }
 
     /// None: the vnode does not run.
@@ -68,13 +73,31 @@ impl TreeTable {
             Some(Standing::Building) => 2,
             Some(Standing::Ready) => 3,
         };
-        if let Some(slot) = self.0.get(usize::from(partition.0)) {
+        if let Some(slot) = self.standings.get(usize::from(partition.0)) {
             slot.store(code, Ordering::Relaxed);
+            // After it: who sees this number sees what was set, or sees a higher one the next time.
+            self.changes.fetch_add(1, Ordering::Release);
         }
     }
 
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// How many of these there are of each kind: not running, in doubt, being built, ready.
+    fn count(&self, partitions: &BTreeSet<Partition>) -> [usize; 4] {
+        let mut counts = [0; 4];
+        for partition in partitions {
+            let code = self.standings.get(usize::from(partition.0)).map_or(0, |s| s.load(Ordering::Relaxed));
+            if let Some(count) = counts.get_mut(usize::from(code)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     pub(crate) fn standing(&self, partition: Partition) -> Option<Standing> {
-        match self.0.get(usize::from(partition.0))?.load(Ordering::Relaxed) {
+        match self.standings.get(usize::from(partition.0))?.load(Ordering::Relaxed) {
             1 => Some(Standing::InDoubt),
             2 => Some(Standing::Building),
             3 => Some(Standing::Ready),
@@ -95,6 +118,8 @@ pub(crate) struct AntiEntropy<V: Vnode> {
     next_soon: bool,
     /// What this node holds, and in which state: it is asked at each look, and of a large ring it is long.
     held: Option<(Arc<ClusterState>, Arc<BTreeSet<Partition>>)>,
+    /// How many of them stood how when the table had changed that often.
+    counted: Option<(u64, Arc<BTreeSet<Partition>>, [usize; 4])>,
 }
 
 #[derive(Clone, Copy)]
@@ -110,7 +135,8 @@ impl<V: Vnode> AntiEntropy<V> {
     /// Starts it on the calling thread, which must be an actix one.
     pub(crate) fn start(service: Arc<ServiceCore<V>>) {
         let (schedule, builds) = Default::default();
-        let actor = Self { service, schedule, building: None, builds, next_soon: false, held: None };
+        let actor =
+            Self { service, schedule, building: None, builds, next_soon: false, held: None, counted: None };
         let permits = Permits::new(1);
         Self::create(|ctx| {
             Postbox::new(ctx.address(), permits).post_control(Look);
@@ -288,11 +314,12 @@ impl<V: Vnode> AntiEntropy<V> {
         ctx.spawn(ended);
     }
 
-    fn show(&self, held: &BTreeSet<Partition>) {
-        let count = |wanted| {
-            let standings = held.iter().map(|partition| self.service.trees.standing(*partition));
-            standings.filter(|standing| *standing == wanted).count()
-        };
+    fn show(&mut self, held: &Arc<BTreeSet<Partition>>) {
+        let changes = self.service.trees.changes();
+        let counted = self.counted.take().filter(|(at, of, _)| *at == changes && Arc::ptr_eq(of, held));
+        let counts = counted.map_or_else(|| self.service.trees.count(held), |(_, _, counts)| counts);
+        self.counted = Some((changes, held.clone(), counts));
+        let [not_running, in_doubt, building, ready] = counts;
         self.service.node.repair.show(
             V::SERVICE,
             RepairLine {
@@ -300,9 +327,9 @@ impl<V: Vnode> AntiEntropy<V> {
                 never_equal: self.schedule.never_equal(),
                 running: self.schedule.running(),
                 oldest_ms: self.schedule.oldest_ms(self.now_ms()),
-                trees_ready: count(Some(Standing::Ready)),
-                trees_building: count(Some(Standing::Building)),
-                trees_in_doubt: count(Some(Standing::InDoubt)) + count(None),
+                trees_ready: ready,
+                trees_building: building,
+                trees_in_doubt: in_doubt + not_running,
                 ..RepairLine::default()
             },
         );
@@ -467,4 +494,29 @@ async fn ask<V: Vnode>(
     let incoming = called.await.map_err(|error| format!("node {name}: {error}"))?;
     codec::decode::<Result<Answer, String>>(&incoming.body)
         .map_err(|error| format!("the answer of node {name} cannot be read: {error}"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_counts_those_that_are_asked_for_and_says_when_to_count_anew() {
+        let table = TreeTable::new(6);
+        let some = BTreeSet::from([0, 1, 2, 3, 9].map(Partition));
+        let before = table.changes();
+        assert_eq!(table.count(&some), [5, 0, 0, 0], "nothing runs");
+        for (partition, standing) in
+            [(0, Standing::Ready), (1, Standing::Ready), (2, Standing::InDoubt), (5, Standing::Building)]
+        {
+            table.set(Partition(partition), Some(standing));
+        }
+        assert_ne!(table.changes(), before);
+        assert_eq!(table.count(&some), [2, 1, 0, 2]);
+        let before = table.changes();
+        table.set(Partition(1), None);
+        assert_ne!(table.changes(), before);
+        assert_eq!(table.count(&some), [3, 1, 0, 1]);
+        assert_eq!(table.standing(Partition(0)), Some(Standing::Ready));
+    }
 }

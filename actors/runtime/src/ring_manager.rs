@@ -147,6 +147,9 @@ pub struct RingManager {
     /// Held back while it is found out what has nothing in it.
     claims: Vec<Claim>,
     passing_on: bool,
+    /// Whether there may be something to pass on. It is looked at again and again, over the whole ring; not before the
+    /// state changes when there is nothing.
+    may_pass_on: bool,
     asking_strays: BTreeMap<NodeId, Moment>,
     /// What members have said is complete of what they pass on to this node, with the generation they saw.
     inherited: BTreeMap<Partition, u64>,
@@ -187,6 +190,7 @@ impl RingManager {
             filled: BTreeSet::new(),
             claims: Vec::new(),
             passing_on: false,
+            may_pass_on: true,
             asking_strays: BTreeMap::new(),
             inherited: BTreeMap::new(),
             peers: Vec::new(),
@@ -410,6 +414,7 @@ impl RingManager {
             agent.post_control(AgentMessage::StateChanged);
         }
         self.node.look_at_transfers();
+        self.may_pass_on = true;
         self.pass_on_what_is_empty();
         self.ask_for_strays();
     }

@@ -102,9 +102,13 @@ pub struct StatePart {
 
 /// A short digest of a value's encoding. Not against forgers, who are members anyway.
 pub fn digest_of<T: Serialize>(value: &T) -> u64 {
-    // What cannot be encoded cannot be sent either; the digest of nothing then differs from every other.
-    let bytes = codec::encode(value).unwrap_or_default();
-    let digest: [u8; 20] = Sha1::digest(&bytes).into();
+    // In pieces: the target of a large ring has hundreds of kilobytes, and a digest is made for each change.
+    let mut hasher = Sha1::new();
+    if codec::encode_in_pieces(value, &mut |piece| hasher.update(piece)).is_err() {
+        // What cannot be encoded cannot be sent either; the digest of nothing then differs from every other.
+        hasher = Sha1::new();
+    }
+    let digest: [u8; 20] = hasher.finalize().into();
     u64::from_be_bytes([
         digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
     ])

@@ -242,10 +242,14 @@ impl ClusterState {
 
     /// The partitions that `me` is to pass on and can, with their heirs.
     pub fn bequests(&self, me: NodeId) -> impl Iterator<Item = (Partition, NodeId)> + '_ {
-        self.pending()
-            .filter(move |partition| self.can_pass_on(me, *partition))
-            .filter_map(|partition| Some((partition, *self.target.owners().get(usize::from(partition.0))?)))
-            .filter(|(_, heir)| self.members.get(heir).is_some_and(|member| member.status().claims()))
+        self.pending().filter_map(move |partition| Some((partition, self.bequest(me, partition)?)))
+    }
+
+    /// The heir of one of these; none when the partition is not among them.
+    pub fn bequest(&self, me: NodeId, partition: Partition) -> Option<NodeId> {
+        let heir = *self.target.owners().get(usize::from(partition.0))?;
+        let claims = || self.members.get(&heir).is_some_and(|member| member.status().claims());
+        (heir != me && self.can_pass_on(me, partition) && claims()).then_some(heir)
     }
 
     fn can_pass_on(&self, me: NodeId, partition: Partition) -> bool {

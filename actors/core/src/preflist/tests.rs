@@ -123,8 +123,60 @@ fn who_is_asked_wrongly_says_who_holds_the_partition() {
     );
 }
 
+/// The active list as its definition reads, as (partition, node, role): node `holders[p]` has partition p.
+fn by_definition(holders: &[usize], up: &[usize], first: usize, n: usize) -> Vec<(u16, usize, Role)> {
+    let size = holders.len();
+    let holder = |step: usize| holders[(first + step) % size];
+    let n = n.min(size);
+    let mut busy: BTreeSet<usize> = (0..n).map(holder).filter(|node| up.contains(node)).collect();
+    let clockwise: Vec<usize> = (n..n + size).map(holder).filter(|node| up.contains(node)).collect();
+    let mut fresh = Vec::new();
+    for node in &clockwise {
+        if busy.insert(*node) {
+            fresh.push(*node);
+        }
+    }
+    let mut all = Vec::new();
+    for node in &clockwise {
+        if !all.contains(node) {
+            all.push(*node);
+        }
+    }
+    let mut stand_ins = fresh.into_iter().chain(all.into_iter().cycle());
+    let mut list = Vec::new();
+    for step in 0..n {
+        let partition = ((first + step) % size) as u16;
+        if up.contains(&holder(step)) {
+            list.push((partition, holder(step), Role::Primary));
+        } else {
+            list.extend(stand_ins.next().map(|node| (partition, node, Role::Fallback)));
+        }
+    }
+    list
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_active_list_is_its_definition_s(
+        exponent in 3u32..=6,
+        nodes in prop::collection::vec(0usize..8, 64),
+        up in prop::collection::btree_set(0usize..8, 0..8),
+        key: Vec<u8>,
+        n in 0usize..12,
+    ) {
+        let holders = &nodes[..1 << exponent];
+        let up: Vec<usize> = up.into_iter().filter(|n| holders.contains(n)).collect();
+        // A node is always up to itself; one that holds nothing stands in for nobody.
+        let view = view(8, holders, &up);
+        let hash = KeyHash::of(CHAT, &key);
+        let first = usize::from(view.size().partition_of(&hash).0);
+        let expected = by_definition(holders, &up, first, n);
+        prop_assert_eq!(shown(&view.preflist(CHAT, &hash, n)), expected.clone());
+        let primaries: Vec<_> = expected.into_iter().filter(|(_, _, role)| *role == Role::Primary).collect();
+        prop_assert_eq!(shown(&view.strict_preflist(CHAT, &hash, n)), primaries);
+    }
 
     #[test]
     fn laws_of_the_active_list(

@@ -196,14 +196,15 @@ impl Schedule {
                 None => running.push(*transfer),
             }
         }
-        let bequests: BTreeMap<Partition, NodeId> = state.bequests(me).collect();
         let of_running = |partition: &Partition| {
             around.running.iter().any(|t| t.partition == *partition && t.kind == Kind::Ownership)
         };
         decisions.forget = around
             .outbound
             .iter()
-            .filter(|(partition, heir)| bequests.get(partition) != Some(heir) && !of_running(partition))
+            .filter(|(partition, heir)| {
+                state.bequest(me, **partition) != Some(**heir) && !of_running(partition)
+            })
             .map(|(partition, _)| *partition)
             .collect();
         if !around.paused {
@@ -294,9 +295,13 @@ fn wishes(around: &Surroundings<'_>) -> Vec<Start> {
     }
     let strays: BTreeSet<(Partition, NodeId)> =
         state.strays().map(|(node, partition)| (partition, node)).collect();
-    for (partition, to) in state.bequests(me) {
-        if around.filled.contains(&partition) && !strays.contains(&(partition, to)) {
-            wishes.push(Start { kind: Kind::Ownership, partition, to });
+    // Not from all that are to be passed on: a large ring has many partitions, and this is asked twice a second.
+    for partition in around.filled.iter().copied() {
+        match state.bequest(me, partition) {
+            Some(to) if !strays.contains(&(partition, to)) => {
+                wishes.push(Start { kind: Kind::Ownership, partition, to });
+            }
+            _ => {}
         }
     }
     wishes
@@ -306,9 +311,7 @@ fn wishes(around: &Surroundings<'_>) -> Vec<Start> {
 /// offer), but not when it goes to the wrong place.
 fn still_right(transfer: &Running, around: &Surroundings<'_>, wished: bool) -> bool {
     match transfer.kind {
-        Kind::Ownership => {
-            around.state.bequests(around.me).any(|wish| wish == (transfer.partition, transfer.to))
-        }
+        Kind::Ownership => around.state.bequest(around.me, transfer.partition) == Some(transfer.to),
         // Its last generation is being dropped, or its seal has just left nothing that would be listed.
         Kind::Hinted => around.state.holder(transfer.partition) == Some(transfer.to),
         Kind::Repair { .. } => wished,

@@ -5,6 +5,8 @@
 use super::WireError;
 use crate::limits::{DECODED_BYTES_MAX, MESSAGE_BYTES_MAX};
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,6 +35,56 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resul
         return Err(WireError::TooLarge { limit: MESSAGE_BYTES_MAX, found: written });
     }
     Ok(())
+}
+
+/// Gives the value's bytes to `take`, one piece after the other: for whoever needs to have seen them and not to have
+/// them. On an error it may have got a part of them.
+pub fn encode_in_pieces<T: Serialize + ?Sized>(
+    value: &T,
+    take: &mut dyn FnMut(&[u8]),
+) -> Result<(), WireError> {
+    let mut pieces = Pieces { take, gathered: [0; PIECE_BYTES], filled: 0, written: 0 };
+    bincode::serde::encode_into_writer(value, &mut pieces, CONFIG)
+        .map_err(|e| WireError::Body(e.to_string()))?;
+    pieces.hand_over();
+    match pieces.written {
+        found if found > MESSAGE_BYTES_MAX => Err(WireError::TooLarge { limit: MESSAGE_BYTES_MAX, found }),
+        _ => Ok(()),
+    }
+}
+
+/// The codec writes single bytes; nobody wants to be called for each.
+const PIECE_BYTES: usize = 1024;
+
+struct Pieces<'a> {
+    take: &'a mut dyn FnMut(&[u8]),
+    gathered: [u8; PIECE_BYTES],
+    filled: usize,
+    written: usize,
+}
+
+impl Pieces<'_> {
+    fn hand_over(&mut self) {
+        (self.take)(self.gathered.get(..self.filled).unwrap_or_default());
+        self.filled = 0;
+    }
+}
+
+impl Writer for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.written += bytes.len();
+        if bytes.len() > PIECE_BYTES - self.filled {
+            self.hand_over();
+        }
+        match self.gathered.get_mut(self.filled..self.filled + bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.filled += bytes.len();
+            }
+            None => (self.take)(bytes),
+        }
+        Ok(())
+    }
 }
 
 /// The value of exactly these bytes.
@@ -90,6 +142,25 @@ mod tests {
             (claiming(DECODED_BYTES_MAX + 1, 100), claiming(DECODED_BYTES_MAX + 1, 1 << 20 | 1));
         assert!(small.contains("LimitExceeded") && !large.contains("LimitExceeded"), "{small}; {large}");
         assert!(claiming(MESSAGE_BYTES_MAX + 1, 1 << 20 | 1).contains("LimitExceeded"));
+    }
+
+    #[test]
+    fn pieces_are_the_bytes_of_the_whole() {
+        let long = |length: usize| "x".repeat(length);
+        for length in [0, 1, PIECE_BYTES - 9, PIECE_BYTES - 8, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES]
+        {
+            let value = (7u64, long(length), vec![[3u8; 16]; length], Some(long(3)), u64::MAX);
+            let (mut bytes, mut most) = (Vec::new(), 0);
+            let mut take = |piece: &[u8]| {
+                bytes.extend_from_slice(piece);
+                most = most.max(piece.len());
+            };
+            encode_in_pieces(&value, &mut take).unwrap();
+            assert_eq!(bytes, encode(&value).unwrap(), "{length}");
+            assert!(most <= PIECE_BYTES.max(length));
+        }
+        let large = vec![0u8; MESSAGE_BYTES_MAX + 1];
+        assert!(matches!(encode_in_pieces(&large, &mut |_| ()), Err(WireError::TooLarge { .. })));
     }
 
     #[test]

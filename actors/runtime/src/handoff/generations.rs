@@ -6,10 +6,13 @@
 //! **Invariant:** whatever lies in the store under the name of a vnode is named here. A keyspace that is found
 //! and not named has lost its record with the machine; it is taken for hints.
 
+mod census;
+
 use crate::node::StartError;
 use crate::randomness::Randomness;
 use crate::storage::Storage;
 use bytes::Bytes;
+use census::Census;
 use ringwork_core::ids::{Generation, NodeId, Partition};
 use ringwork_core::membership::{ClusterState, Possession};
 use ringwork_core::mutant::{Mutant, planted};
@@ -31,7 +34,8 @@ const INBOUND_PREFIX: &str = "inbound.";
 /// Keys that have changed since they were sent.
 const MARK_PREFIX: &str = "mark.";
 
-/// What is kept of one partition.
+/// What is kept of one partition. Every node has it of every partition of the ring, and of nearly all of them next to
+/// nothing: what is rare and large is boxed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Held {
     /// Where merges go, as a holder or as a stand-in.
@@ -41,9 +45,9 @@ pub struct Held {
     /// What is collected for an inheritance, with the possession that it is named by.
     pub inbound: Option<(Possession, GenerationId)>,
     /// The transfer of possession that has begun. While it is there every change marks its key.
-    pub outbound: Option<Outbound>,
+    pub outbound: Option<Box<Outbound>>,
     /// What is about to be passed on, or was.
-    pub intent: Option<Outbound>,
+    pub intent: Option<Box<Outbound>>,
     /// Generations of which the keyspaces are being removed.
     pub dropping: BTreeSet<Generation>,
     /// The next generation's number.
@@ -66,6 +70,7 @@ impl Wire for KeptInbound {
 
 struct Table {
     held: Vec<Held>,
+    census: Census,
     inbound: BTreeMap<(Partition, NodeId), Inbound>,
 }
 
@@ -216,7 +221,7 @@ impl Generations {
             randomness,
             slot: own.slot,
             own,
-            table: Mutex::new(Table { held, inbound }),
+            table: Mutex::new(Table { census: Census::of(&held), held, inbound }),
             sealed: AtomicUsize::new(sealed),
             removal: RwLock::new(()),
             claims: Mutex::default(),
@@ -269,18 +274,27 @@ impl Generations {
     /// Partitions with a transfer of possession that has begun, with its heir.
     pub fn outbound(&self) -> BTreeMap<Partition, NodeId> {
         let table = self.table();
+        if table.census.outbound == 0 {
+            return BTreeMap::new();
+        }
         let places = table.held.iter().zip(0u16..);
         places.filter_map(|(held, n)| Some((Partition(n), held.outbound.as_ref()?.heir))).collect()
     }
 
     /// Partitions of which something is collected for an inheritance.
     pub fn with_inbound(&self) -> BTreeSet<Partition> {
+        if self.table().census.inbound == 0 {
+            return BTreeSet::new();
+        }
         self.those(|held| held.inbound.is_some())
     }
 
     /// Partitions that this node holds and has not got: their store is lost, or possession was forced to this node.
     pub fn lacking(&self, state: &ClusterState, me: NodeId) -> BTreeSet<Partition> {
         let table = self.table();
+        if table.census.lost == 0 {
+            return state.unrepaired().filter(|partition| state.holder(*partition) == Some(me)).collect();
+        }
         let places = table.held.iter().zip(state.possession()).zip(0u16..);
         let lacks = |held: &Held, possession: &Possession| {
             possession.holder == me && (held.lost || possession.is_unrepaired())
@@ -291,13 +305,16 @@ impl Generations {
     /// Whether a partition was passed on, and nobody has said yet that it was taken.
     pub(crate) fn has_bequeathed(&self, state: &ClusterState) -> bool {
         let table = self.table();
+        if table.census.intents == 0 {
+            return false;
+        }
         let mut places = table.held.iter().zip(state.possession());
         places.any(|(held, now)| held.intent.as_ref().is_some_and(|intent| intent.bequeathed(*now).is_some()))
     }
 
     /// Whether the store was lost and not everything of it has been fetched again.
     pub(crate) fn has_lost(&self) -> bool {
-        self.table().held.iter().any(|held| held.lost)
+        self.table().census.lost > 0
     }
 
     /// Everything that the other replicas have of it is here. To be synced by the caller.
@@ -332,10 +349,12 @@ impl Generations {
     /// Changes what is kept of a partition, and hands that to the storage thread, in this order for all changes.
     pub(crate) fn update<T>(&self, partition: Partition, change: impl FnOnce(&mut Held) -> T) -> Option<T> {
         let mut table = self.table();
-        let held = table.held.get_mut(usize::from(partition.0))?;
+        let Table { held, census, .. } = &mut *table;
+        let held = held.get_mut(usize::from(partition.0))?;
         let before = held.clone();
         let result = change(held);
         if *held != before {
+            census.change(&before, held);
             let sealed = held.sealed.len();
             let write = write_of(self.slot, partition, held);
             if sealed > before.sealed.len() {
@@ -344,6 +363,7 @@ impl Generations {
                 self.sealed.fetch_sub(before.sealed.len() - sealed, Ordering::SeqCst);
             }
             self.storage.submit(vec![write], false, |_| {});
+            debug_assert_eq!(table.census, Census::of(&table.held));
         }
         Some(result)
     }

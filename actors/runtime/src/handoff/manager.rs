@@ -241,10 +241,10 @@ impl HandoffManager {
         let outbound = self.generations().outbound();
         // What has begun to be sent had something in it, and may have been emptied since: it is ended in peace.
         filled.extend(outbound.keys().copied());
-        let bequests: BTreeMap<Partition, NodeId> = state.bequests(node.id).collect();
         let lacking = self.want_repairs(now_ms, &state, &up, ctx);
         // What lacks something is repaired before it moves.
-        filled.retain(|partition| bequests.contains_key(partition) && !lacking.contains(partition));
+        filled
+            .retain(|partition| state.bequest(node.id, *partition).is_some() && !lacking.contains(partition));
         self.repairs.retain(|repair| {
             state.holder(repair.partition) == Some(repair.to) && state.holder(repair.source) == Some(node.id)
         });
@@ -275,7 +275,7 @@ impl HandoffManager {
             paused: node.handoff.paused() || node.is_stopping(),
         };
         let decisions = self.schedule.decide(now_ms, &around);
-        self.show_waiting(&hints, &filled, &bequests, &state, &decisions.start);
+        self.show_waiting(&hints, &filled, &state, &decisions.start);
         self.up = up;
         for (session, reason) in decisions.cancel {
             if let Some(out) = self.out.get(&session) {
@@ -307,7 +307,6 @@ impl HandoffManager {
         &self,
         hints: &BTreeSet<Partition>,
         filled: &BTreeSet<Partition>,
-        bequests: &BTreeMap<Partition, NodeId>,
         state: &ClusterState,
         starting: &[Start],
     ) {
@@ -316,7 +315,7 @@ impl HandoffManager {
             let peer = state.holder(*partition).filter(|holder| *holder != node.id)?;
             Some((Kind::Hinted, *partition, peer))
         });
-        let owned = filled.iter().filter_map(|p| Some((Kind::Ownership, *p, *bequests.get(p)?)));
+        let owned = filled.iter().filter_map(|p| Some((Kind::Ownership, *p, state.bequest(node.id, *p)?)));
         let runs = |partition: Partition| {
             self.out.values().any(|out| out.partition == partition)
                 || starting.iter().any(|start| start.partition == partition)
@@ -369,7 +368,7 @@ impl HandoffManager {
             sealed: eldest.is_some(),
             services: self.context.services.iter().map(|service| service.name().to_owned()).collect(),
             estimate: self.context.estimate(source, generation),
-            outbound: held.outbound.clone().filter(|_| kind == Kind::Ownership),
+            outbound: held.outbound.as_deref().filter(|_| kind == Kind::Ownership).cloned(),
             bequeathed: intent.and_then(|intent| intent.bequeathed(*possession)),
             bytes_per_second: node.handoff.bytes_per_second(),
         };

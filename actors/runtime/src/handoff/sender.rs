@@ -436,7 +436,7 @@ async fn mark(
         // What an earlier session has marked may have been given up meanwhile, because it was too much.
         let goes_on = anew || held.outbound.as_ref().is_some_and(|earlier| earlier.begun == outbound.begun);
         if goes_on {
-            held.outbound = Some(outbound);
+            held.outbound = Some(Box::new(outbound));
         }
         goes_on
     });

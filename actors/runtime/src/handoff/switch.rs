@@ -155,7 +155,7 @@ pub(crate) async fn intend(
     partition: Partition,
     outbound: Outbound,
 ) -> Result<(), String> {
-    node.generations.update(partition, |held| held.intent = Some(outbound));
+    node.generations.update(partition, |held| held.intent = Some(Box::new(outbound)));
     node.storage.barrier(true).await.map_err(|error| error.to_string())
 }
 

@@ -8,8 +8,11 @@ use ringwork_core::store::{KeyspaceId, StoreError};
 use std::time::Duration;
 
 /// How long a start may take for keyspaces that are not there yet. Enough for the 64 of a default ring on any
-/// disk; a first start of a large ring is not held up for longer.
+/// disk.
 const CREATE_KEYSPACES_WITHIN: Duration = Duration::from_secs(2);
+/// How many keyspaces of a service a start creates, the 64 of a default ring. Whoever holds more of a large ring gets the
+/// others as they are needed: each takes memory, and files that are audited, whether anything is in it or not.
+const CREATE_KEYSPACES_MAX: usize = 64;
 
 /// Finds out of which partitions there is data here that others hold: what was taken in for them in an earlier life.
 pub(super) fn mark_strays(core: &NodeCore) -> Result<(), StoreError> {
@@ -34,8 +37,8 @@ pub(super) fn mark_strays(core: &NodeCore) -> Result<(), StoreError> {
 /// is first asked.
 pub(super) fn create_keyspaces(core: &NodeCore, service: &str) -> Result<(), StoreError> {
     let begun = core.clock.moment();
-    for partition in core.ring.load().state().held_by(core.id) {
-        if core.clock.moment() - begun > CREATE_KEYSPACES_WITHIN {
+    for (number, partition) in core.ring.load().state().held_by(core.id).enumerate() {
+        if number == CREATE_KEYSPACES_MAX || core.clock.moment() - begun > CREATE_KEYSPACES_WITHIN {
             tracing::info!(service, "the other keyspaces are created when they are needed");
             break;
         }

@@ -23,11 +23,12 @@ impl RingManager {
     /// Partitions that are to go elsewhere and have nothing in them go at once; the others wait for handoff.
     pub(super) fn pass_on_what_is_empty(&mut self) {
         // What is not kept yet is not acted upon.
-        if self.passing_on || self.keeping || self.node.is_stopping() {
+        if self.passing_on || self.keeping || !self.may_pass_on || self.node.is_stopping() {
             return;
         }
         let generations = self.node.generations.clone();
         let bequests: BTreeMap<Partition, NodeId> = self.state.bequests(self.node.id).collect();
+        self.may_pass_on = !bequests.is_empty();
         self.filled.retain(|partition| bequests.contains_key(partition));
         // What lacks something is repaired first: whoever is passed a partition may take it for whole.
         let lacking = generations.lacking(&self.state, self.node.id);
@@ -97,7 +98,7 @@ impl RingManager {
     ) {
         let me = self.node.id;
         let held = self.state.possession().get(usize::from(partition.0)).copied();
-        let wished = self.state.bequests(me).any(|bequest| bequest == (partition, heir));
+        let wished = self.state.bequest(me, partition) == Some(heir);
         let lacks = self.node.generations.lacking(&self.state, me).contains(&partition);
         if held != Some(possession) || !wished || lacks || !self.is_up(heir) {
             let _ = done.send(None);

@@ -5,12 +5,14 @@
 //! what is in a table, and nothing of journals (the commit mark watches those).
 
 mod layout;
+mod rest;
 
 use super::disk::way_out;
 use crate::files::{self, FileError};
 use crate::spawner::start_thread;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, tick};
 use layout::{CURRENT_BYTES, Layout, Unknown};
+use rest::Rest;
 use ringwork_core::store::StoreError;
 use ringwork_core::wire::Kind;
 use serde::{Deserialize, Serialize};
@@ -496,7 +498,7 @@ impl Shared {
     }
 
     fn run(&self, mut left: VecDeque<(PathBuf, Print)>, commands: &Receiver<Sender<()>>) {
-        let passes = tick(PASS_INTERVAL);
+        let (passes, mut rest) = (tick(PASS_INTERVAL), Rest::default());
         loop {
             if let Some((path, print)) = left.pop_front()
                 && let Some(error) = compare_file(&self.place, &path, print, &self.stopping)
@@ -508,20 +510,21 @@ impl Shared {
             select! {
                 recv(commands) -> command => match command {
                     Ok(reply) => {
-                        self.pass(u64::MAX, &self.stopping);
+                        self.pass(u64::MAX, &self.stopping, None);
                         let _ = reply.send(());
                     }
                     Err(_) => break,
                 },
-                recv(passes) -> _ => self.pass(u64::MAX, &self.stopping),
+                recv(passes) -> _ => self.pass(u64::MAX, &self.stopping, Some(&mut rest)),
                 default(wait) => {}
             }
         }
-        self.pass(LAST_PASS_BYTES_MAX, &self.abandoned);
+        self.pass(LAST_PASS_BYTES_MAX, &self.abandoned, None);
     }
 
-    /// Takes note of files that are new, at most so many bytes of them, and forgets those that are gone.
-    fn pass(&self, budget_bytes: u64, stop: &AtomicBool) {
+    /// Takes note of files that are new, at most so many bytes of them, and forgets those that are gone. Leaves out
+    /// what rests; without `rest` nothing is left out.
+    fn pass(&self, budget_bytes: u64, stop: &AtomicBool, mut rest: Option<&mut Rest>) {
         let known = self.state().record.clone();
         let listed = {
             let _creation = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
@@ -540,12 +543,23 @@ impl Shared {
             tracing::warn!(path = %self.place.keyspaces().display(), %error, "the audit cannot sync");
             return;
         }
+        if let Some(rest) = &mut rest {
+            rest.retain(|number| known.keyspaces.contains_key(&number) && numbers.contains(&number));
+        }
         let mut found = BTreeMap::new();
         let mut new_tables = Vec::new();
         for number in numbers.iter().copied().filter(|number| !known.dropping.contains(number)) {
             let folder = self.place.keyspace(number);
             let before = known.keyspaces.get(&number);
-            let Some(layout) = settled_layout(&folder, before) else { continue };
+            if before.is_some() && rest.as_mut().is_some_and(|rest| rest.rests(number, &folder)) {
+                continue;
+            }
+            let layout = settled_layout(&folder, before);
+            let noted = |table| before.is_some_and(|before| before.tables.contains_key(table));
+            if let Some(rest) = &mut rest {
+                rest.was_read(number, layout.as_ref().is_some_and(|layout| layout.tables.iter().all(noted)));
+            }
+            let Some(layout) = layout else { continue };
             let mut tables = BTreeMap::new();
             for table in layout.tables {
                 if let Some(print) = before.and_then(|before| before.tables.get(&table)) {

@@ -85,9 +85,12 @@ impl Flushes for Engine {
     }
 }
 
+/// Flushes that wait, tables, compactions that have ended; all 0 while nothing waits.
+type Seen = (usize, usize, usize);
+
 #[derive(Default)]
 struct Progress {
-    seen: (usize, usize, usize),
+    seen: Seen,
     since_ms: u64,
 }
 
@@ -298,13 +301,18 @@ impl Store for DiskStore {
             return Err(fault);
         }
         let waiting = self.database.outstanding_flushes();
+        if waiting == 0 {
+            *self.progress() = Progress { seen: Seen::default(), since_ms: now_ms };
+            return Ok(());
+        }
+        // Only now: there may be thousands of keyspaces, and this is asked every second.
         let tables = {
             let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
             slots.iter().flatten().map(|slot| slot.keyspace.table_count()).sum()
         };
         let now = (waiting, tables, self.database.compactions_completed());
         let mut progress = self.progress();
-        if waiting == 0 || now != progress.seen {
+        if now != progress.seen {
             *progress = Progress { seen: now, since_ms: now_ms };
             return Ok(());
         }

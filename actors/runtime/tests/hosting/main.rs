@@ -534,3 +534,22 @@ fn a_data_directory_belongs_to_one_node_and_remembers_its_ring() {
         stop(node).await;
     });
 }
+
+#[test]
+fn a_start_creates_the_keyspaces_of_a_default_ring_and_no_more_of_a_larger_one() {
+    run(async {
+        for (q, created) in [(8, 8), (64, 64), (1024, 64)] {
+            let store = MemoryStore::new();
+            let ring_size = RingSize::try_from(q).unwrap();
+            let options = NodeOptions { ring_size, ..options(Placement::Here, Arc::new(store.clone())) };
+            let (node, summit) = start(options).await;
+            assert_eq!(store.keyspaces().unwrap().len(), created + 1, "Q = {q}: those, and the node's own");
+            for n in 0..20 {
+                let name = format!("k{n}");
+                summit.key(name.as_bytes()).merge(item(&name, 3)).await.unwrap();
+                assert_eq!(get(&summit, &name).await, Ok(complete(Told::Number(3))), "Q = {q}");
+            }
+            stop(node).await;
+        }
+    });
+}
