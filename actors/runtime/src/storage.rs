@@ -90,8 +90,8 @@ struct Shared {
     wake: Option<Notify>,
     stopping: AtomicBool,
     failed: watch::Sender<Option<StoreError>>,
-    /// Whoever has it commits; what waits is taken out by nobody else, so that commits have the order of the queue. Empty
-    /// when nobody commits any more.
+    /// Whoever has it commits; what waits is taken out by nobody else, so that commits have the order of the queue.
+    /// Empty when nobody commits any more.
     desk: Mutex<Option<Desk>>,
     /// Every write waits for a sync, so no shard commits.
     syncs_always: bool,
@@ -180,8 +180,8 @@ impl Shared {
     }
 }
 
-/// However committing ends: nobody waits for what will not come. What waits is dropped unanswered, and whoever waits for
-/// it is told so by that.
+/// However committing ends: nobody waits for what will not come. What waits is dropped unanswered, and whoever waits
+/// for it is told so by that.
 struct Tenure {
     shared: Arc<Shared>,
     /// It is the last one: nobody commits after it.

@@ -10,8 +10,8 @@ use std::time::Duration;
 /// How long a start may take for keyspaces that are not there yet. Enough for the 64 of a default ring on any
 /// disk.
 const CREATE_KEYSPACES_WITHIN: Duration = Duration::from_secs(2);
-/// How many keyspaces of a service a start creates, the 64 of a default ring. Whoever holds more of a large ring gets the
-/// others as they are needed: each takes memory, and files that are audited, whether anything is in it or not.
+/// How many keyspaces of a service a start creates, the 64 of a default ring. Whoever holds more of a large ring gets
+/// the others as they are needed: each takes memory, and files that are audited, whether anything is in it or not.
 const CREATE_KEYSPACES_MAX: usize = 64;
 
 /// Finds out of which partitions there is data here that others hold: what was taken in for them in an earlier life.

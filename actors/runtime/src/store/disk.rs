@@ -1,6 +1,6 @@
 //! The store on disk: fjall, one database per node with one journal, a keyspace for each vnode's generation.
-//! It decides the engine's options and turns its errors into ours; when to commit and sync is decided in `storage`, and
-//! what is flushed next in `pace`. What the engine cannot tell by itself is checked here: a database that is missing although this
+//! It decides the engine's options and turns its errors into ours; when to commit and sync is decided in `storage`,
+//! and what is flushed next in `pace`. What the engine cannot tell by itself is checked here: a database that is missing although this
 //! node had one, flushes that stand still, and (by `audit`) files that have changed.
 
 use super::audit::{self, Audit};
@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 /// queue and puts them back in a busy loop (a quarter of the node's CPU under load with two). Four empty the
 /// queue soonest.
 const WORKER_THREADS: usize = 4;
-/// Journals may take this much; then the engine flushes whatever keeps the oldest, all at once, and for some tenths of a
-/// second nothing else gets a processor. `pace` has memtables flushed one by one long before. Read at start, and what
+/// Journals may take this much; then the engine flushes whatever keeps the oldest, all at once, and for some tenths of
+/// a second nothing else gets a processor. `pace` has memtables flushed one by one long before. Read at start, and what
 /// was not flushed is replayed, at about 170 000 writes per second: so it bounds the time of a start.
 const JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// A keyspace's memtable is flushed at a size between these. The sizes differ from keyspace to keyspace:

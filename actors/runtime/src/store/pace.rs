@@ -13,8 +13,8 @@ use std::time::Duration;
 /// Bytes of keys and values that may lie in memtables before the oldest is flushed. With all keyspaces written alike a
 /// flush finds twice the mean in it, and the journal is twice as long. Replayed at start.
 const UNFLUSHED_BYTES_MAX: u64 = 48 * 1024 * 1024;
-/// From one flush to the next where little more lies there than may: a flush costs the disk some syncs whatever is in the
-/// memtable, and with thousands of keyspaces little is.
+/// From one flush to the next where little more lies there than may: a flush costs the disk some syncs whatever is in
+/// the memtable, and with thousands of keyspaces little is.
 const PAUSE_MAX: Duration = Duration::from_millis(40);
 /// The same where `PRESSING_BYTES` lie there, and how often it is looked whether a flush has ended.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
