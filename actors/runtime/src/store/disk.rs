@@ -1,7 +1,7 @@
-//! The store on disk: fjall, one database per node with one journal, a keyspace for each vnode's generation.
-//! It decides the engine's options and turns its errors into ours; when to commit and sync is decided in `storage`,
-//! and what is flushed next in `pace`. What the engine cannot tell by itself is checked here: a database that is missing although this
-//! node had one, flushes that stand still, and (by `audit`) files that have changed.
+//! The store on disk: fjall, one database per node with one journal, a keyspace for each vnode's generation. It decides
+//! the engine's options and turns its errors into ours; when to commit and sync is decided in `storage`, and what is
+//! flushed next in `pace`. What the engine cannot tell by itself is checked here: a database that is missing although
+//! this node had one, flushes that stand still, and (by `audit`) files that have changed.
 
 use super::audit::{self, Audit};
 use super::pace::{Flushes, Pacer, row_bytes};
