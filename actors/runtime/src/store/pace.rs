@@ -13,13 +13,16 @@ use std::time::Duration;
 /// Bytes of keys and values that may lie in memtables before the oldest is flushed. With all keyspaces written alike a
 /// flush finds twice the mean in it, and the journal is twice as long. Replayed at start.
 const UNFLUSHED_BYTES_MAX: u64 = 48 * 1024 * 1024;
-/// From one flush to the next where little more lies there than may: a flush costs the disk some syncs whatever is in
-/// the memtable, and with thousands of keyspaces little is.
+/// After a flush of next to nothing where little more lies there than may: a flush costs the disk some syncs whatever
+/// is in the memtable, and with thousands of keyspaces little is.
 const PAUSE_MAX: Duration = Duration::from_millis(40);
-/// The same where `PRESSING_BYTES` lie there, and how often it is looked whether a flush has ended.
+/// The same where `PRESSING_BYTES` lie there, or after a flush of `WORTH_BYTES`; and how often it is looked whether a
+/// flush has ended.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// So much lies in memtables only where thousands of keyspaces are written.
 const PRESSING_BYTES: u64 = 4 * UNFLUSHED_BYTES_MAX;
+/// Beside a flush of so much its syncs are nothing.
+const WORTH_BYTES: u64 = 512 * 1024;
 /// What the engine keeps beside a row's key and value, roughly.
 const ROW_BYTES: u64 = 64;
 
@@ -28,11 +31,13 @@ pub(super) fn row_bytes(key: usize, value: usize) -> u64 {
     (key + value) as u64 + ROW_BYTES
 }
 
-/// How long to wait after a flush while so much lies in memtables.
-fn pause(total_bytes: u64) -> Duration {
-    let most = PRESSING_BYTES - UNFLUSHED_BYTES_MAX;
-    let more = total_bytes.saturating_sub(UNFLUSHED_BYTES_MAX).min(most);
-    PAUSE_MAX - (PAUSE_MAX - PAUSE_MIN).mul_f64(more as f64 / most as f64)
+/// How long to wait after a flush of so many bytes while so many lie in memtables.
+fn pause(flushed_bytes: u64, total_bytes: u64) -> Duration {
+    let share = |part: u64, whole: u64| part.min(whole) as f64 / whole as f64;
+    let pressure =
+        share(total_bytes.saturating_sub(UNFLUSHED_BYTES_MAX), PRESSING_BYTES - UNFLUSHED_BYTES_MAX);
+    let less = pressure.max(share(flushed_bytes, WORTH_BYTES));
+    PAUSE_MAX - (PAUSE_MAX - PAUSE_MIN).mul_f64(less)
 }
 
 /// What lies in memtables, by the keyspace's slot, in the order in which their first rows came.
@@ -87,12 +92,11 @@ impl Unflushed {
         }
     }
 
-    /// The slot whose memtable is the oldest; it counts as flushed from now on.
-    fn take_oldest(&mut self) -> Option<usize> {
+    /// The slot whose memtable is the oldest, and its bytes; it counts as flushed from now on.
+    fn take_oldest(&mut self) -> Option<(usize, u64)> {
         while let Some(place) = self.order.pop_front() {
             if Self::is_there(&self.slots, place) {
-                self.empty(place.0);
-                return Some(place.0);
+                return Some((place.0, self.empty(place.0)));
             }
         }
         None
@@ -132,7 +136,7 @@ impl Shared {
     }
 
     /// Waits until a memtable is to be flushed; none when there will be none.
-    fn next(&self) -> Option<usize> {
+    fn next(&self) -> Option<(usize, u64)> {
         let has_nothing =
             |state: &mut State| !state.ends && state.unflushed.total_bytes <= UNFLUSHED_BYTES_MAX;
         let mut state = self.state();
@@ -144,9 +148,9 @@ impl Shared {
     }
 
     /// Waits for a pause, and until the engine has flushed; false when nothing is to be waited for any more.
-    fn wait_while_busy(&self, engine: &impl Flushes) -> bool {
+    fn wait_while_busy(&self, engine: &impl Flushes, flushed_bytes: u64) -> bool {
         let mut state = self.state();
-        let mut patience = pause(state.unflushed.total_bytes);
+        let mut patience = pause(flushed_bytes, state.unflushed.total_bytes);
         loop {
             let waited = self.wake.wait_timeout_while(state, patience, |state| !state.ends);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -169,9 +173,9 @@ impl Pacer {
         let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new() });
         let of_thread = shared.clone();
         let body = move || {
-            while let Some(slot) = of_thread.next() {
+            while let Some((slot, bytes)) = of_thread.next() {
                 engine.flush(slot);
-                if !of_thread.wait_while_busy(&engine) {
+                if !of_thread.wait_while_busy(&engine, bytes) {
                     return;
                 }
             }
@@ -228,7 +232,8 @@ mod tests {
                 clock += 1;
                 if flushes {
                     let oldest = first.iter().min_by_key(|(_, at)| **at).map(|(slot, _)| *slot);
-                    prop_assert_eq!(unflushed.take_oldest(), oldest);
+                    let taken = oldest.map(|slot| (slot, held[&slot]));
+                    prop_assert_eq!(unflushed.take_oldest(), taken);
                     if let Some(slot) = oldest {
                         first.remove(&slot);
                         held.remove(&slot);
@@ -250,8 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn the_more_waits_the_shorter_is_the_pause() {
-        let bound = UNFLUSHED_BYTES_MAX;
+    fn the_more_waits_or_was_worth_it_the_shorter_is_the_pause() {
+        assert_eq!(pause(WORTH_BYTES, 0), PAUSE_MIN);
+        let half = pause(WORTH_BYTES / 2, 0);
+        assert!(PAUSE_MAX > half && half > PAUSE_MIN, "{half:?}");
+        let (bound, pause) = (UNFLUSHED_BYTES_MAX, |total_bytes| pause(0, total_bytes));
         assert_eq!([0, bound].map(pause), [PAUSE_MAX; 2]);
         assert_eq!([PRESSING_BYTES, u64::MAX].map(pause), [PAUSE_MIN; 2]);
         let between = [bound + bound / 4, bound + bound / 2].map(pause);
