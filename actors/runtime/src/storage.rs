@@ -180,6 +180,30 @@ impl Shared {
     }
 }
 
+/// A shard is going to commit. Should its thread end before, the storage thread is called to do it.
+struct Going {
+    shared: Arc<Shared>,
+    came: bool,
+}
+
+impl Going {
+    /// From now on what is written here needs another going.
+    fn no_longer(&self) {
+        if GOING_TO_COMMIT.get() == Arc::as_ptr(&self.shared) as usize {
+            GOING_TO_COMMIT.set(0);
+        }
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        if !self.came {
+            self.no_longer();
+            self.shared.queue.call();
+        }
+    }
+}
+
 /// However committing ends: nobody waits for what will not come. What waits is dropped unanswered, and whoever waits
 /// for it is told so by that.
 struct Tenure {
@@ -300,12 +324,11 @@ impl Storage {
         if GOING_TO_COMMIT.replace(this) == this {
             return;
         }
-        let shared = self.0.clone();
+        let mut going = Going { shared: self.0.clone(), came: false };
         actix_rt::spawn(async move {
-            if GOING_TO_COMMIT.get() == this {
-                GOING_TO_COMMIT.set(0);
-            }
-            shared.work_here();
+            going.came = true;
+            going.no_longer();
+            going.shared.work_here();
         });
     }
 
@@ -443,6 +466,54 @@ mod tests {
         assert!(waiting.into_iter().all(nobody), "who waited is told or dropped");
         assert!(nobody(submit()), "and so is who comes later");
         assert!(!storage.has_room());
+    }
+
+    #[test]
+    fn a_shard_whose_commit_panics_leaves_nobody_waiting_either() {
+        actix_rt::System::new().block_on(async {
+            let (storage, slot) = start(Panics(MemoryStore::new()), Durability::Os, Clock::system());
+            let spawner = Spawner::start(Placement::Adopted(1), 1, 1).unwrap();
+            spawner.adopt_current_thread();
+            let submit = || {
+                let (told, hears) = oneshot::channel();
+                let write = Write { tree: slot, key: Bytes::from_static(b"k"), value: Some(Bytes::new()) };
+                storage.submit(vec![write], false, move |result| {
+                    let _ = told.send(result.is_ok());
+                });
+                hears
+            };
+            let waiting: Vec<_> = (0..5).map(|_| submit()).collect();
+            for hears in waiting {
+                assert_ne!(hears.await, Ok(true));
+            }
+            assert!(storage.failure().await.to_string().contains("panic"));
+            assert_ne!(submit().await, Ok(true), "and nobody who comes later");
+            assert!(!storage.has_room());
+            spawner.stop();
+        });
+    }
+
+    #[test]
+    fn what_a_thread_was_going_to_commit_when_it_ended_is_committed_by_the_storage_thread() {
+        // A clock that stands still: the storage thread does nothing that it is not called for.
+        let clock = Clock::of(Arc::new(Milliseconds(Arc::default())));
+        let (storage, slot) = start(MemoryStore::new(), Durability::Os, clock);
+        let (told, hears) = std::sync::mpsc::channel();
+        let system = actix_rt::System::new();
+        system.block_on(async {
+            let spawner = Spawner::start(Placement::Adopted(1), 1, 1).unwrap();
+            spawner.adopt_current_thread();
+            let write = Write { tree: slot, key: Bytes::from_static(b"k"), value: Some(Bytes::new()) };
+            storage.submit(vec![write], false, move |_| {
+                let _ = told.send(std::thread::current().id());
+            });
+            spawner.stop();
+        });
+        assert_eq!(GOING_TO_COMMIT.get(), Arc::as_ptr(&storage.0) as usize, "it has not come to it");
+        drop(system);
+        assert_eq!(GOING_TO_COMMIT.get(), 0);
+        let by = hears.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_ne!(by, std::thread::current().id());
     }
 
     /// A commit takes as long as is said, on a clock that moves by that alone.

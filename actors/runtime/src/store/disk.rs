@@ -74,9 +74,13 @@ impl Flushes for Engine {
             let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
             slots.get(slot).and_then(Option::as_ref).map(|slot| slot.keyspace.clone())
         };
-        if let Some(Err(error)) = keyspace.map(|keyspace| keyspace.rotate_memtable()) {
-            // A write that follows meets the same, and says so to whoever waits for it.
-            tracing::warn!(error = reason(&error), "a memtable cannot be flushed");
+        let Some(keyspace) = keyspace else { return };
+        // A write that follows meets the same, and says so to whoever waits for it. The engine meets some kinds of
+        // damage with a panic; the thread that asks goes on, or all would be flushed at once again.
+        match catch_unwind(AssertUnwindSafe(|| keyspace.rotate_memtable())) {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(error = reason(&error), "a memtable cannot be flushed"),
+            Err(_) => tracing::error!("the engine panicked when a memtable was to be flushed"),
         }
     }
 
