@@ -28,7 +28,13 @@ if [ -z "$renew" ] && ! grep -qxF "host = \"$host\"" "$record"; then
   loudly "$record is of another kind of machine than $host."
 fi
 
-program="$(cargo build --workspace --bench counted --message-format=json-render-diagnostics |
+# One piece for each of our crates: else which function is inlined where depends on how a crate was divided, and that on
+# code that a path never runs.
+whole=()
+for package in ringwork ringwork-core ringwork-runtime ringwork-chat ringwork-kv; do
+  whole+=(--config "profile.dev.package.$package.codegen-units=1")
+done
+program="$(cargo build "${whole[@]}" --workspace --bench counted --message-format=json-render-diagnostics |
   sed -n 's/.*"executable":"\([^"]*\/counted-[^"]*\)".*/\1/p' | tail -n 1)"
 [ -x "$program" ] || { echo "cargo has not said where it put benches/counted" >&2; exit 1; }
 

@@ -300,7 +300,8 @@ async fn measure(
     let mut series = groups.into_iter().rev().map(|group| group.figures.finish());
     let Some(node) = series.next() else { return Ok(()) };
     let reference = series.next();
-    let cpu_ratio = reference.as_ref().and_then(|reference| report::ratio(&node, reference));
+    let cpu_ratio = reference.as_ref().and_then(|reference| report::cpu_ratio(&node, reference));
+    let p99_ratio = reference.as_ref().and_then(|reference| report::p99_ratio(&node, reference));
     let nothing_answered = node.is_empty();
     let (sizes, is_kv) = (workload.sizes, workload.name == "kv");
     let report = Report {
@@ -318,6 +319,7 @@ async fn measure(
         node,
         reference,
         cpu_ratio,
+        p99_ratio,
     };
     if arguments.json {
         let value = serde_json::to_value(&report)

@@ -78,15 +78,21 @@ const HEADER_BYTES: usize = 14;
 
 /// Wraps `value` in an envelope.
 pub fn seal<T: Serialize>(kind: Kind, version: u16, value: &T) -> Result<Vec<u8>, WireError> {
-    let body = codec::encode(value)?;
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+    // Encoded twice, because the first time tells how much room it takes: a ring's state grows to megabytes, and by
+    // doubling it would take thrice that.
+    let mut body_bytes = 0;
+    codec::encode_in_pieces(value, &mut |piece| body_bytes += piece.len())?;
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + body_bytes);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&(kind as u16).to_be_bytes());
     bytes.extend_from_slice(&version.to_be_bytes());
-    bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
-    let checksum = checksum(&bytes, &body);
-    bytes.extend_from_slice(&checksum.to_be_bytes());
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&(body_bytes as u32).to_be_bytes());
+    let announced = bytes.len();
+    bytes.resize(HEADER_BYTES, 0);
+    codec::encode_into(value, &mut bytes)?;
+    let (header, body) = bytes.split_at(HEADER_BYTES);
+    let checksum = checksum(&header[..announced], body);
+    bytes[announced..HEADER_BYTES].copy_from_slice(&checksum.to_be_bytes());
     Ok(bytes)
 }
 

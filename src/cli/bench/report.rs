@@ -45,6 +45,8 @@ pub(super) struct Round {
     seconds: f64,
     pub(super) answered_per_second: f64,
     pub(super) cpu_us_per_operation: Option<f64>,
+    /// Of whichever kind of operation is slower.
+    p99_us: Option<u64>,
     generator_cpu_us_per_operation: Option<f64>,
     generator_cpu_share: Option<f64>,
     not_started: u64,
@@ -69,6 +71,11 @@ impl Round {
             seconds,
             answered_per_second: if seconds > 0.0 { phase.answered as f64 / seconds } else { 0.0 },
             cpu_us_per_operation: cpu,
+            p99_us: [&phase.tally.sends, &phase.tally.gets]
+                .into_iter()
+                .filter(|latencies| !latencies.is_empty())
+                .map(|latencies| latencies.value_at_quantile(0.99))
+                .max(),
             generator_cpu_us_per_operation: phase.own_time.and_then(per_operation),
             generator_cpu_share: phase.own_time.map(|time| time.as_secs_f64() / seconds.max(f64::EPSILON)),
             not_started: phase.not_started,
@@ -84,6 +91,7 @@ pub(super) struct Series {
     /// Medians over the rounds.
     answered_per_second: f64,
     cpu_us_per_operation: Option<f64>,
+    p99_us: Option<f64>,
     generator_cpu_us_per_operation: Option<f64>,
     /// Why there is no CPU time.
     cpu_unavailable: Option<String>,
@@ -127,6 +135,7 @@ impl Gatherer {
         Series {
             answered_per_second: median_of(|round| Some(round.answered_per_second)).unwrap_or_default(),
             cpu_us_per_operation: median_of(|round| round.cpu_us_per_operation),
+            p99_us: median_of(|round| round.p99_us.map(|p99| p99 as f64)),
             generator_cpu_us_per_operation: median_of(|round| round.generator_cpu_us_per_operation),
             cpu_unavailable: self.cpu_unavailable,
             send: Latency::of(&self.tally.sends),
@@ -142,7 +151,7 @@ impl Gatherer {
     }
 }
 
-/// The node's CPU time per operation as a multiple of the reference's, of the same round each.
+/// A figure of the node as a multiple of the reference's, of the same round each.
 #[derive(Debug, Serialize)]
 pub(super) struct Ratio {
     median: f64,
@@ -174,14 +183,24 @@ pub(super) struct Report {
     pub(super) node: Series,
     pub(super) reference: Option<Series>,
     pub(super) cpu_ratio: Option<Ratio>,
+    pub(super) p99_ratio: Option<Ratio>,
 }
 
-/// None when not every round has both.
-pub(super) fn ratio(node: &Series, reference: &Series) -> Option<Ratio> {
+/// CPU time per operation; none when not every round has both.
+pub(super) fn cpu_ratio(node: &Series, reference: &Series) -> Option<Ratio> {
+    ratio(node, reference, |round| round.cpu_us_per_operation)
+}
+
+/// 99th percentiles; none when not every round has both.
+pub(super) fn p99_ratio(node: &Series, reference: &Series) -> Option<Ratio> {
+    ratio(node, reference, |round| round.p99_us.map(|p99| p99 as f64))
+}
+
+fn ratio(node: &Series, reference: &Series, figure: fn(&Round) -> Option<f64>) -> Option<Ratio> {
     let pairs = node.rounds.iter().zip(&reference.rounds);
     let rounds: Option<Vec<f64>> = pairs
         .map(|(node, reference)| {
-            let (node, reference) = (node.cpu_us_per_operation?, reference.cpu_us_per_operation?);
+            let (node, reference) = (figure(node)?, figure(reference)?);
             (reference > 0.0).then(|| node / reference)
         })
         .collect();
@@ -211,10 +230,13 @@ impl Report {
                 line(row.trim_end())?;
             }
         }
-        if let Some(ratio) = &self.cpu_ratio {
+        // In a closed loop a percentile says as much of the number of connections as of the servers.
+        let p99_ratio = self.p99_ratio.as_ref().filter(|_| self.rate_per_second.is_some());
+        let ratios = [("CPU per answer", self.cpu_ratio.as_ref()), ("p99", p99_ratio)];
+        for (what, ratio) in ratios.into_iter().filter_map(|(what, ratio)| Some((what, ratio?))) {
             let rounds: Vec<String> = ratio.rounds.iter().map(|ratio| format!("{ratio:.2}")).collect();
             line(&format!(
-                "CPU per answer, node / reference: {:.2} (median of {})",
+                "{what}, node / reference: {:.2} (median of {})",
                 ratio.median,
                 rounds.join(", ")
             ))?;
@@ -344,9 +366,32 @@ mod tests {
 
     #[test]
     fn each_round_is_compared_with_the_reference_of_its_own() {
-        let ratio = ratio(&series(&[30, 44, 90]), &series(&[20, 20, 30])).unwrap();
+        let ratio = cpu_ratio(&series(&[30, 44, 90]), &series(&[20, 20, 30])).unwrap();
         assert_eq!(ratio.rounds, [1.5, 2.2, 3.0]);
         assert!((ratio.median - 2.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn percentiles_are_compared_round_by_round_too_so_one_bad_round_moves_no_median() {
+        let series = |latencies_us: &[u64]| {
+            let mut gatherer = Gatherer::new(Vec::new()).unwrap();
+            for latency in latencies_us {
+                let mut tally = Tally::new().unwrap();
+                (0..100).for_each(|_| {
+                    tally.answered_after(Operation::Send, Duration::from_micros(*latency), 200);
+                });
+                tally.answered_after(Operation::Get, Duration::from_micros(latency / 2), 200);
+                let (elapsed, server_time) = (Duration::from_secs(2), Ok(Duration::from_millis(1)));
+                let phase =
+                    Phase { tally, answered: 101, elapsed, server_time, own_time: None, not_started: 0 };
+                gatherer.add(&phase).unwrap();
+            }
+            gatherer.finish()
+        };
+        let (node, reference) = (series(&[600, 90_000, 500]), series(&[100, 100, 100]));
+        let ratio = p99_ratio(&node, &reference).unwrap();
+        assert!((ratio.median - 6.0).abs() < 0.01, "{ratio:?}");
+        assert_eq!((node.p99_us, reference.p99_us), (Some(600.0), Some(100.0)));
     }
 
     #[test]
@@ -363,7 +408,8 @@ mod tests {
         };
         gatherer.add(&phase).unwrap();
         let remote = gatherer.finish();
-        assert!(ratio(&remote, &series(&[20])).is_none());
+        assert!(cpu_ratio(&remote, &series(&[20])).is_none());
+        assert!(p99_ratio(&remote, &series(&[20])).is_none());
         assert!(remote.remarks("node").iter().any(|remark| remark.contains("another machine")), "{remote:?}");
         assert!(remote.rows("node", "send")[0].contains('-'));
     }
@@ -371,12 +417,12 @@ mod tests {
     #[test]
     fn the_table_shows_what_the_json_has() {
         let (node, reference) = (series(&[40, 40]), series(&[20, 20]));
-        let cpu_ratio = ratio(&node, &reference);
+        let (cpu_ratio, p99_ratio) = (cpu_ratio(&node, &reference), p99_ratio(&node, &reference));
         let report = Report {
             workload: "chat",
-            r#loop: "closed",
+            r#loop: "open",
             connections: 64,
-            rate_per_second: None,
+            rate_per_second: Some(50.0),
             seconds: 2.0,
             warm_up_seconds: 1.0,
             value_bytes: 100,
@@ -387,6 +433,7 @@ mod tests {
             node,
             reference: Some(reference),
             cpu_ratio,
+            p99_ratio,
         };
         let mut output = Vec::new();
         report.write(&mut output).unwrap();
@@ -394,17 +441,19 @@ mod tests {
         for expected in [
             "node                  50   1.50 ms",
             "40.0 µs",
-            "2.00 (median of 2.00, 2.00)",
+            "CPU per answer, node / reference: 2.00 (median of 2.00, 2.00)",
+            "p99, node / reference: 1.00 (median of 1.00, 1.00)",
             "2 × 503 overload",
             "6 operations not started",
             "CPU time are of all 2 servers together",
             "100 % of a core",
-            "closed loop",
+            "open loop",
         ] {
             assert!(table.contains(expected), "{expected} is not in\n{table}");
         }
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["cpu_ratio"]["median"], 2.0);
+        assert_eq!(json["p99_ratio"]["median"], 1.0);
         assert_eq!(json["node"]["send"]["count"], 200);
     }
 }

@@ -358,12 +358,13 @@ impl ClusterState {
         let place = usize::from(partition.0);
         let heir = *self.target.owners().get(place)?;
         let claims = self.members.get(&heir).is_some_and(|member| member.status().claims());
-        let possession = self.possession.get_mut(place)?;
+        let possession = *self.possession.get(place)?;
         if possession.holder != me || heir == me || !claims || possession.is_unrepaired() {
             return None;
         }
-        *possession = possession.passed_to(heir);
-        Some(*possession)
+        let now = possession.passed_to(heir);
+        self.set_possession(place, now);
+        Some(now)
     }
 
     /// What a node says of itself. Says whether that is new.

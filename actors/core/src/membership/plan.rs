@@ -6,7 +6,7 @@ use super::change::ChangeRefusal;
 use super::member::{Before, Member, Status};
 use super::replacement::Forced;
 use super::staging::{ChangeDetail, ChangeKind, PlanDigest, Staging};
-use super::state::{ClusterState, raise};
+use super::state::ClusterState;
 use super::target::Target;
 use crate::claim::{Claim, ClaimError, ClaimNode, ClaimRequest, STEPS_DEFAULT, check, claim, moves_bound};
 use crate::ids::{NodeId, Partition};
@@ -245,10 +245,9 @@ impl ClusterState {
             set_status_and_location(*node, member, plan, me);
         }
         for Forced { partition, from, possession } in &plan.forced {
-            if let Some(held) = self.possession.get_mut(usize::from(partition.0))
-                && held.holder == *from
-            {
-                raise(held, *possession);
+            let place = usize::from(partition.0);
+            if self.possession.get(place).is_some_and(|held| held.holder == *from) {
+                self.raise(place, *possession);
             }
         }
         self.target = Target::new(plan.epoch, me, plan.claim.owners.clone());

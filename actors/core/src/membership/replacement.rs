@@ -231,9 +231,7 @@ impl ClusterState {
             return Vec::new();
         }
         for forced in &taken {
-            if let Some(held) = self.possession.get_mut(usize::from(forced.partition.0)) {
-                *held = forced.possession;
-            }
+            self.set_possession(usize::from(forced.partition.0), forced.possession);
         }
         taken
     }
@@ -274,12 +272,14 @@ impl ClusterState {
     /// holder like any other. Says what it holds it by; none when it is not the holder, or was one like any other
     /// before. To be durable before anybody hears of it.
     pub fn repaired(&mut self, me: NodeId, partition: Partition) -> Option<Possession> {
-        let possession = self.possession.get_mut(usize::from(partition.0))?;
+        let place = usize::from(partition.0);
+        let possession = *self.possession.get(place)?;
         if possession.holder != me || !possession.is_unrepaired() {
             return None;
         }
-        *possession = possession.passed_to(me);
-        Some(*possession)
+        let now = possession.passed_to(me);
+        self.set_possession(place, now);
+        Some(now)
     }
 
     /// Who holds every partition has nobody to be repaired from: what it has not got is gone. Says whether anything

@@ -5,7 +5,7 @@
 use super::member::Member;
 use super::report::Report;
 use super::staging::Staging;
-use super::state::{ClusterState, StateError, raise};
+use super::state::{ClusterState, StateError};
 use super::target::{Possession, Target};
 use crate::ids::{ClusterId, NodeId};
 use crate::limits::MEMBERS_MAX;
@@ -194,9 +194,8 @@ impl ClusterState {
                     }
                 }
                 SectionContent::Possession(first, theirs) => {
-                    let ours = self.possession.iter_mut().skip(usize::from(*first));
-                    for (ours, theirs) in ours.zip(theirs) {
-                        grew |= self.members.contains_key(&theirs.holder) && raise(ours, *theirs);
+                    for (place, theirs) in (usize::from(*first)..).zip(theirs) {
+                        grew |= self.members.contains_key(&theirs.holder) && self.raise(place, *theirs);
                     }
                 }
             }

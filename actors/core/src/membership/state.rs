@@ -7,29 +7,34 @@ use super::member::{Member, Status};
 use super::report::Report;
 use super::section::{Section, digest_of};
 use super::staging::Staging;
-use super::target::{Possession, Target};
+use super::target::{Possession, Target, shared};
 use crate::ids::{ClusterId, NodeId, Partition};
 use crate::limits::MEMBERS_MAX;
 use crate::mutant::{Mutant, planted};
 use crate::ring::RingSize;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::repeat_n;
+use std::sync::Arc;
 
-/// See the module's head.
+/// See the module's head. Its fields are, in this order, the layout outside the process, as [`Parts`] reads it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Parts", into = "Parts")]
+#[serde(try_from = "Parts")]
 pub struct ClusterState {
     pub(super) cluster: ClusterId,
     pub(super) size: RingSize,
     pub(super) members: BTreeMap<NodeId, Member>,
     pub(crate) target: Target,
-    pub(super) possession: Vec<Possession>,
+    /// Shared with copies of the state until one of them changes: one of a large ring is large.
+    #[serde(serialize_with = "shared")]
+    pub(super) possession: Arc<[Possession]>,
     pub(super) staging: Staging,
     pub(super) reports: BTreeMap<NodeId, Report>,
 }
 
-/// The layout outside the process; every state that comes in passes [`StateError`]'s checks.
-#[derive(Serialize, Deserialize)]
+/// A state as it comes in; each passes [`StateError`]'s checks. It goes out as it is, for a copy of a large ring's is
+/// a megabyte.
+#[derive(Deserialize)]
 struct Parts {
     cluster: ClusterId,
     size: RingSize,
@@ -73,16 +78,10 @@ impl TryFrom<Parts> for ClusterState {
 
     fn try_from(parts: Parts) -> Result<Self, StateError> {
         let Parts { cluster, size, members, target, possession, staging, reports } = parts;
+        let possession = possession.into();
         let state = Self { cluster, size, members, target, possession, staging, reports };
         state.check()?;
         Ok(state)
-    }
-}
-
-impl From<ClusterState> for Parts {
-    fn from(state: ClusterState) -> Self {
-        let ClusterState { cluster, size, members, target, possession, staging, reports } = state;
-        Self { cluster, size, members, target, possession, staging, reports }
     }
 }
 
@@ -93,8 +92,8 @@ impl ClusterState {
             cluster,
             size,
             members: BTreeMap::from([(node, member)]),
-            target: Target::new(0, node, vec![node; size.count()]),
-            possession: vec![Possession::first(node); size.count()],
+            target: Target::new(0, node, repeat_n(node, size.count()).collect::<Arc<_>>()),
+            possession: repeat_n(Possession::first(node), size.count()).collect(),
             staging: Staging::default(),
             reports: BTreeMap::new(),
         }
@@ -282,8 +281,8 @@ impl ClusterState {
         for (node, report) in &other.reports {
             grew |= self.merge_report(*node, report);
         }
-        for (ours, theirs) in self.possession.iter_mut().zip(&other.possession) {
-            grew |= self.members.contains_key(&theirs.holder) && raise(ours, *theirs);
+        for (place, theirs) in other.possession.iter().enumerate() {
+            grew |= self.members.contains_key(&theirs.holder) && self.raise(place, *theirs);
         }
         Ok(grew)
     }
@@ -310,16 +309,24 @@ impl ClusterState {
     /// (docs/decisions/0020), so outside of tests possession comes with the state that it is part of.
     #[cfg(test)]
     pub(crate) fn adopt(&mut self, partition: Partition, theirs: Possession) -> bool {
-        self.members.contains_key(&theirs.holder)
-            && self.possession.get_mut(usize::from(partition.0)).is_some_and(|ours| raise(ours, theirs))
+        self.members.contains_key(&theirs.holder) && self.raise(usize::from(partition.0), theirs)
     }
-}
 
-pub(super) fn raise(ours: &mut Possession, theirs: Possession) -> bool {
-    let older = planted(Mutant::IgnoreHop) && theirs.fence == ours.fence && theirs.hop < ours.hop;
-    let grows = theirs > *ours || older;
-    if grows {
-        *ours = theirs;
+    /// Takes over who holds the partition at that place if it is the greater fact; says whether it was.
+    pub(super) fn raise(&mut self, place: usize, theirs: Possession) -> bool {
+        let Some(ours) = self.possession.get(place) else { return false };
+        let older = planted(Mutant::IgnoreHop) && theirs.fence == ours.fence && theirs.hop < ours.hop;
+        let grows = theirs > *ours || older;
+        if grows {
+            self.set_possession(place, theirs);
+        }
+        grows
     }
-    grows
+
+    /// Who holds the partition at that place from now on.
+    pub(super) fn set_possession(&mut self, place: usize, now: Possession) {
+        if let Some(ours) = Arc::make_mut(&mut self.possession).get_mut(place) {
+            *ours = now;
+        }
+    }
 }

@@ -5,8 +5,9 @@
 
 use crate::ids::NodeId;
 use crate::mutant::{Mutant, planted};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha1::{Digest, Sha1};
+use std::sync::Arc;
 
 /// Which of two targets stands: the greater key, whole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -23,12 +24,15 @@ pub struct TargetKey {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Target {
     key: TargetKey,
-    owners: Vec<NodeId>,
+    /// Shared with copies of the state: one of a large ring is large.
+    #[serde(serialize_with = "shared", deserialize_with = "unshared")]
+    owners: Arc<[NodeId]>,
 }
 
 impl Target {
     /// A target of `claimant`'s.
-    pub fn new(epoch: u64, claimant: NodeId, owners: Vec<NodeId>) -> Self {
+    pub fn new(epoch: u64, claimant: NodeId, owners: impl Into<Arc<[NodeId]>>) -> Self {
+        let owners = owners.into();
         Self { key: TargetKey { epoch, claimant, digest: digest(epoch, claimant, &owners) }, owners }
     }
 
@@ -55,6 +59,18 @@ impl Target {
         }
         grows
     }
+}
+
+/// As the slice that it is.
+pub(super) fn shared<T: Serialize, S: Serializer>(
+    slice: &Arc<[T]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    slice.as_ref().serialize(serializer)
+}
+
+fn unshared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[NodeId]>, D::Error> {
+    Vec::deserialize(deserializer).map(Arc::from)
 }
 
 fn digest(epoch: u64, claimant: NodeId, owners: &[NodeId]) -> [u8; 20] {

@@ -620,7 +620,7 @@ fn states_that_cannot_be_are_refused() {
         sections: vec![SectionContent::Possession(7, vec![Possession::first(id(1)); 2])],
     };
     assert!(state.merge_part(&part).is_err());
-    let short = ClusterState { possession: vec![Possession::first(id(0)); 7], ..first() };
+    let short = ClusterState { possession: vec![Possession::first(id(0)); 7].into(), ..first() };
     let bytes = crate::wire::codec::encode(&short).unwrap();
     assert!(crate::wire::codec::decode::<ClusterState>(&bytes).is_err());
     let forged = ClusterState { size: sixteen, ..first() };

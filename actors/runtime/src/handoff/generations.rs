@@ -1,18 +1,23 @@
 //! Which generations of its partitions a node has, and what each is: the live one, into which everything is merged;
 //! sealed ones, which wait to be sent where they belong; the one that is collected for an inheritance. Kept in the
-//! node's own keyspace, a record for each partition, and a record for each transfer that came in. It decides what a
-//! change of generation is on disk; when one is due it does not know.
+//! node's own keyspace: a mark of the store's birth, from which the first generation of every partition follows, a
+//! record for each partition that something has happened to since, and a record for each transfer that came in. It
+//! decides what a change of generation is on disk; when one is due it does not know.
 //!
-//! **Invariant:** whatever lies in the store under the name of a vnode is named here. A keyspace that is found
-//! and not named has lost its record with the machine; it is taken for hints.
+//! **Invariant:** whatever lies in the store under the name of a vnode is named here, or is of its partition's first
+//! generation. A keyspace that is found and not named has lost its record with the machine; it is taken for hints.
 
 mod census;
+mod places;
+#[cfg(test)]
+mod tests;
 
 use crate::node::StartError;
 use crate::randomness::Randomness;
 use crate::storage::Storage;
 use bytes::Bytes;
 use census::Census;
+use places::{BirthMark, Places};
 use ringwork_core::ids::{Generation, NodeId, Partition};
 use ringwork_core::membership::{ClusterState, Possession};
 use ringwork_core::mutant::{Mutant, planted};
@@ -31,11 +36,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 const HELD_PREFIX: &str = "held.";
 /// What is kept of transfers that came in.
 const INBOUND_PREFIX: &str = "inbound.";
+/// The mark of the store's birth.
+const BIRTH_KEY: &[u8] = b"birth";
 /// Keys that have changed since they were sent.
 const MARK_PREFIX: &str = "mark.";
 
-/// What is kept of one partition. Every node has it of every partition of the ring, and of nearly all of them next to
-/// nothing: what is rare and large is boxed.
+/// What is kept of one partition; what is rare and large is boxed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Held {
     /// Where merges go, as a holder or as a stand-in.
@@ -68,8 +74,16 @@ impl Wire for KeptInbound {
     const VERSION: u16 = 1;
 }
 
+/// [`BirthMark`] as it is kept.
+#[derive(Serialize, Deserialize)]
+struct KeptBirth(u64);
+
+impl Wire for KeptBirth {
+    const VERSION: u16 = 1;
+}
+
 struct Table {
-    held: Vec<Held>,
+    held: Places,
     census: Census,
     inbound: BTreeMap<(Partition, NodeId), Inbound>,
 }
@@ -124,6 +138,7 @@ pub(crate) fn mark_prefix(service: &str, partition: Partition) -> String {
 /// What the store knows of the partitions when a node starts.
 #[derive(Default)]
 struct Found {
+    birth: Option<BirthMark>,
     held: BTreeMap<Partition, Held>,
     inbound: BTreeMap<(Partition, NodeId), Inbound>,
     /// Numbers of the keyspaces of each partition, and whether anything is in them.
@@ -146,16 +161,26 @@ impl Generations {
         let found = find(&*store, &own)?;
         let mut writes = Vec::new();
         let mut removed = Vec::new();
-        let mut held = Vec::with_capacity(state.size().count());
+        let birth = match found.birth {
+            Some(birth) => birth,
+            None => {
+                let birth = BirthMark(mark(&randomness)?);
+                let value = stored(&KeptBirth(birth.0)).unwrap_or_default();
+                let key = Bytes::from_static(BIRTH_KEY);
+                writes.push(Write { tree: own.slot, key, value: Some(value.into()) });
+                birth
+            }
+        };
+        let mut held = Places::new(birth, state.size().count());
         let mut inbound = found.inbound;
         for partition in state.size().partitions() {
             let before = found.held.get(&partition).cloned();
             let keyspaces = found.keyspaces.get(&partition);
+            if before.is_none() && keyspaces.is_none() && !lost {
+                continue;
+            }
             let fresh = || mark(&randomness);
-            let mut now = match before.clone() {
-                Some(held) => held,
-                None => first(keyspaces, fresh()?),
-            };
+            let mut now = before.clone().unwrap_or_else(|| first(keyspaces, birth.mark_of(partition)));
             for (number, filled) in keyspaces.into_iter().flatten() {
                 if number.0 >= now.next.0 {
                     now.next = Generation(number.0 + 1);
@@ -201,10 +226,13 @@ impl Generations {
             if planted(Mutant::ForgetStrays) {
                 now.sealed.clear();
             }
-            if before.as_ref() != Some(&now) {
+            let untouched = before.is_none() && now == birth.untouched(partition);
+            if !untouched && before.as_ref() != Some(&now) {
                 writes.push(write_of(own.slot, partition, &now));
             }
-            held.push(now);
+            if !untouched {
+                held.put(partition, now);
+            }
         }
         let inbound_writes = inbound
             .iter()
@@ -214,7 +242,7 @@ impl Generations {
         if !writes.is_empty() {
             store.commit(&mut writes)?;
         }
-        let sealed = held.iter().map(|held| held.sealed.len()).sum();
+        let sealed = held.touched().map(|(_, held)| held.sealed.len()).sum();
         let generations = Arc::new(Self {
             store,
             storage,
@@ -244,12 +272,12 @@ impl Generations {
 
     /// What is kept of a partition; none when it is not of this ring.
     pub fn held(&self, partition: Partition) -> Option<Held> {
-        self.table().held.get(usize::from(partition.0)).cloned()
+        Some(self.table().held.get(partition)?.into_owned())
     }
 
     /// The generation that a partition's vnodes live in.
     pub fn live(&self, partition: Partition) -> Option<GenerationId> {
-        self.table().held.get(usize::from(partition.0)).map(|held| held.live)
+        Some(self.table().held.get(partition)?.live)
     }
 
     /// Sealed generations of a partition, the eldest first.
@@ -257,10 +285,8 @@ impl Generations {
         if self.sealed.load(Ordering::SeqCst) == 0 {
             return Vec::new();
         }
-        self.table()
-            .held
-            .get(usize::from(partition.0))
-            .map_or_else(Vec::new, |held| held.sealed.iter().copied().collect())
+        let table = self.table();
+        table.held.get(partition).map_or_else(Vec::new, |held| held.sealed.iter().copied().collect())
     }
 
     /// Partitions of which there is a sealed generation.
@@ -277,8 +303,7 @@ impl Generations {
         if table.census.outbound == 0 {
             return BTreeMap::new();
         }
-        let places = table.held.iter().zip(0u16..);
-        places.filter_map(|(held, n)| Some((Partition(n), held.outbound.as_ref()?.heir))).collect()
+        table.held.touched().filter_map(|(of, held)| Some((of, held.outbound.as_ref()?.heir))).collect()
     }
 
     /// Partitions of which something is collected for an inheritance.
@@ -291,15 +316,13 @@ impl Generations {
 
     /// Partitions that this node holds and has not got: their store is lost, or possession was forced to this node.
     pub fn lacking(&self, state: &ClusterState, me: NodeId) -> BTreeSet<Partition> {
+        let mut lacking: BTreeSet<Partition> = state.unrepaired().collect();
         let table = self.table();
-        if table.census.lost == 0 {
-            return state.unrepaired().filter(|partition| state.holder(*partition) == Some(me)).collect();
+        if table.census.lost > 0 {
+            lacking.extend(table.held.touched().filter(|(_, held)| held.lost).map(|(of, _)| of));
         }
-        let places = table.held.iter().zip(state.possession()).zip(0u16..);
-        let lacks = |held: &Held, possession: &Possession| {
-            possession.holder == me && (held.lost || possession.is_unrepaired())
-        };
-        places.filter(|((held, now), _)| lacks(held, now)).map(|(_, n)| Partition(n)).collect()
+        lacking.retain(|partition| state.holder(*partition) == Some(me));
+        lacking
     }
 
     /// Whether a partition was passed on, and nobody has said yet that it was taken.
@@ -308,8 +331,11 @@ impl Generations {
         if table.census.intents == 0 {
             return false;
         }
-        let mut places = table.held.iter().zip(state.possession());
-        places.any(|(held, now)| held.intent.as_ref().is_some_and(|intent| intent.bequeathed(*now).is_some()))
+        table.held.touched().any(|(partition, held)| {
+            let now = state.possession().get(usize::from(partition.0));
+            let intent = held.intent.as_ref().zip(now);
+            intent.is_some_and(|(intent, now)| intent.bequeathed(*now).is_some())
+        })
     }
 
     /// Whether the store was lost and not everything of it has been fetched again.
@@ -324,8 +350,7 @@ impl Generations {
 
     fn those(&self, which: impl Fn(&Held) -> bool) -> BTreeSet<Partition> {
         let table = self.table();
-        let places = table.held.iter().zip(0u16..);
-        places.filter(|(held, _)| which(held)).map(|(_, n)| Partition(n)).collect()
+        table.held.touched().filter(|(_, held)| which(held)).map(|(of, _)| of).collect()
     }
 
     /// Whether that generation is collected for an inheritance: what is in it is no stray.
@@ -350,13 +375,14 @@ impl Generations {
     pub(crate) fn update<T>(&self, partition: Partition, change: impl FnOnce(&mut Held) -> T) -> Option<T> {
         let mut table = self.table();
         let Table { held, census, .. } = &mut *table;
-        let held = held.get_mut(usize::from(partition.0))?;
-        let before = held.clone();
-        let result = change(held);
-        if *held != before {
-            census.change(&before, held);
-            let sealed = held.sealed.len();
-            let write = write_of(self.slot, partition, held);
+        let before = held.get(partition)?.into_owned();
+        let mut after = before.clone();
+        let result = change(&mut after);
+        if after != before {
+            census.change(&before, &after);
+            let sealed = after.sealed.len();
+            let write = write_of(self.slot, partition, &after);
+            held.put(partition, after);
             if sealed > before.sealed.len() {
                 self.sealed.fetch_add(sealed - before.sealed.len(), Ordering::SeqCst);
             } else {
@@ -528,8 +554,7 @@ fn mark(randomness: &Randomness) -> Result<u64, StartError> {
     randomness.bytes::<8>().map(u64::from_be_bytes).map_err(StartError::Randomness)
 }
 
-/// A partition of which nothing was kept: its latest keyspace is the live one, as it was before generations had
-/// records.
+/// A partition of which nothing was kept: its latest keyspace is the live one.
 fn first(keyspaces: Option<&BTreeMap<Generation, bool>>, mark: u64) -> Held {
     let number = keyspaces.and_then(|all| all.keys().next_back().copied()).unwrap_or_default();
     Held {
@@ -559,6 +584,10 @@ fn find(store: &dyn Store, own: &OpenTree) -> Result<Found, StoreError> {
     let mut found = Found::default();
     let damaged =
         |what: &str| StoreError::Damaged(format!("the store's own record of {what} cannot be read"));
+    if let Some(value) = own.tree.get(BIRTH_KEY)? {
+        let KeptBirth(mark) = from_stored(&value).map_err(|_| damaged("its birth"))?;
+        found.birth = Some(BirthMark(mark));
+    }
     let mut unreadable = None;
     own.tree.scan(&KeyRange::prefix(HELD_PREFIX.as_bytes()), Direction::Ascending, &mut |key, value| {
         let number = std::str::from_utf8(&key[HELD_PREFIX.len()..]).ok().and_then(|text| text.parse().ok());

@@ -348,7 +348,7 @@ fn what_was_left_to_a_removed_member_is_its_owners_once_all_have_seen_it() {
     // Another claimant, who knew nothing of it, has meanwhile given one back, over the head of a lost holder.
     let partition = usize::from(held(&before, 4)[0].0);
     let given = state.possession[partition].forced_to(id(4));
-    state.possession[partition] = given;
+    state.set_possession(partition, given);
     assert_eq!(state.take_from_removed(id(0)), [], "not everybody has seen this state");
     for n in 0..4 {
         let report = Report { sequence: 1, seen: state.stamp(), ..Report::first(Boot(1)) };
@@ -485,12 +485,13 @@ fn a_plan_is_another_when_somebody_else_takes_the_place_or_what_is_forced_has_ch
         digest(&|s| {
             s.stage_force_replace(id(1), id(3), id(0)).unwrap();
             let partition = held(s, 1)[0];
-            s.possession[partition.0 as usize] = Possession::first(id(2));
+            s.set_possession(partition.0 as usize, Possession::first(id(2)));
         }),
         digest(&|s| {
             s.stage_force_replace(id(1), id(3), id(0)).unwrap();
             let partition = held(s, 1)[0];
-            s.possession[partition.0 as usize].fence = 7;
+            let held = s.possession[partition.0 as usize];
+            s.set_possession(partition.0 as usize, Possession { fence: 7, ..held });
         }),
         digest(&|s| s.stage_force_remove(id(1), id(0)).unwrap()),
     ];

@@ -2,6 +2,7 @@
 //! of them, which is asked several times a second and is long in a large ring. It decides nothing.
 
 use super::Held;
+use super::places::Places;
 
 /// See the module's head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -13,10 +14,10 @@ pub(super) struct Census {
 }
 
 impl Census {
-    /// Counts all of them.
-    pub(super) fn of(all: &[Held]) -> Self {
+    /// Counts all that something has happened to: of the others there is nothing to count.
+    pub(super) fn of(places: &Places) -> Self {
         let mut census = Self::default();
-        all.iter().for_each(|held| census.count(held, usize::saturating_add));
+        places.touched().for_each(|(_, held)| census.count(held, usize::saturating_add));
         census
     }
 
@@ -37,8 +38,9 @@ impl Census {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handoff::generations::places::BirthMark;
     use proptest::prelude::*;
-    use ringwork_core::ids::NodeId;
+    use ringwork_core::ids::{NodeId, Partition};
     use ringwork_core::membership::Possession;
     use ringwork_core::transfer::{GenerationId, Outbound, SessionId};
 
@@ -72,7 +74,11 @@ mod tests {
             mut all in prop::collection::vec(0u8..16, 1..9),
             changes in prop::collection::vec((0usize..9, 0u8..16), 0..20),
         ) {
-            let counted = |all: &[u8]| Census::of(&all.iter().map(|bits| held(*bits)).collect::<Vec<_>>());
+            let counted = |all: &[u8]| {
+                let mut places = Places::new(BirthMark(7), all.len());
+                all.iter().zip(0u16..).for_each(|(bits, n)| places.put(Partition(n), held(*bits)));
+                Census::of(&places)
+            };
             let mut census = counted(&all);
             for (place, now) in changes {
                 let place = place % all.len();
