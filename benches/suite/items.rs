@@ -32,7 +32,7 @@ pub fn items(suite: &Suite, table: &mut Table) -> Outcome {
         let node = cluster.node(0)?;
         let at_rest = node.resident_mb();
         let run = |load: Load<'_>| load.run(&suite.programs, &cluster.urls(), &echo);
-        let load = Load { prefilled: true, ..Load::sends(suite.rounds.min(3)) };
+        let load = Load { prefilled: true, ..Load::sends(suite.rounds.min(4)) };
         if items == LARGEST {
             let found = run(Load { users: Some(users_of(items)), rounds: 2, ..load }.reading(1.0))?;
             let (remark, bar) =

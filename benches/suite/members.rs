@@ -44,7 +44,7 @@ pub fn members(suite: &Suite, table: &mut Table) -> Outcome {
             );
         }
         // As many for each node: with fewer each would wake up oftener for the same, whatever it is told.
-        let load = Load { connections: CONNECTIONS_PER_NODE * count, ..Load::sends(suite.rounds.min(3)) };
+        let load = Load { connections: CONNECTIONS_PER_NODE * count, ..Load::sends(suite.rounds.min(4)) };
         let found = load.run(&suite.programs, &cluster.urls(), &echo)?;
         let name = format!("{count} nodes");
         idle.push((name.clone(), percent));

@@ -61,7 +61,7 @@ pub fn three_nodes(suite: &Suite, table: &mut Table) -> Outcome {
         table.row(what, Bar::None, found.ratio, "×", found.remark());
     }
     // A tail differs more from round to round than CPU time does.
-    let load = Load { rate: Some(saturated / 2.0), rounds: suite.rounds * 2 + 1, ..sends };
+    let load = Load { rate: Some(saturated / 2.0), rounds: suite.rounds + 4, ..sends };
     let found = load.run(programs, &urls, &echo)?;
     let what = "p99 of a send at half of the most, three nodes";
     table.row(what, Bar::Most(4.0, 2.0), found.p99_ratio, "×", found.p99_remark());
@@ -83,7 +83,7 @@ pub fn rings(suite: &Suite, table: &mut Table) -> Outcome {
         idle.push((format!("Q = {size}"), crate::members::idle_percent(&[node])));
         table.row(&format!("first start, Q = {size}"), Bar::None, took, "s", "");
         cluster.open(USERS_OF_RINGS)?;
-        let load = Load { users: Some(USERS_OF_RINGS), ..Load::sends(suite.rounds.min(3)) };
+        let load = Load { users: Some(USERS_OF_RINGS), ..Load::sends(suite.rounds.min(4)) };
         for (figures, share) in [(&mut sends, 0.0), (&mut gets, 1.0)] {
             let found = load.reading(share).run(&suite.programs, &cluster.urls(), &echo)?;
             figures.push((format!("Q = {size}"), found.ratio));
