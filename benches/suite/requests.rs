@@ -1,7 +1,7 @@
 //! What requests cost, of one node and of three, and over rings of different sizes. It decides what is compared with
 //! the echo, and with what others need.
 
-use crate::load::Load;
+use crate::load::{Load, MEASURED_FOR_TAIL};
 use crate::node::{Cluster, Process};
 use crate::table::{Bar, Table};
 use crate::{Outcome, Suite};
@@ -61,7 +61,8 @@ pub fn three_nodes(suite: &Suite, table: &mut Table) -> Outcome {
         table.row(what, Bar::None, found.ratio, "×", found.remark());
     }
     // A tail differs more from round to round than CPU time does.
-    let load = Load { rate: Some(saturated / 2.0), rounds: suite.rounds + 4, ..sends };
+    let (rate, rounds) = (Some(saturated / 2.0), suite.rounds * 4);
+    let load = Load { rate, rounds, measured: MEASURED_FOR_TAIL, ..sends };
     let found = load.run(programs, &urls, &echo)?;
     let what = "p99 of a send at half of the most, three nodes";
     table.row(what, Bar::Most(4.0, 2.0), found.p99_ratio, "×", found.p99_remark());

@@ -74,25 +74,35 @@ pub enum WireError {
 }
 
 const MAGIC: [u8; 2] = *b"RW";
-const HEADER_BYTES: usize = 14;
+/// Bytes before the body of an envelope.
+pub const HEADER_BYTES: usize = 14;
+/// Where in them the checksum lies, of all that is before it and the body.
+const CHECKSUM_AT: usize = 10;
+
+/// What stands before `value` in an envelope. Encodes it once for its length and checksum, and keeps none of it: a
+/// ring's state takes megabytes.
+pub fn header<T: Serialize>(kind: Kind, version: u16, value: &T) -> Result<[u8; HEADER_BYTES], WireError> {
+    let (mut body, mut body_bytes) = (crc32fast::Hasher::new(), 0usize);
+    codec::encode_in_pieces(value, &mut |piece| {
+        body.update(piece);
+        body_bytes += piece.len();
+    })?;
+    let mut header = [0; HEADER_BYTES];
+    header[..2].copy_from_slice(&MAGIC);
+    header[2..4].copy_from_slice(&(kind as u16).to_be_bytes());
+    header[4..6].copy_from_slice(&version.to_be_bytes());
+    header[6..CHECKSUM_AT].copy_from_slice(&(body_bytes as u32).to_be_bytes());
+    let mut whole = crc32fast::Hasher::new();
+    whole.update(&header[..CHECKSUM_AT]);
+    whole.combine(&body);
+    header[CHECKSUM_AT..].copy_from_slice(&whole.finalize().to_be_bytes());
+    Ok(header)
+}
 
 /// Wraps `value` in an envelope.
 pub fn seal<T: Serialize>(kind: Kind, version: u16, value: &T) -> Result<Vec<u8>, WireError> {
-    // Encoded twice, because the first time tells how much room it takes: a ring's state grows to megabytes, and by
-    // doubling it would take thrice that.
-    let mut body_bytes = 0;
-    codec::encode_in_pieces(value, &mut |piece| body_bytes += piece.len())?;
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body_bytes);
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&(kind as u16).to_be_bytes());
-    bytes.extend_from_slice(&version.to_be_bytes());
-    bytes.extend_from_slice(&(body_bytes as u32).to_be_bytes());
-    let announced = bytes.len();
-    bytes.resize(HEADER_BYTES, 0);
+    let mut bytes = header(kind, version, value)?.to_vec();
     codec::encode_into(value, &mut bytes)?;
-    let (header, body) = bytes.split_at(HEADER_BYTES);
-    let checksum = checksum(&header[..announced], body);
-    bytes[announced..HEADER_BYTES].copy_from_slice(&checksum.to_be_bytes());
     Ok(bytes)
 }
 

@@ -6,7 +6,7 @@ use ringwork_core::wire::{self, Kind, WireError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufWriter, IntoInnerError, Read, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -56,11 +56,19 @@ pub fn io_error(path: &Path) -> impl FnOnce(io::Error) -> FileError + '_ {
 
 /// Writes `value` to `path`, whole or not at all, and keeps what was there as `path.previous`.
 pub fn write_whole<T: Serialize>(path: &Path, kind: Kind, version: u16, value: &T) -> Result<(), FileError> {
-    let bytes = wire::seal(kind, version, value)
-        .map_err(|reason| FileError::Damaged { path: path.to_owned(), reason })?;
+    let unencodable = |reason| FileError::Damaged { path: path.to_owned(), reason };
+    let header = wire::header(kind, version, value).map_err(unencodable)?;
     let (next, previous) = (with_suffix(path, "next"), with_suffix(path, "previous"));
-    let mut file = File::create(&next).map_err(io_error(&next))?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io_error(&next))?;
+    let mut file = BufWriter::new(File::create(&next).map_err(io_error(&next))?);
+    let mut written = file.write_all(&header);
+    let mut write = |piece: &[u8]| {
+        if written.is_ok() {
+            written = file.write_all(piece);
+        }
+    };
+    wire::codec::encode_in_pieces(value, &mut write).map_err(unencodable)?;
+    let synced = written.and_then(|()| file.into_inner().map_err(IntoInnerError::into_error)?.sync_all());
+    synced.map_err(io_error(&next))?;
     if path.exists() {
         // A hard link, so that there is no moment without a file under the real name.
         let _ = fs::remove_file(&previous);
