@@ -36,7 +36,7 @@ pub struct Completeness {
 impl Completeness {
     /// A node that starts: nothing it holds is complete yet.
     pub fn new(me: NodeId, state: &ClusterState) -> Self {
-        let held = state.held_by(me).collect();
+        let held = state.set_held_by(me);
         let joining = joining(state);
         Self {
             me,
@@ -86,7 +86,7 @@ impl Completeness {
             self.answered.insert(*node, self.round);
         }
         self.joining = still;
-        let held: BTreeSet<Partition> = state.held_by(self.me).collect();
+        let held = state.set_held_by(self.me);
         let come: Vec<Partition> = held.difference(&self.held).copied().collect();
         if !come.is_empty() {
             self.round += 1;

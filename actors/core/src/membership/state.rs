@@ -186,6 +186,16 @@ impl ClusterState {
         self.size.partitions().filter(move |p| self.holder(*p) == Some(node))
     }
 
+    /// The same as a set. Put in one by one, because they come in order: collecting first gathers and sorts them, which
+    /// for a large ring takes more memory than the set.
+    pub fn set_held_by(&self, node: NodeId) -> BTreeSet<Partition> {
+        let mut held = BTreeSet::new();
+        self.held_by(node).for_each(|partition| {
+            held.insert(partition);
+        });
+        held
+    }
+
     /// The valid member with the lowest node id that is not marked down: it alone changes the target.
     pub fn claimant(&self) -> Option<NodeId> {
         self.members.iter().find(|(_, member)| member.status() == Status::Valid).map(|(node, _)| *node)
