@@ -43,34 +43,35 @@ pub struct Found {
     pub echo_cpu_us: f64,
     /// Answers per second.
     pub per_second: f64,
-    /// The 99th percentile of latencies as a multiple of the echo's, median of the rounds.
-    pub p99_ratio: f64,
     /// 99th percentiles, median of the rounds: of whichever operation is slower, and of the echo.
-    pub p99_us: f64,
+    p99_us: f64,
     /// See `p99_us`.
-    pub echo_p99_us: f64,
-    p99_ratios: Vec<f64>,
+    echo_p99_us: f64,
     ratios: Vec<f64>,
 }
 
 impl Found {
     /// For beside a ratio.
     pub fn remark(&self) -> String {
-        let (least, most) = extremes(&self.ratios);
+        let (least, most) = self
+            .ratios
+            .iter()
+            .fold((f64::MAX, f64::MIN), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
         let (cpu, echo, rate) = (self.cpu_us, self.echo_cpu_us, self.per_second);
         format!("rounds {least:.1}–{most:.1}; {cpu:.1} µs against {echo:.1} µs; {rate:.0}/s")
     }
 
-    /// For beside a ratio of percentiles.
-    pub fn p99_remark(&self) -> String {
-        let (least, most) = extremes(&self.p99_ratios);
-        let (p99, echo, rate) = (self.p99_us / 1e3, self.echo_p99_us / 1e3, self.per_second);
-        format!("rounds {least:.1}–{most:.1}; {p99:.2} ms against {echo:.2} ms; {rate:.0}/s")
+    /// The 99th percentile of latencies as a multiple of the echo's. Of the two medians: a tail has little to do with the
+    /// echo's in the same round, so the median of their ratios is the less steady one.
+    pub fn p99_ratio(&self) -> f64 {
+        self.p99_us / self.echo_p99_us.max(1.0)
     }
-}
 
-fn extremes(figures: &[f64]) -> (f64, f64) {
-    figures.iter().fold((f64::MAX, f64::MIN), |(least, most), figure| (least.min(*figure), most.max(*figure)))
+    /// For beside it.
+    pub fn p99_remark(&self) -> String {
+        let (p99, echo, rate) = (self.p99_us / 1e3, self.echo_p99_us / 1e3, self.per_second);
+        format!("medians of {}: {p99:.2} ms against {echo:.2} ms; {rate:.0}/s", self.ratios.len())
+    }
 }
 
 impl<'a> Load<'a> {
@@ -121,20 +122,15 @@ impl<'a> Load<'a> {
         }
         let number = |value: &Value| value.as_f64().ok_or_else(|| format!("a figure is missing in {report}"));
         let (node, reference) = (&report["node"], &report["reference"]);
-        let rounds = |ratio: &str| -> Vec<f64> {
-            let rounds = report[ratio]["rounds"].as_array();
-            rounds.into_iter().flatten().filter_map(Value::as_f64).collect()
-        };
+        let ratios = report["cpu_ratio"]["rounds"].as_array();
         Ok(Found {
             ratio: number(&report["cpu_ratio"]["median"])?,
             cpu_us: number(&node["cpu_us_per_operation"])?,
             echo_cpu_us: number(&reference["cpu_us_per_operation"])?,
             per_second: number(&node["answered_per_second"])?,
-            p99_ratio: number(&report["p99_ratio"]["median"])?,
             p99_us: number(&node["p99_us"])?,
             echo_p99_us: number(&reference["p99_us"])?,
-            p99_ratios: rounds("p99_ratio"),
-            ratios: rounds("cpu_ratio"),
+            ratios: ratios.into_iter().flatten().filter_map(Value::as_f64).collect(),
         })
     }
 }

@@ -65,7 +65,7 @@ pub fn three_nodes(suite: &Suite, table: &mut Table) -> Outcome {
     let load = Load { rate, rounds, measured: MEASURED_FOR_TAIL, ..sends };
     let found = load.run(programs, &urls, &echo)?;
     let what = "p99 of a send at half of the most, three nodes";
-    table.row(what, Bar::Most(4.0, 2.0), found.p99_ratio, "×", found.p99_remark());
+    table.row(what, Bar::Most(4.0, 2.0), found.p99_ratio(), "×", found.p99_remark());
     Ok(())
 }
 

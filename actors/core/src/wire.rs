@@ -75,13 +75,19 @@ pub enum WireError {
 
 const MAGIC: [u8; 2] = *b"RW";
 /// Bytes before the body of an envelope.
-pub const HEADER_BYTES: usize = 14;
+const HEADER_BYTES: usize = 14;
 /// Where in them the checksum lies, of all that is before it and the body.
 const CHECKSUM_AT: usize = 10;
 
-/// What stands before `value` in an envelope. Encodes it once for its length and checksum, and keeps none of it: a
-/// ring's state takes megabytes.
-pub fn header<T: Serialize>(kind: Kind, version: u16, value: &T) -> Result<[u8; HEADER_BYTES], WireError> {
+/// Wraps `value` in an envelope and gives its bytes to `take`, one piece after the other. It is encoded twice, first for
+/// its length and checksum, and never lies anywhere as a whole: a ring's state takes megabytes. On an error `take` may
+/// have got a part.
+pub fn seal_in_pieces<T: Serialize>(
+    kind: Kind,
+    version: u16,
+    value: &T,
+    take: &mut dyn FnMut(&[u8]),
+) -> Result<(), WireError> {
     let (mut body, mut body_bytes) = (crc32fast::Hasher::new(), 0usize);
     codec::encode_in_pieces(value, &mut |piece| {
         body.update(piece);
@@ -92,18 +98,10 @@ pub fn header<T: Serialize>(kind: Kind, version: u16, value: &T) -> Result<[u8; 
     header[2..4].copy_from_slice(&(kind as u16).to_be_bytes());
     header[4..6].copy_from_slice(&version.to_be_bytes());
     header[6..CHECKSUM_AT].copy_from_slice(&(body_bytes as u32).to_be_bytes());
-    let mut whole = crc32fast::Hasher::new();
-    whole.update(&header[..CHECKSUM_AT]);
-    whole.combine(&body);
-    header[CHECKSUM_AT..].copy_from_slice(&whole.finalize().to_be_bytes());
-    Ok(header)
-}
-
-/// Wraps `value` in an envelope.
-pub fn seal<T: Serialize>(kind: Kind, version: u16, value: &T) -> Result<Vec<u8>, WireError> {
-    let mut bytes = header(kind, version, value)?.to_vec();
-    codec::encode_into(value, &mut bytes)?;
-    Ok(bytes)
+    let checksum = checksum(&header[..CHECKSUM_AT], &body);
+    header[CHECKSUM_AT..].copy_from_slice(&checksum.to_be_bytes());
+    take(&header);
+    codec::encode_in_pieces(value, take)
 }
 
 /// Opens an envelope of `kind`: its version and its body, verified. Nothing is decoded yet.
@@ -120,17 +118,20 @@ pub fn open(kind: Kind, bytes: &[u8]) -> Result<(u16, &[u8]), WireError> {
     if announced != body.len() {
         return Err(WireError::Length { expected: HEADER_BYTES + announced, found: bytes.len() });
     }
-    if long(10) != checksum(&header[..10], body) {
+    let mut found = crc32fast::Hasher::new();
+    found.update(body);
+    if long(CHECKSUM_AT) != checksum(&header[..CHECKSUM_AT], &found) {
         return Err(WireError::Checksum);
     }
     Ok((number(4), body))
 }
 
-fn checksum(header: &[u8], body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(header);
-    hasher.update(body);
-    hasher.finalize()
+/// Of both, one after the other.
+fn checksum(header: &[u8], body: &crc32fast::Hasher) -> u32 {
+    let mut whole = crc32fast::Hasher::new();
+    whole.update(header);
+    whole.combine(body);
+    whole.finalize()
 }
 
 /// A value for a store: one byte of version, then the body. Engines check their own blocks.
@@ -153,6 +154,12 @@ pub fn from_stored<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn seal<T: Serialize>(kind: Kind, version: u16, value: &T) -> Result<Vec<u8>, WireError> {
+        let mut bytes = Vec::new();
+        seal_in_pieces(kind, version, value, &mut |piece| bytes.extend_from_slice(piece))?;
+        Ok(bytes)
+    }
 
     #[test]
     fn an_envelope_opens_to_what_was_sealed() {

@@ -56,17 +56,16 @@ pub fn io_error(path: &Path) -> impl FnOnce(io::Error) -> FileError + '_ {
 
 /// Writes `value` to `path`, whole or not at all, and keeps what was there as `path.previous`.
 pub fn write_whole<T: Serialize>(path: &Path, kind: Kind, version: u16, value: &T) -> Result<(), FileError> {
-    let unencodable = |reason| FileError::Damaged { path: path.to_owned(), reason };
-    let header = wire::header(kind, version, value).map_err(unencodable)?;
     let (next, previous) = (with_suffix(path, "next"), with_suffix(path, "previous"));
     let mut file = BufWriter::new(File::create(&next).map_err(io_error(&next))?);
-    let mut written = file.write_all(&header);
+    let mut written = Ok(());
     let mut write = |piece: &[u8]| {
         if written.is_ok() {
             written = file.write_all(piece);
         }
     };
-    wire::codec::encode_in_pieces(value, &mut write).map_err(unencodable)?;
+    wire::seal_in_pieces(kind, version, value, &mut write)
+        .map_err(|reason| FileError::Damaged { path: path.to_owned(), reason })?;
     let synced = written.and_then(|()| file.into_inner().map_err(IntoInnerError::into_error)?.sync_all());
     synced.map_err(io_error(&next))?;
     if path.exists() {
