@@ -5,8 +5,11 @@ use crate::node::{Process, Programs};
 use serde_json::Value;
 use std::process::Command;
 
-/// Of each server in each round.
+/// How long a server is loaded before it is measured, in each round.
 const WARM_UP: &str = "500ms";
+/// Before a tail: what the nodes flush and compact when their round is over is done before the echo is measured, whose
+/// tail would tell of that.
+pub const WARM_UP_FOR_TAIL: &str = "2s";
 /// How long a round is measured for CPU time, which comes in hundredths of a second and in lumps.
 const MEASURED: &str = "2s";
 /// How long it is for a tail, of which the median of many rounds is steadier than that of long ones.
@@ -29,6 +32,8 @@ pub struct Load<'a> {
     pub prefilled: bool,
     /// How often nodes and echo are loaded in turn.
     pub rounds: u32,
+    /// How long before that in each round.
+    pub warm_up: &'a str,
     /// How long in each round.
     pub measured: &'a str,
 }
@@ -85,6 +90,7 @@ impl<'a> Load<'a> {
             connections: 64,
             prefilled: false,
             rounds,
+            warm_up: WARM_UP,
             measured: MEASURED,
         }
     }
@@ -97,7 +103,15 @@ impl<'a> Load<'a> {
     /// Carries it out.
     pub fn run(&self, programs: &Programs, nodes: &[String], echo: &Process) -> Outcome<Found> {
         let mut command = Command::new(&programs.ringwork);
-        command.args(["bench", self.workload, "--json", "--warmup", WARM_UP, "--duration", self.measured]);
+        command.args([
+            "bench",
+            self.workload,
+            "--json",
+            "--warmup",
+            self.warm_up,
+            "--duration",
+            self.measured,
+        ]);
         command.args(["--node", &nodes.join(","), "--reference", &echo.url()]);
         command.args(["--rounds", &self.rounds.to_string(), "--read-share", &self.read_share.to_string()]);
         command.args(["--connections", &self.connections.to_string()]);

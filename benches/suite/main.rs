@@ -71,9 +71,10 @@ pub struct Suite {
 type Part = (&'static str, fn(&Suite, &mut Table) -> Outcome);
 
 /// In the order of the table.
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("one", requests::one_node),
     ("three", requests::three_nodes),
+    ("tail", requests::tail),
     ("rings", requests::rings),
     ("members", members::members),
     ("moves", moves::moves),

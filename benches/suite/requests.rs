@@ -1,7 +1,7 @@
 //! What requests cost, of one node and of three, and over rings of different sizes. It decides what is compared with
 //! the echo, and with what others need.
 
-use crate::load::{Load, MEASURED_FOR_TAIL};
+use crate::load::{Load, MEASURED_FOR_TAIL, WARM_UP_FOR_TAIL};
 use crate::node::{Cluster, Process};
 use crate::table::{Bar, Table};
 use crate::{Outcome, Suite};
@@ -50,7 +50,6 @@ pub fn three_nodes(suite: &Suite, table: &mut Table) -> Outcome {
     table.row("send, three nodes, interval", Bar::Most(3.0, 2.0), found.ratio, "×", found.remark());
     let fold = RIAK_PUT_ECHOES / found.ratio;
     table.row("the same against Riak's put", Bar::Least(28.0, 42.0), fold, "× less CPU", "85 × its echo");
-    let saturated = found.per_second;
     let found = sends.reading(1.0).run(programs, &urls, &echo)?;
     table.row("get of 20, three nodes, r = 2", Bar::Most(5.0, 3.0), found.ratio, "×", found.remark());
     let found = sends.reading(0.5).run(programs, &urls, &echo)?;
@@ -60,10 +59,19 @@ pub fn three_nodes(suite: &Suite, table: &mut Table) -> Outcome {
         let found = load.run(programs, &urls, &echo)?;
         table.row(what, Bar::None, found.ratio, "×", found.remark());
     }
+    Ok(())
+}
+
+/// How long the slowest wait at half of what three nodes can take, beside how long they wait for an echo at that rate.
+pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
+    let echo = Process::echo(&suite.programs)?;
+    let (cluster, _) = Cluster::start(&suite.programs, &suite.directory.path().join("tail"), 3, &[SHARED])?;
+    let sends = Load::sends(suite.rounds.min(4));
+    let most = sends.run(&suite.programs, &cluster.urls(), &echo)?.per_second;
     // A tail differs more from round to round than CPU time does.
-    let (rate, rounds) = (Some(saturated / 2.0), suite.rounds * 4);
-    let load = Load { rate, rounds, measured: MEASURED_FOR_TAIL, ..sends };
-    let found = load.run(programs, &urls, &echo)?;
+    let (rate, rounds) = (Some(most / 2.0), suite.rounds * 2 + 1);
+    let load = Load { rate, rounds, warm_up: WARM_UP_FOR_TAIL, measured: MEASURED_FOR_TAIL, ..sends };
+    let found = load.run(&suite.programs, &cluster.urls(), &echo)?;
     let what = "p99 of a send at half of the most, three nodes";
     table.row(what, Bar::Most(4.0, 2.0), found.p99_ratio(), "×", found.p99_remark());
     Ok(())

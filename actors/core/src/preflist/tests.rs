@@ -22,7 +22,7 @@ fn view(me: usize, holders: &[usize], up: &[usize]) -> RingView {
         let services = BTreeSet::from([CHAT.to_owned()]);
         state.report(id(n), Report { services, ..Report::first(Boot(1)) });
     }
-    state.target = Target::new(1, id(0), holders.iter().map(|n| id(*n)).collect());
+    state.target = Target::new(1, id(0), holders.iter().map(|n| id(*n)).collect::<Vec<_>>());
     for partition in size.partitions() {
         state.pass_on(id(0), partition);
     }
