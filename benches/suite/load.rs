@@ -7,9 +7,6 @@ use std::process::Command;
 
 /// How long a server is loaded before it is measured, in each round.
 const WARM_UP: &str = "500ms";
-/// Before a tail: what the nodes flush and compact when their round is over is done before the echo is measured, whose
-/// tail would tell of that.
-pub const WARM_UP_FOR_TAIL: &str = "2s";
 /// How long a round is measured for CPU time, which comes in hundredths of a second and in lumps.
 const MEASURED: &str = "2s";
 /// How long it is for a tail, of which the median of many rounds is steadier than that of long ones.
@@ -32,8 +29,6 @@ pub struct Load<'a> {
     pub prefilled: bool,
     /// How often nodes and echo are loaded in turn.
     pub rounds: u32,
-    /// How long before that in each round.
-    pub warm_up: &'a str,
     /// How long in each round.
     pub measured: &'a str,
 }
@@ -66,8 +61,8 @@ impl Found {
         format!("rounds {least:.1}–{most:.1}; {cpu:.1} µs against {echo:.1} µs; {rate:.0}/s")
     }
 
-    /// The 99th percentile of latencies as a multiple of the echo's. Of the two medians: a tail has little to do with the
-    /// echo's in the same round, so the median of their ratios is the less steady one.
+    /// The 99th percentile of latencies as a multiple of the echo's. Of the two medians: a tail has little to do with
+    /// the echo's in the same round, so the median of their ratios is the less steady one.
     pub fn p99_ratio(&self) -> f64 {
         self.p99_us / self.echo_p99_us.max(1.0)
     }
@@ -90,7 +85,6 @@ impl<'a> Load<'a> {
             connections: 64,
             prefilled: false,
             rounds,
-            warm_up: WARM_UP,
             measured: MEASURED,
         }
     }

@@ -1,7 +1,7 @@
 //! What requests cost, of one node and of three, and over rings of different sizes. It decides what is compared with
 //! the echo, and with what others need.
 
-use crate::load::{Load, MEASURED_FOR_TAIL, WARM_UP_FOR_TAIL};
+use crate::load::{Load, MEASURED_FOR_TAIL};
 use crate::node::{Cluster, Process};
 use crate::table::{Bar, Table};
 use crate::{Outcome, Suite};
@@ -69,8 +69,8 @@ pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
     let sends = Load::sends(suite.rounds.min(4));
     let most = sends.run(&suite.programs, &cluster.urls(), &echo)?.per_second;
     // A tail differs more from round to round than CPU time does.
-    let (rate, rounds) = (Some(most / 2.0), suite.rounds * 2 + 1);
-    let load = Load { rate, rounds, warm_up: WARM_UP_FOR_TAIL, measured: MEASURED_FOR_TAIL, ..sends };
+    let (rate, rounds) = (Some(most / 2.0), suite.rounds * 4);
+    let load = Load { rate, rounds, measured: MEASURED_FOR_TAIL, ..sends };
     let found = load.run(&suite.programs, &cluster.urls(), &echo)?;
     let what = "p99 of a send at half of the most, three nodes";
     table.row(what, Bar::Most(4.0, 2.0), found.p99_ratio(), "×", found.p99_remark());

@@ -79,9 +79,9 @@ const HEADER_BYTES: usize = 14;
 /// Where in them the checksum lies, of all that is before it and the body.
 const CHECKSUM_AT: usize = 10;
 
-/// Wraps `value` in an envelope and gives its bytes to `take`, one piece after the other. It is encoded twice, first for
-/// its length and checksum, and never lies anywhere as a whole: a ring's state takes megabytes. On an error `take` may
-/// have got a part.
+/// Wraps `value` in an envelope and gives its bytes to `take`, one piece after the other. It is encoded twice, first
+/// for its length and checksum, and never lies anywhere as a whole: a ring's state takes megabytes. On an error `take`
+/// may have got a part.
 pub fn seal_in_pieces<T: Serialize>(
     kind: Kind,
     version: u16,
