@@ -97,15 +97,7 @@ impl<'a> Load<'a> {
     /// Carries it out.
     pub fn run(&self, programs: &Programs, nodes: &[String], echo: &Process) -> Outcome<Found> {
         let mut command = Command::new(&programs.ringwork);
-        command.args([
-            "bench",
-            self.workload,
-            "--json",
-            "--warmup",
-            self.warm_up,
-            "--duration",
-            self.measured,
-        ]);
+        command.args(["bench", self.workload, "--json", "--warmup", WARM_UP, "--duration", self.measured]);
         command.args(["--node", &nodes.join(","), "--reference", &echo.url()]);
         command.args(["--rounds", &self.rounds.to_string(), "--read-share", &self.read_share.to_string()]);
         command.args(["--connections", &self.connections.to_string()]);

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::repeat_n;
 use std::sync::Arc;
 
-/// See the module's head. Its fields are, in this order, the layout outside the process, as [`Parts`] reads it.
+/// See the module's head. Its fields are, in this order, the layout outside the process, as `Parts` reads it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Parts")]
 pub struct ClusterState {
