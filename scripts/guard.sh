@@ -31,7 +31,7 @@ fi
 # One piece for each of our crates: else which function is inlined where depends on how a crate was divided, and that on
 # code that a path never runs.
 whole=()
-for package in ringwork ringwork-core ringwork-runtime ringwork-chat ringwork-kv; do
+for package in $(sed -n '/^\[package\]/,/^$/s/^name = "\(.*\)"/\1/p' Cargo.toml actors/*/Cargo.toml); do
   whole+=(--config "profile.dev.package.$package.codegen-units=1")
 done
 program="$(cargo build "${whole[@]}" --workspace --bench counted --message-format=json-render-diagnostics |

@@ -36,7 +36,7 @@ pub struct Completeness {
 impl Completeness {
     /// A node that starts: nothing it holds is complete yet.
     pub fn new(me: NodeId, state: &ClusterState) -> Self {
-        let held = state.set_held_by(me);
+        let held = state.held_set(me);
         let joining = joining(state);
         Self {
             me,
@@ -86,7 +86,7 @@ impl Completeness {
             self.answered.insert(*node, self.round);
         }
         self.joining = still;
-        let held = state.set_held_by(self.me);
+        let held = state.held_set(self.me);
         let come: Vec<Partition> = held.difference(&self.held).copied().collect();
         if !come.is_empty() {
             self.round += 1;

@@ -152,7 +152,7 @@ impl<V: Vnode> AntiEntropy<V> {
         match &self.held {
             Some((of, held)) if Arc::ptr_eq(of, state) => held.clone(),
             _ => {
-                let held = Arc::new(state.set_held_by(self.service.node.id));
+                let held = Arc::new(state.held_set(self.service.node.id));
                 self.held = Some((state.clone(), held.clone()));
                 held
             }

@@ -334,7 +334,7 @@ impl NodeBuilder {
             tracing::info!("the store is new: what this node holds is fetched from the other replicas");
         }
         // Until members have spoken.
-        let in_doubt = state.set_held_by(identity.node);
+        let in_doubt = state.held_set(identity.node);
         let core = Arc::new(NodeCore {
             id: identity.node,
             name: options.name,

@@ -91,6 +91,7 @@ pub(super) struct Series {
     /// Medians over the rounds.
     answered_per_second: f64,
     cpu_us_per_operation: Option<f64>,
+    /// Of the slower kind of operation in each round.
     p99_us: Option<f64>,
     generator_cpu_us_per_operation: Option<f64>,
     /// Why there is no CPU time.
@@ -202,8 +203,8 @@ pub(super) fn cpu_ratio(node: &Series, reference: &Series) -> Option<Ratio> {
 /// The node's median 99th percentile as a multiple of the reference's. Not round by round as CPU time: a tail has
 /// little to do with another server's in the same round, so the median of their ratios would be the less steady one.
 pub(super) fn p99_ratio(node: &Series, reference: &Series) -> Option<f64> {
-    let reference = reference.p99_us?;
-    (reference > 0.0).then(|| Some(node.p99_us? / reference))?
+    let reference = reference.p99_us.filter(|p99| *p99 > 0.0)?;
+    Some(node.p99_us? / reference)
 }
 
 fn median(mut figures: Vec<f64>) -> Option<f64> {
@@ -420,7 +421,7 @@ mod tests {
     fn the_table_shows_what_the_json_has() {
         let (node, reference) = (series(&[40, 40]), series(&[20, 20]));
         let (cpu_ratio, p99_ratio) = (cpu_ratio(&node, &reference), p99_ratio(&node, &reference));
-        let report = Report {
+        let mut report = Report {
             workload: "chat",
             r#loop: "open",
             connections: 64,
@@ -457,5 +458,11 @@ mod tests {
         assert_eq!(json["cpu_ratio"]["median"], 2.0);
         assert_eq!(json["p99_ratio"], 1.0);
         assert_eq!(json["node"]["send"]["count"], 200);
+
+        report.rate_per_second = None;
+        let mut output = Vec::new();
+        report.write(&mut output).unwrap();
+        let table = String::from_utf8(output).unwrap();
+        assert!(table.contains("closed loop") && !table.contains("p99, node / reference"), "{table}");
     }
 }

@@ -188,7 +188,7 @@ impl ClusterState {
 
     /// The same as a set. Put in one by one, because they come in order: collecting first gathers and sorts them, which
     /// for a large ring takes more memory than the set.
-    pub fn set_held_by(&self, node: NodeId) -> BTreeSet<Partition> {
+    pub fn held_set(&self, node: NodeId) -> BTreeSet<Partition> {
         let mut held = BTreeSet::new();
         self.held_by(node).for_each(|partition| {
             held.insert(partition);
