@@ -5,17 +5,27 @@ use crate::node::{Process, Programs};
 use serde_json::Value;
 use std::process::Command;
 
-/// How long a server is loaded before it is measured, in each round.
-const WARM_UP: &str = "500ms";
-/// How long a round is measured for CPU time, which comes in hundredths of a second and in lumps.
-const MEASURED: &str = "2s";
-/// How long it is for a tail, of which the median of many rounds is steadier than that of long ones.
-pub const MEASURED_FOR_TAIL: &str = "1s";
+/// How long a server is loaded before it is measured, and then measured for CPU time, which comes in hundredths of a
+/// second and in lumps; in each round.
+const FOR_CPU_TIME: Spans = Spans { warm_up: "500ms", measured: "2s" };
+/// The same for a tail, of which the median of many rounds is steadier than that of long ones. Nothing else is loaded
+/// between them, so only their connections are new in each.
+pub const FOR_TAIL: Spans = Spans { warm_up: "100ms", measured: "1s" };
+
+/// How long a round is.
+#[derive(Clone, Copy)]
+pub struct Spans {
+    warm_up: &'static str,
+    measured: &'static str,
+}
+
+/// The workload of an echo server alone.
+pub const ECHO: &str = "echo";
 
 /// What is asked for.
 #[derive(Clone, Copy)]
 pub struct Load<'a> {
-    /// `chat` or `kv`.
+    /// `chat`, `kv` or [`ECHO`].
     pub workload: &'a str,
     /// Share of reads.
     pub read_share: f64,
@@ -30,7 +40,34 @@ pub struct Load<'a> {
     /// How often nodes and echo are loaded in turn.
     pub rounds: u32,
     /// How long in each round.
-    pub measured: &'a str,
+    pub spans: Spans,
+}
+
+/// What servers answered with nobody beside them.
+pub struct Alone {
+    /// Answers per second, median of the rounds.
+    pub per_second: f64,
+    /// How long the slowest waited: 99th percentiles of the rounds in milliseconds, ascending.
+    tails_ms: Vec<f64>,
+}
+
+impl Alone {
+    fn of(report: &Value) -> Outcome<Self> {
+        let rounds = report["node"]["rounds"].as_array().into_iter().flatten();
+        let mut tails_ms: Vec<f64> =
+            rounds.filter_map(|round| round["p99_us"].as_f64()).map(|p99_us| p99_us / 1e3).collect();
+        tails_ms.sort_by(f64::total_cmp);
+        match report["node"]["answered_per_second"].as_f64() {
+            Some(per_second) if !tails_ms.is_empty() => Ok(Self { per_second, tails_ms }),
+            _ => Err(format!("a figure is missing in {report}").into()),
+        }
+    }
+
+    /// The 99th percentile that so large a part of the rounds stayed below; 0.5: the median.
+    pub fn tail_ms(&self, part: f64) -> f64 {
+        let place = (self.tails_ms.len() as f64 * part) as usize;
+        self.tails_ms.get(place).or(self.tails_ms.last()).copied().unwrap_or_default()
+    }
 }
 
 /// Figures of nodes and echo.
@@ -43,10 +80,6 @@ pub struct Found {
     pub echo_cpu_us: f64,
     /// Answers per second.
     pub per_second: f64,
-    /// 99th percentiles, median of the rounds: of whichever operation is slower, and of the echo.
-    p99_us: f64,
-    /// See `p99_us`.
-    echo_p99_us: f64,
     ratios: Vec<f64>,
 }
 
@@ -59,18 +92,6 @@ impl Found {
             .fold((f64::MAX, f64::MIN), |(least, most), ratio| (least.min(*ratio), most.max(*ratio)));
         let (cpu, echo, rate) = (self.cpu_us, self.echo_cpu_us, self.per_second);
         format!("rounds {least:.1}–{most:.1}; {cpu:.1} µs against {echo:.1} µs; {rate:.0}/s")
-    }
-
-    /// The 99th percentile of latencies as a multiple of the echo's. Of the two medians: a tail has little to do with
-    /// the echo's in the same round, so the median of their ratios is the less steady one.
-    pub fn p99_ratio(&self) -> f64 {
-        self.p99_us / self.echo_p99_us.max(1.0)
-    }
-
-    /// For beside it.
-    pub fn p99_remark(&self) -> String {
-        let (p99, echo, rate) = (self.p99_us / 1e3, self.echo_p99_us / 1e3, self.per_second);
-        format!("medians of {}: {p99:.2} ms against {echo:.2} ms; {rate:.0}/s", self.ratios.len())
     }
 }
 
@@ -85,7 +106,7 @@ impl<'a> Load<'a> {
             connections: 64,
             prefilled: false,
             rounds,
-            measured: MEASURED,
+            spans: FOR_CPU_TIME,
         }
     }
 
@@ -94,15 +115,40 @@ impl<'a> Load<'a> {
         Self { read_share, ..self }
     }
 
-    /// Carries it out.
+    /// Loads nodes and echo in turn.
     pub fn run(&self, programs: &Programs, nodes: &[String], echo: &Process) -> Outcome<Found> {
+        let report = self.report(programs, nodes, Some(echo))?;
+        let number = |value: &Value| value.as_f64().ok_or_else(|| format!("a figure is missing in {report}"));
+        let (node, reference) = (&report["node"], &report["reference"]);
+        let ratios = report["cpu_ratio"]["rounds"].as_array();
+        Ok(Found {
+            ratio: number(&report["cpu_ratio"]["median"])?,
+            cpu_us: number(&node["cpu_us_per_operation"])?,
+            echo_cpu_us: number(&reference["cpu_us_per_operation"])?,
+            per_second: number(&node["answered_per_second"])?,
+            ratios: ratios.into_iter().flatten().filter_map(Value::as_f64).collect(),
+        })
+    }
+
+    /// Loads servers with nobody beside them.
+    pub fn run_alone(&self, programs: &Programs, servers: &[String]) -> Outcome<Alone> {
+        Alone::of(&self.report(programs, servers, None)?)
+    }
+
+    fn report(&self, programs: &Programs, servers: &[String], echo: Option<&Process>) -> Outcome<Value> {
         let mut command = Command::new(&programs.ringwork);
-        command.args(["bench", self.workload, "--json", "--warmup", WARM_UP, "--duration", self.measured]);
-        command.args(["--node", &nodes.join(","), "--reference", &echo.url()]);
-        command.args(["--rounds", &self.rounds.to_string(), "--read-share", &self.read_share.to_string()]);
+        let Spans { warm_up, measured } = self.spans;
+        command.args(["bench", self.workload, "--json", "--warmup", warm_up, "--duration", measured]);
+        command.args(["--node", &servers.join(","), "--rounds", &self.rounds.to_string()]);
         command.args(["--connections", &self.connections.to_string()]);
+        if let Some(echo) = echo {
+            command.args(["--reference", &echo.url()]);
+        }
         if let Some(rate) = self.rate {
             command.args(["--rate", &format!("{rate:.0}")]);
+        }
+        if self.workload != ECHO {
+            command.args(["--read-share", &self.read_share.to_string()]);
         }
         if let Some(users) = self.users {
             command.args([if self.workload == "kv" { "--keys" } else { "--users" }, &users.to_string()]);
@@ -120,17 +166,6 @@ impl<'a> Load<'a> {
             // Refusals are cheap: with them in it a ratio says nothing.
             return Err(format!("some operations failed: {failures}").into());
         }
-        let number = |value: &Value| value.as_f64().ok_or_else(|| format!("a figure is missing in {report}"));
-        let (node, reference) = (&report["node"], &report["reference"]);
-        let ratios = report["cpu_ratio"]["rounds"].as_array();
-        Ok(Found {
-            ratio: number(&report["cpu_ratio"]["median"])?,
-            cpu_us: number(&node["cpu_us_per_operation"])?,
-            echo_cpu_us: number(&reference["cpu_us_per_operation"])?,
-            per_second: number(&node["answered_per_second"])?,
-            p99_us: number(&node["p99_us"])?,
-            echo_p99_us: number(&reference["p99_us"])?,
-            ratios: ratios.into_iter().flatten().filter_map(Value::as_f64).collect(),
-        })
+        Ok(report)
     }
 }

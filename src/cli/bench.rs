@@ -66,6 +66,17 @@ Examples:
   ringwork bench kv --read-share 1 --rate 5000
   cargo bench --bench echo & ringwork bench kv --rounds 5 --reference http://127.0.0.1:8090";
 
+const ECHO_HELP: &str = "\
+What an echo server (see benches/echo.rs) costs with nobody beside it, as it is loaded by --reference
+of the other workloads. Its tail differs most: what a node does after a round of its own is in the
+tail of an echo that takes turns with it.
+
+Without --rate the loop is closed, with it open, all as in `ringwork bench chat --help`.
+
+Examples:
+  cargo bench --bench echo & ringwork bench echo --node http://127.0.0.1:8090
+  ringwork bench echo --node http://127.0.0.1:8090 --rate 17000 --rounds 10 --duration 1s";
+
 /// Arguments of `ringwork bench`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  ringwork bench chat --duration 5s --connections 16")]
@@ -82,6 +93,8 @@ pub enum BenchCommand {
     Chat(ChatBenchArguments),
     /// Objects, put and read.
     Kv(KvBenchArguments),
+    /// An echo server, which is what nodes are compared with, alone.
+    Echo(EchoBenchArguments),
 }
 
 /// How to load and what to load, whatever the workload is.
@@ -166,6 +179,19 @@ pub struct KvBenchArguments {
     pub read_share: f64,
 }
 
+/// Arguments of `ringwork bench echo`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = ECHO_HELP)]
+pub struct EchoBenchArguments {
+    /// How to load.
+    #[command(flatten)]
+    pub load: LoadArguments,
+    /// Bytes of a message's text.
+    #[arg(long, value_name = "BYTES", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(UNIQUE_BYTES as i64..=1_048_576))]
+    pub value_size: u32,
+}
+
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.001..=1_000_000.0).contains(rate));
     rate.ok_or_else(|| "a rate is a number of operations per second, up to a million".to_owned())
@@ -196,6 +222,12 @@ pub async fn run(
             let sizes = Sizes { value: value_size as usize, users: keys, limit: 0 };
             let beforehand = u32::from(read_share > 0.0);
             let workload = Workload { name: "kv", mixture, sizes, read_share, beforehand };
+            measure(load, &workload, clock, output, errors).await
+        }
+        BenchCommand::Echo(EchoBenchArguments { load, value_size }) => {
+            let sizes = Sizes { value: value_size as usize, users: 1, limit: 0 };
+            let workload =
+                Workload { name: "echo", mixture: Mixture::Echo, sizes, read_share: 0.0, beforehand: 0 };
             measure(load, &workload, clock, output, errors).await
         }
     }
@@ -261,7 +293,7 @@ async fn measure(
     if !arguments.reference.is_empty() {
         groups.push(Group::reach("reference", Mixture::Echo, &arguments.reference).await?);
     }
-    let nodes = Group::reach("node", workload.mixture, &arguments.node).await?;
+    let nodes = Group::reach(report::loaded(workload.name), workload.mixture, &arguments.node).await?;
 
     // Another run is to send other texts, even one of the same process.
     let nonce =
@@ -303,7 +335,7 @@ async fn measure(
     let cpu_ratio = reference.as_ref().and_then(|reference| report::cpu_ratio(&node, reference));
     let p99_ratio = reference.as_ref().and_then(|reference| report::p99_ratio(&node, reference));
     let nothing_answered = node.is_empty();
-    let (sizes, is_kv) = (workload.sizes, workload.name == "kv");
+    let (sizes, is) = (workload.sizes, |name| workload.name == name);
     let report = Report {
         workload: workload.name,
         r#loop: if arguments.rate.is_some() { "open" } else { "closed" },
@@ -312,10 +344,10 @@ async fn measure(
         seconds: arguments.duration.as_secs_f64(),
         warm_up_seconds: arguments.warmup.as_secs_f64(),
         value_bytes: sizes.value,
-        users: (!is_kv).then_some(sizes.users),
-        keys: is_kv.then_some(sizes.users),
+        users: is("chat").then_some(sizes.users),
+        keys: is("kv").then_some(sizes.users),
         read_share: workload.read_share,
-        limit: (!is_kv).then_some(sizes.limit),
+        limit: is("chat").then_some(sizes.limit),
         node,
         reference,
         cpu_ratio,

@@ -167,6 +167,8 @@ fn every_command_explains_itself_with_an_example() {
         &["wait"],
         &["bench"],
         &["bench", "chat"],
+        &["bench", "kv"],
+        &["bench", "echo"],
         &["dev"],
         &["cluster"],
         &["cluster", "join"],

@@ -162,7 +162,7 @@ pub(super) struct Ratio {
 /// A whole run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    /// `chat` or `kv`.
+    /// `chat`, `kv` or `echo`.
     pub(super) workload: &'static str,
     /// `closed` or `open`.
     pub(super) r#loop: &'static str,
@@ -214,6 +214,11 @@ fn median(mut figures: Vec<f64>) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
+/// What is loaded, for people; in JSON it is `node` whatever it is.
+pub(super) fn loaded(workload: &str) -> &'static str {
+    if workload == "echo" { "echo" } else { "node" }
+}
+
 impl Report {
     /// The table.
     pub(super) fn write(&self, output: &mut dyn Write) -> Result<(), CliError> {
@@ -222,8 +227,9 @@ impl Report {
             "{:<12}{:>12}{:>10}{:>10}{:>10}{:>10}{:>14}{:>17}",
             "", "answers/s", "p50", "p99", "p99.9", "max", "CPU/answer", "generator's CPU"
         ))?;
+        let loaded = loaded(self.workload);
         let named: Vec<(&str, &Series)> =
-            self.reference.iter().map(|series| ("reference", series)).chain([("node", &self.node)]).collect();
+            self.reference.iter().map(|series| ("reference", series)).chain([(loaded, &self.node)]).collect();
         for (name, series) in &named {
             for row in series.rows(name, if self.workload == "kv" { "put" } else { "send" }) {
                 line(row.trim_end())?;
@@ -232,7 +238,7 @@ impl Report {
         if let Some(ratio) = &self.cpu_ratio {
             let rounds: Vec<String> = ratio.rounds.iter().map(|ratio| format!("{ratio:.2}")).collect();
             line(&format!(
-                "CPU per answer, node / reference: {:.2} (median of {})",
+                "CPU per answer, {loaded} / reference: {:.2} (median of {})",
                 ratio.median,
                 rounds.join(", ")
             ))?;
@@ -240,7 +246,7 @@ impl Report {
         // In a closed loop a percentile says as much of the number of connections as of the servers.
         if let Some(ratio) = self.p99_ratio.filter(|_| self.rate_per_second.is_some()) {
             line(&format!(
-                "p99, node / reference: {ratio:.2} (of the medians of {} rounds)",
+                "p99, {loaded} / reference: {ratio:.2} (of the medians of {} rounds)",
                 self.node.rounds.len()
             ))?;
         }

@@ -278,3 +278,24 @@ async fn objects_are_put_once_beforehand_then_put_and_read() {
     outcome.unwrap();
     assert!(output.contains("node put") && output.contains("node get"), "{output}");
 }
+
+#[actix_rt::test]
+async fn an_echo_is_loaded_alone_and_called_one() {
+    let url = scripted(|_| Some(OK)).await;
+    let words = ["--duration", "300ms", "--connections", "2", "--node", &url];
+    let (outcome, output, errors) = bench_of("echo", &[&words[..], &["--json"]].concat()).await;
+    outcome.unwrap();
+    assert!(errors.contains("round 1 of 1, echo:"), "{errors}");
+    let report: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(report["workload"], "echo");
+    assert!(report["users"].is_null() && report["keys"].is_null() && report["limit"].is_null(), "{report}");
+    assert!(report["node"]["send"]["count"].as_u64().unwrap() > 5, "{report}");
+    let (outcome, output, _) = bench_of("echo", &words).await;
+    outcome.unwrap();
+    assert!(output.contains("\necho  ") && !output.contains("\nnode  "), "{output}");
+    // A node has no such route, which is said.
+    let node = FakeNode::start().await;
+    let words = ["--duration", "300ms", "--connections", "2", "--node", &node.url];
+    let (outcome, output, _) = bench_of("echo", &words).await;
+    assert!(outcome.is_err() && output.contains("× 404"), "{output}");
+}
