@@ -11,44 +11,60 @@ use std::time::Duration;
 /// After a start there is work that no idle node has: replicas are compared for the first time, trees are built.
 const COME_TO_REST: Duration = Duration::from_secs(5);
 const CONNECTIONS_PER_NODE: usize = 21;
-const WATCHED: Duration = Duration::from_secs(10);
+const SIZES: [usize; 3] = [3, 5, 7];
+/// `repair.interval`: replicas are compared once in it, for half of it or so and then not at all. A shorter look finds
+/// more or less of that.
+const WATCHED: Duration = Duration::from_secs(15);
 
-/// What each of these processes uses of a core while nobody asks it, in per cent, on the average.
-pub fn idle_percent(nodes: &[&Process]) -> f64 {
+/// What each process of these clusters uses of a core while nobody asks it, in per cent, on the average of its cluster.
+/// All are watched at the same time: what an idle process costs is being woken up, and what that costs is the machine's
+/// to say, and differs by half from minute to minute.
+pub fn idle_percents(clusters: &[Cluster<'_>]) -> Vec<f64> {
     pause(COME_TO_REST);
-    let cpu = || nodes.iter().map(|node| node.cpu_time()).sum::<Duration>();
+    let cpu = || {
+        clusters
+            .iter()
+            .map(|cluster| cluster.running().map(Process::cpu_time).sum())
+            .collect::<Vec<Duration>>()
+    };
     let (begun, before) = (now(), cpu());
     pause(WATCHED);
-    let used = cpu().saturating_sub(before).as_secs_f64();
-    100.0 * used / (now() - begun).as_secs_f64() / nodes.len().max(1) as f64
+    let (seconds, after) = ((now() - begun).as_secs_f64(), cpu());
+    let used = after.iter().zip(&before).map(|(after, before)| after.saturating_sub(*before).as_secs_f64());
+    let each = |(used, cluster): (f64, &Cluster<'_>)| {
+        100.0 * used / seconds / cluster.running().count().max(1) as f64
+    };
+    used.zip(clusters).map(each).collect()
 }
 
 /// Three, five and seven nodes.
 pub fn members(suite: &Suite, table: &mut Table) -> Outcome {
     let echo = Process::echo(&suite.programs)?;
-    let (mut idle, mut resident, mut sends) = (Vec::new(), Vec::new(), Vec::new());
-    for count in [3, 5, 7] {
-        let directory = suite.directory.path().join(format!("members-{count}"));
-        let (cluster, _) = Cluster::start(&suite.programs, &directory, count, &[SHARED])?;
-        let nodes: Vec<&Process> = cluster.running().collect();
-        let (percent, mb) =
-            (idle_percent(&nodes), nodes.iter().map(|node| node.resident_mb()).fold(0.0, f64::max));
-        if count == 5 {
-            table.row("idle CPU of a node of five", Bar::Most(0.5, 0.1), percent, "% of a core", "");
-            table.row(
-                "resident memory of an idle node of five",
-                Bar::Most(64.0, 32.0),
-                mb,
-                "MB",
-                "the largest",
-            );
-        }
+    let place = |name: String| suite.directory.path().join(name);
+    let mut clusters = Vec::new();
+    for count in SIZES {
+        // As many hosts apart as the largest has nodes, and more.
+        let (first_host, directory) = (10 * count as u8, place(format!("members-{count}-idle")));
+        clusters.push(Cluster::start_at(first_host, &suite.programs, &directory, count, &[SHARED])?.0);
+    }
+    let percents = idle_percents(&clusters);
+    let largest = |cluster: &Cluster<'_>| cluster.running().map(Process::resident_mb).fold(0.0, f64::max);
+    let names = SIZES.map(|count| format!("{count} nodes"));
+    let resident: Vec<(String, f64)> = names.iter().cloned().zip(clusters.iter().map(largest)).collect();
+    let idle: Vec<(String, f64)> = names.iter().cloned().zip(percents).collect();
+    if let (Some((_, percent)), Some((_, mb))) = (idle.get(1), resident.get(1)) {
+        table.row("idle CPU of a node of five", Bar::Most(0.5, 0.1), *percent, "% of a core", "");
+        let what = "resident memory of an idle node of five";
+        table.row(what, Bar::Most(64.0, 32.0), *mb, "MB", "the largest");
+    }
+    drop(clusters);
+    let mut sends = Vec::new();
+    for (count, name) in SIZES.into_iter().zip(names) {
+        let (cluster, _) =
+            Cluster::start(&suite.programs, &place(format!("members-{count}")), count, &[SHARED])?;
         // As many for each node: with fewer each would wake up oftener for the same, whatever it is told.
         let load = Load { connections: CONNECTIONS_PER_NODE * count, ..Load::sends(suite.rounds.min(4)) };
         let found = load.run(&suite.programs, &cluster.urls(), &echo)?;
-        let name = format!("{count} nodes");
-        idle.push((name.clone(), percent));
-        resident.push((name.clone(), mb));
         sends.push((name, found.ratio));
     }
     table.flat("idle CPU of each node, over nodes", " %", &idle);

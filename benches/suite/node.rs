@@ -28,6 +28,7 @@ const NETWORK: [u8; 3] = [127, 0, 77];
 const HTTP_PORT: u16 = 8098;
 const CLUSTER_PORT: u16 = 8099;
 const ECHO_HOST: u8 = 200;
+const FIRST_HOST: u8 = 1;
 
 fn address(host: u8, port: u16) -> SocketAddr {
     let [a, b, c] = NETWORK;
@@ -163,6 +164,8 @@ pub struct Cluster<'a> {
     programs: &'a Programs,
     directory: PathBuf,
     settings: Vec<String>,
+    /// Of the addresses of this network: the first node's.
+    first_host: u8,
     /// None: does not run.
     pub nodes: Vec<Option<Process>>,
 }
@@ -170,16 +173,28 @@ pub struct Cluster<'a> {
 impl<'a> Cluster<'a> {
     /// One node, ready, in a directory that may have its data already.
     pub fn alone(programs: &'a Programs, directory: &Path, settings: &[&str]) -> Outcome<Self> {
-        let cluster = Self::apart(programs, directory, 1, settings)?;
+        Self::alone_at(FIRST_HOST, programs, directory, settings)
+    }
+
+    /// The same on another host than other clusters have.
+    pub fn alone_at(host: u8, programs: &'a Programs, directory: &Path, settings: &[&str]) -> Outcome<Self> {
+        let cluster = Self::apart(host, programs, directory, 1, settings)?;
         cluster.wait_ready(0)?;
         Ok(cluster)
     }
 
     /// That many nodes, started, of which all but the first ask that to take them in.
-    pub fn apart(programs: &'a Programs, directory: &Path, count: usize, settings: &[&str]) -> Outcome<Self> {
+    fn apart(
+        first_host: u8,
+        programs: &'a Programs,
+        directory: &Path,
+        count: usize,
+        settings: &[&str],
+    ) -> Outcome<Self> {
         std::fs::create_dir_all(directory)?;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut cluster = Self { programs, directory: directory.to_owned(), settings, nodes: Vec::new() };
+        let directory = directory.to_owned();
+        let mut cluster = Self { programs, directory, settings, first_host, nodes: Vec::new() };
         for number in 0..count {
             let node = cluster.spawn(number)?;
             cluster.nodes.push(Some(node));
@@ -194,7 +209,18 @@ impl<'a> Cluster<'a> {
         count: usize,
         settings: &[&str],
     ) -> Outcome<(Self, Duration)> {
-        let cluster = Self::apart(programs, directory, count, settings)?;
+        Self::start_at(FIRST_HOST, programs, directory, count, settings)
+    }
+
+    /// The same on other hosts than other clusters have.
+    pub fn start_at(
+        first_host: u8,
+        programs: &'a Programs,
+        directory: &Path,
+        count: usize,
+        settings: &[&str],
+    ) -> Outcome<(Self, Duration)> {
+        let cluster = Self::apart(first_host, programs, directory, count, settings)?;
         cluster.wait_ready(0)?;
         let staged = || {
             let members = cluster.node(0)?.get("/admin/members")?;
@@ -203,7 +229,7 @@ impl<'a> Cluster<'a> {
         until("all joins are staged", Duration::from_millis(50), || staged().is_ok_and(|n| n + 1 == count))?;
         // What the seed staged may reach the claimant, which is any of them by its id, a moment later.
         until("the joins are committed", Duration::from_millis(50), || {
-            let first = address(1, HTTP_PORT);
+            let first = address(first_host, HTTP_PORT);
             let planned = ask(first, "POST", "/admin/cluster/plan").is_ok_and(|(status, body)| {
                 let plan: Value = serde_json::from_str(&body).unwrap_or_default();
                 status == 200 && plan["changes"].as_array().map_or(0, Vec::len) + 1 == count
@@ -228,7 +254,7 @@ impl<'a> Cluster<'a> {
 
     /// Starts a node's process, and waits for nothing.
     pub fn spawn(&self, number: usize) -> Outcome<Process> {
-        let host = number as u8 + 1;
+        let host = self.first_host + number as u8;
         let (http, peers) = (address(host, HTTP_PORT), address(host, CLUSTER_PORT));
         let name = format!("n{host}");
         let log =
@@ -238,7 +264,7 @@ impl<'a> Cluster<'a> {
         command.arg(self.directory.join(&name));
         command.args(["--http", &http.to_string(), "--cluster", &peers.to_string()]);
         if number > 0 {
-            command.args(["--join", &address(1, CLUSTER_PORT).to_string()]);
+            command.args(["--join", &address(self.first_host, CLUSTER_PORT).to_string()]);
         }
         for setting in &self.settings {
             command.args(["--set", setting]);

@@ -10,6 +10,8 @@ const SYNC: &str = "store.durability=sync";
 /// Nodes that share two cores have a thread for HTTP each, as `ringwork dev` starts them.
 pub const SHARED: &str = "http.workers=1";
 
+/// How many partitions rings have.
+const RINGS: [u32; 3] = [64, 1024, 16_384];
 /// As many in every ring, so that as many vnodes are asked in every large one.
 const USERS_OF_RINGS: u64 = 100;
 
@@ -97,22 +99,29 @@ pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
 /// Rings of different sizes: what a request costs must not grow with Q.
 pub fn rings(suite: &Suite, table: &mut Table) -> Outcome {
     let echo = Process::echo(&suite.programs)?;
-    let (mut sends, mut gets, mut idle, mut resident) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for size in [64, 1024, 16_384] {
-        let (directory, setting) =
-            (suite.directory.path().join(format!("ring-{size}")), format!("cluster.ring_size={size}"));
+    let setting = |size: u32| format!("cluster.ring_size={size}");
+    let directory = |size: u32| suite.directory.path().join(format!("ring-{size}"));
+    let name = |size: u32| format!("Q = {size}");
+    let mut clusters = Vec::new();
+    for (host, size) in (1..).zip(RINGS) {
         let begun = crate::node::now();
-        let cluster = Cluster::alone(&suite.programs, &directory, &[&setting])?;
+        clusters.push(Cluster::alone_at(host, &suite.programs, &directory(size), &[&setting(size)])?);
         let took = (crate::node::now() - begun).as_secs_f64();
-        let node = cluster.node(0)?;
-        resident.push((format!("Q = {size}"), node.resident_mb()));
-        idle.push((format!("Q = {size}"), crate::members::idle_percent(&[node])));
-        table.row(&format!("first start, Q = {size}"), Bar::None, took, "s", "");
+        table.row(&format!("first start, {}", name(size)), Bar::None, took, "s", "");
+    }
+    let percents = crate::members::idle_percents(&clusters);
+    let idle: Vec<(String, f64)> = RINGS.map(name).into_iter().zip(percents).collect();
+    let megabytes = clusters.iter().map(|cluster| cluster.running().map(Process::resident_mb).sum());
+    let resident: Vec<(String, f64)> = RINGS.map(name).into_iter().zip(megabytes).collect();
+    clusters.into_iter().try_for_each(Cluster::stop)?;
+    let (mut sends, mut gets) = (Vec::new(), Vec::new());
+    for size in RINGS {
+        let cluster = Cluster::alone(&suite.programs, &directory(size), &[&setting(size)])?;
         cluster.open(USERS_OF_RINGS)?;
         let load = Load { users: Some(USERS_OF_RINGS), ..Load::sends(suite.rounds.min(4)) };
         for (figures, share) in [(&mut sends, 0.0), (&mut gets, 1.0)] {
             let found = load.reading(share).run(&suite.programs, &cluster.urls(), &echo)?;
-            figures.push((format!("Q = {size}"), found.ratio));
+            figures.push((name(size), found.ratio));
         }
     }
     table.flat("CPU of a send, over Q", " ×", &sends);
