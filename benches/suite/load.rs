@@ -1,4 +1,5 @@
-//! Load on nodes and on the echo in turn, by `ringwork bench`, and what came of it. It decides how long rounds are.
+//! Load on nodes and on the echo, in turn or alone, by `ringwork bench`, and what came of it. It decides how long
+//! rounds are.
 
 use crate::Outcome;
 use crate::node::{Process, Programs};
@@ -37,7 +38,7 @@ pub struct Load<'a> {
     pub connections: usize,
     /// Whether users have messages before anything is read.
     pub prefilled: bool,
-    /// How often nodes and echo are loaded in turn.
+    /// How often: nodes and echo in turn, or who is loaded alone.
     pub rounds: u32,
     /// How long in each round.
     pub spans: Spans,
@@ -63,7 +64,7 @@ impl Alone {
         }
     }
 
-    /// The 99th percentile that so large a part of the rounds stayed below; 0.5: the median.
+    /// The 99th percentile that so large a part of the rounds, of 1, stayed below.
     pub fn tail_ms(&self, part: f64) -> f64 {
         let place = (self.tails_ms.len() as f64 * part) as usize;
         self.tails_ms.get(place).or(self.tails_ms.last()).copied().unwrap_or_default()

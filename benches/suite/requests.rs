@@ -100,12 +100,13 @@ pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
 pub fn rings(suite: &Suite, table: &mut Table) -> Outcome {
     let echo = Process::echo(&suite.programs)?;
     let setting = |size: u32| format!("cluster.ring_size={size}");
-    let directory = |size: u32| suite.directory.path().join(format!("ring-{size}"));
+    let directory = |size: u32, what: &str| suite.directory.path().join(format!("ring-{size}-{what}"));
     let name = |size: u32| format!("Q = {size}");
     let mut clusters = Vec::new();
     for (host, size) in (1..).zip(RINGS) {
         let begun = crate::node::now();
-        clusters.push(Cluster::alone_at(host, &suite.programs, &directory(size), &[&setting(size)])?);
+        let place = directory(size, "idle");
+        clusters.push(Cluster::alone_at(host, &suite.programs, &place, &[&setting(size)])?);
         let took = (crate::node::now() - begun).as_secs_f64();
         table.row(&format!("first start, {}", name(size)), Bar::None, took, "s", "");
     }
@@ -113,10 +114,10 @@ pub fn rings(suite: &Suite, table: &mut Table) -> Outcome {
     let idle: Vec<(String, f64)> = RINGS.map(name).into_iter().zip(percents).collect();
     let megabytes = clusters.iter().map(|cluster| cluster.running().map(Process::resident_mb).sum());
     let resident: Vec<(String, f64)> = RINGS.map(name).into_iter().zip(megabytes).collect();
-    clusters.into_iter().try_for_each(Cluster::stop)?;
+    drop(clusters);
     let (mut sends, mut gets) = (Vec::new(), Vec::new());
     for size in RINGS {
-        let cluster = Cluster::alone(&suite.programs, &directory(size), &[&setting(size)])?;
+        let cluster = Cluster::alone(&suite.programs, &directory(size, "asked"), &[&setting(size)])?;
         cluster.open(USERS_OF_RINGS)?;
         let load = Load { users: Some(USERS_OF_RINGS), ..Load::sends(suite.rounds.min(4)) };
         for (figures, share) in [(&mut sends, 0.0), (&mut gets, 1.0)] {
