@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use ringwork_chat::limits::{PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
 use ringwork_chat::{
     Chat, ChatCommand, ChatItem, ChatReply, Content, Cursor, IdempotencyKey, MessageId, PageQuery, PageReply,
-    Position, validate_from, validate_text, validate_user,
+    Position, SharedItem, validate_from, validate_text, validate_user,
 };
 use ringwork_core::clock::hybrid::HybridTime;
 use ringwork_core::limits::CLOCK_AHEAD_MS_MAX;
@@ -19,6 +19,7 @@ use ringwork_core::vnode::Merged;
 use ringwork_runtime::coordinator::{Answered, Written};
 use ringwork_runtime::time::Moment;
 use serde::{Deserialize, Serialize};
+use std::io::Write;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,18 +49,30 @@ struct Sent<'a> {
 
 /// A message as clients see it.
 #[derive(Serialize)]
-pub(super) struct ShownMessage {
-    pub(super) id: String,
-    text: String,
+pub(super) struct ShownMessage<'a> {
+    id: Characters<32>,
+    text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<String>,
-    sent_at: String,
+    from: Option<&'a str>,
+    sent_at: Characters<24>,
+}
+
+/// Bytes of a shown message's JSON beside its texts, unless there is much to escape in them.
+const SHOWN_BYTES: usize = 128;
+
+/// A short text of ASCII that needs no memory of its own: a page has two in each message.
+struct Characters<const LENGTH: usize>([u8; LENGTH]);
+
+impl<const LENGTH: usize> Serialize for Characters<LENGTH> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(&self.0).map_err(serde::ser::Error::custom)?)
+    }
 }
 
 #[derive(Serialize)]
 struct ShownPage<'a> {
     user: &'a str,
-    messages: Vec<ShownMessage>,
+    messages: Vec<ShownMessage<'a>>,
     next: Option<String>,
     resume: Option<String>,
     /// Fewer complete replicas than asked for could answer: something may be missing.
@@ -67,18 +80,25 @@ struct ShownPage<'a> {
     degraded: bool,
 }
 
-impl ShownMessage {
+impl<'a> ShownMessage<'a> {
     /// The message in an item; none for marks and for messages that are deleted.
-    pub(super) fn of(item: ChatItem) -> Option<Self> {
-        let (id, content) = match item {
-            ChatItem::Message { id, content, .. } => (id, content),
-            ChatItem::Keyed { id, content, .. } => (id, content?),
-            ChatItem::Mark { .. } => return None,
-        };
-        let at = std::time::UNIX_EPOCH + Duration::from_millis(id.time_ms());
-        let sent_at = humantime::format_rfc3339_millis(at).to_string();
-        Some(Self { id: id.to_string(), text: content.text, from: content.from, sent_at })
+    pub(super) fn of(item: &'a ChatItem) -> Option<Self> {
+        let (id, content) = (item.id(), item.content()?);
+        let (text, from) = (content.text.as_str(), content.from.as_deref());
+        Some(Self { id: Characters(id.characters()), text, from, sent_at: Characters(written(id.time_ms())) })
     }
+}
+
+/// The last time that has a year of four digits. An id's 48 bits can say later ones, which nobody mints.
+const WRITABLE_MS_MAX: u64 = 253_402_300_799_999;
+
+/// A time in milliseconds since 1970 as RFC 3339 has it.
+fn written(time_ms: u64) -> [u8; 24] {
+    let at = std::time::UNIX_EPOCH + Duration::from_millis(time_ms.min(WRITABLE_MS_MAX));
+    let mut text = *b"1970-01-01T00:00:00.000Z";
+    // What is written has just that many characters, so there is room.
+    let _ = write!(text.as_mut_slice(), "{}", humantime::format_rfc3339_millis(at));
+    text
 }
 
 /// The request's own bounds: which quorums, and when it ends, however many steps it takes.
@@ -383,7 +403,7 @@ async fn page_forward(
     let cursor = Cursor::Forward(step.position).to_string();
     let next = step.more.then(|| cursor.clone());
     let resume = before.is_none().then_some(cursor);
-    show(state, user, step.items, (next, resume), degraded)
+    show(state, user, &step.items, (next, resume), degraded)
 }
 
 async fn page_backward(
@@ -404,18 +424,21 @@ async fn page_backward(
     };
     let Page { page, degraded } = read_page(state, query, bounds).await?;
     let next = page.next_before().map(|before| Cursor::Backward { before }.to_string());
-    show(state, user, page.items, (next, None), degraded)
+    show(state, user, &page.items, (next, None), degraded)
 }
 
 fn show(
     state: &AppState,
     user: &str,
-    items: Vec<ChatItem>,
+    items: &[SharedItem],
     (next, resume): (Option<String>, Option<String>),
     degraded: bool,
 ) -> Result<HttpResponse, Problem> {
-    let messages = items.into_iter().filter_map(ShownMessage::of).collect();
-    let page = serde_json::to_vec(&ShownPage { user, messages, next, resume, degraded })
+    let texts: usize = items.iter().map(|item| SHOWN_BYTES + item.text_bytes()).sum();
+    let cursors: usize = [&next, &resume].into_iter().flatten().map(String::len).sum();
+    let mut page = Vec::with_capacity(SHOWN_BYTES + user.len() + texts + cursors);
+    let messages = items.iter().filter_map(|item| ShownMessage::of(item)).collect();
+    serde_json::to_writer(&mut page, &ShownPage { user, messages, next, resume, degraded })
         .map_err(|error| Problem::unknown(format!("the page cannot be shown: {error}")))?;
     let body = state.answers.hold(page).ok_or_else(|| Problem::refused(&Refusal::Overloaded))?;
     Ok(HttpResponse::Ok().content_type("application/json").body(body))

@@ -8,7 +8,7 @@ use super::problem::Problem;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream::unfold;
 use ringwork_chat::limits::PAGE_MESSAGES_DEFAULT;
-use ringwork_chat::{Chat, ChatItem, MessageId, PageQuery};
+use ringwork_chat::{Chat, ChatItem, MessageId, PageQuery, SharedItem};
 use ringwork_core::quorum::{QuorumOptions, Refusal};
 use ringwork_runtime::watch::{Heard, Watch};
 use std::collections::{BTreeSet, VecDeque};
@@ -38,7 +38,7 @@ struct Stream {
     closing: watch::Receiver<bool>,
     /// Where to read on; none while the live feed is enough.
     reading: Option<MessageId>,
-    ready: VecDeque<ChatItem>,
+    ready: VecDeque<SharedItem>,
     shown: BTreeSet<MessageId>,
     /// The same ids in the order of showing: the oldest showing is forgotten first, not the smallest id, which
     /// may be a late one that two more replicas are about to tell.
@@ -90,7 +90,7 @@ impl Stream {
         }
         loop {
             while let Some(item) = self.ready.pop_front() {
-                if let Some(event) = self.event(item) {
+                if let Some(event) = self.event(&item) {
                     return Some(event);
                 }
             }
@@ -103,7 +103,7 @@ impl Stream {
             }
             tokio::select! {
                 heard = self.watch.next() => match heard {
-                    Heard::Item(item) => self.ready.push_back(item),
+                    Heard::Item(item) => self.ready.push_back(item.into()),
                     Heard::Lagged => self.reading = Some(self.look_back()),
                 },
                 _ = self.closing.changed() => return None,
@@ -164,11 +164,11 @@ impl Stream {
         MessageId::at_ms(newest_ms.saturating_sub(LOOK_BACK_MS)).max(floor)
     }
 
-    fn event(&mut self, item: ChatItem) -> Option<String> {
+    fn event(&mut self, item: &ChatItem) -> Option<String> {
         let id = item.id();
         // Under an id that it had before its key's ids were joined; the client's own starting point is one, too.
         let known = |alias: &MessageId| self.start == Some(*alias) || self.shown.contains(alias);
-        let known = matches!(&item, ChatItem::Keyed { aliases, .. } if aliases.iter().any(known));
+        let known = matches!(item, ChatItem::Keyed { aliases, .. } if aliases.iter().any(known));
         let message = ShownMessage::of(item)?;
         if self.start.is_some_and(|start| id <= start) || !self.shown.insert(id) {
             return None;
@@ -183,6 +183,6 @@ impl Stream {
             return None;
         }
         let data = serde_json::to_string(&message).ok()?;
-        Some(format!("id: {}\ndata: {data}\n\n", message.id))
+        Some(format!("id: {id}\ndata: {data}\n\n"))
     }
 }

@@ -9,6 +9,7 @@ use crate::id::MessageId;
 use crate::item::ChatItem;
 use crate::limits::{CURSOR_LOOK_BACK_MS, CURSOR_SEEN_MAX};
 use crate::page::{PageQuery, PageReply};
+use crate::shared::SharedItem;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -46,7 +47,7 @@ pub struct Position {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Step {
     /// The messages that are new to it, oldest first.
-    pub items: Vec<ChatItem>,
+    pub items: Vec<SharedItem>,
     /// Whether there is more at once.
     pub more: bool,
     /// Where it goes on.
@@ -116,9 +117,12 @@ impl Position {
 
     /// The position at `after` of a reader that had seen some before and has passed these ids now.
     fn looking_back(mut after: Option<MessageId>, before: &[u64], passed: &[MessageId]) -> Self {
-        let hashes: BTreeSet<u64> = passed.iter().map(hash).collect();
-        // Seen once and not there now: beyond the page's end, or another replica's that may show it again.
-        let mut seen: Vec<u64> = before.iter().copied().filter(|hash| !hashes.contains(hash)).collect();
+        let mut seen = Vec::new();
+        if !before.is_empty() {
+            let hashes: BTreeSet<u64> = passed.iter().map(hash).collect();
+            // Seen once and not there now: beyond the page's end, or another replica's that may show it again.
+            seen.extend(before.iter().copied().filter(|hash| !hashes.contains(hash)));
+        }
         let mut recent: Vec<MessageId> = passed.iter().copied().filter(|id| after < Some(*id)).collect();
         let excess = (seen.len() + recent.len()).saturating_sub(CURSOR_SEEN_MAX);
         let forgotten = excess.min(seen.len());
@@ -257,8 +261,8 @@ mod tests {
         id
     }
 
-    fn message(id: MessageId) -> ChatItem {
-        ChatItem::Message { user: "u".into(), id, content: Content { text: "t".into(), from: None } }
+    fn message(id: MessageId) -> SharedItem {
+        ChatItem::Message { user: "u".into(), id, content: Content { text: "t".into(), from: None } }.into()
     }
 
     /// A page over a log, as a store with all of it would give.
@@ -287,7 +291,7 @@ mod tests {
                 let log = messages.iter().filter(|(_, at)| *at <= now).map(|(id, _)| *id).collect();
                 let step = position.advance(page(&log, &position.query("u", limit)), limit, now);
                 assert!(step.items.len() <= usize::from(limit));
-                shown.extend(step.items.iter().map(ChatItem::id));
+                shown.extend(step.items.iter().map(|item| item.id()));
                 let text = Cursor::Forward(step.position).to_string();
                 position = match text.parse() {
                     Ok(Cursor::Forward(position)) => position,
@@ -359,7 +363,7 @@ mod tests {
         assert_eq!(step.position.seen.len(), CURSOR_SEEN_MAX);
         assert_eq!(step.position.after, log.iter().nth(600 - CURSOR_SEEN_MAX - 1).copied());
         let again = step.position.advance(page(&log, &step.position.query("u", 9)), 9, 1_000_300);
-        assert_eq!(again.items, []);
+        assert!(again.items.is_empty());
     }
 
     #[test]
@@ -371,8 +375,8 @@ mod tests {
         let joined =
             ChatItem::Keyed { user: "u".into(), key: "k".into(), id: late, aliases: [early].into(), content };
         let mut next = page(&[late].into(), &step.position.query("u", 9));
-        next.items = vec![joined];
-        assert_eq!(step.position.advance(next, 9, 1_000_002).items, []);
+        next.items = vec![joined.into()];
+        assert!(step.position.advance(next, 9, 1_000_002).items.is_empty());
     }
 
     #[test]

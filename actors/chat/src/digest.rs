@@ -9,6 +9,7 @@ use crate::chat::ChatReply;
 use crate::id::MessageId;
 use crate::item::ChatItem;
 use crate::page::{PageReply, Span};
+use crate::shared::SharedItem;
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hash;
@@ -47,7 +48,7 @@ impl PageDigest {
 
     /// What stands for a page.
     pub fn of_page(page: &PageReply) -> Self {
-        Self::of(page.mark, page.items.iter().map(Self::sum_of), page.covered, page.more)
+        Self::of(page.mark, page.items.iter().map(SharedItem::sum), page.covered, page.more)
     }
 
     /// Whether both stand for the same page.

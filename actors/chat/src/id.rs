@@ -194,8 +194,9 @@ fn digit(byte: u8) -> Option<u8> {
     Some(DIGITS[usize::from(byte)]).filter(|digit| *digit != NO_DIGIT)
 }
 
-impl fmt::Display for MessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl MessageId {
+    /// How it is written, in ASCII.
+    pub fn characters(&self) -> [u8; CHARACTERS] {
         let mut text = [0u8; CHARACTERS];
         for (bytes, characters) in self.0.chunks(5).zip(text.chunks_mut(8)) {
             let bits = bytes.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
@@ -203,7 +204,13 @@ impl fmt::Display for MessageId {
                 *character = ALPHABET[(bits >> (35 - 5 * at) & 31) as usize];
             }
         }
-        f.pad(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        text
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(std::str::from_utf8(&self.characters()).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -90,6 +90,11 @@ impl ChatItem {
             Self::Mark { .. } => None,
         }
     }
+
+    /// Bytes that it adds to a page.
+    pub fn text_bytes(&self) -> usize {
+        self.content().map_or(0, Content::bytes)
+    }
 }
 
 impl Wire for ChatItem {

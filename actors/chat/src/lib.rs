@@ -18,6 +18,7 @@ pub mod limits;
 mod merge;
 pub mod page;
 mod recent;
+pub mod shared;
 pub mod sweep;
 pub mod users;
 
@@ -35,4 +36,5 @@ pub use key::{IdempotencyKey, KeyError};
 pub use layout::unreadable_rows;
 pub use limits::{ChatInputError, validate_from, validate_text, validate_user};
 pub use page::{PageBounds, PageQuery, PageReply};
+pub use shared::SharedItem;
 pub use users::{UserList, UserRow};

@@ -10,6 +10,7 @@ use crate::id::MessageId;
 use crate::item::ChatItem;
 use crate::layout::{self, Row, StoredMessage};
 use crate::limits::{CURSOR_SEEN_MAX, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX};
+use crate::shared::SharedItem;
 use ringwork_core::keyspace::Read;
 use ringwork_core::store::{Direction, Flow};
 use ringwork_core::vnode::Item;
@@ -55,7 +56,7 @@ pub struct PageReply {
     /// Everything up to this id is deleted.
     pub mark: Option<MessageId>,
     /// The messages, plain and keyed, by ascending id.
-    pub items: Vec<ChatItem>,
+    pub items: Vec<SharedItem>,
     /// The ids of which all messages are here.
     pub covered: Span,
     /// Whether what was asked for goes on beyond what is covered.
@@ -103,9 +104,8 @@ impl Room {
         Self { messages, bytes: bounds.bytes, taken: false }
     }
 
-    /// Takes the place that a message needs; false when there is not enough.
-    pub(crate) fn take(&mut self, item: &ChatItem) -> bool {
-        let bytes = item.content().map_or(0, |content| content.bytes());
+    /// Takes the place that a message of so many bytes of text needs; false when there is not enough.
+    pub(crate) fn take(&mut self, bytes: usize) -> bool {
         if self.taken && (self.messages == 0 || bytes > self.bytes) {
             return false;
         }
@@ -141,11 +141,11 @@ pub fn read_page(read: &dyn Read, query: &PageQuery, bounds: PageBounds) -> Resu
         let Some(item) = message_of(user, key.get(prefix..).unwrap_or_default(), value) else {
             return Flow::Continue(());
         };
-        if !room.take(&item) {
+        if !room.take(item.text_bytes()) {
             more = true;
             return Flow::Break(());
         }
-        items.push(item);
+        items.push(item.into());
         Flow::Continue(())
     })?;
     if query.backward {
@@ -159,8 +159,8 @@ pub fn read_page(read: &dyn Read, query: &PageQuery, bounds: PageBounds) -> Resu
 }
 
 /// Ends what is covered where the items end.
-fn cut_at(covered: &mut Span, query: &PageQuery, items: &[ChatItem]) {
-    cut(covered, query, items.first().map(ChatItem::id), items.last().map(ChatItem::id));
+fn cut_at(covered: &mut Span, query: &PageQuery, items: &[SharedItem]) {
+    cut(covered, query, items.first().map(|item| item.id()), items.last().map(|item| item.id()));
 }
 
 /// The same, of items of which these are the first and the last id.
@@ -236,9 +236,9 @@ pub fn resolve(
                 Some(other) => {
                     let differ = [item.id(), other.id()].into_iter().filter(|_| item.id() != other.id());
                     places.extend(differ.map(|id| (identity, id)));
-                    other.join(item.clone())
+                    other.join(ChatItem::clone(item))
                 }
-                None => item.clone(),
+                None => ChatItem::clone(item),
             };
             joined.insert(identity, whole);
         }
@@ -261,6 +261,7 @@ pub fn resolve(
     items.sort_by(|a, b| a.id().cmp(&b.id()).then_with(|| identity(a).cmp(&identity(b))));
     items.dedup_by_key(|item| item.id());
     items.retain(|item| covered.contains(item.id()));
+    let mut items: Vec<SharedItem> = items.into_iter().map(SharedItem::from).collect();
     if fit(query, bounds, &mut items) {
         cut_at(&mut covered, query, &items);
     }
@@ -268,7 +269,7 @@ pub fn resolve(
     Some((PageReply { mark, items, covered, more }, repairs))
 }
 
-fn strictly_ascending(items: &[ChatItem]) -> bool {
+fn strictly_ascending(items: &[SharedItem]) -> bool {
     items.windows(2).all(|pair| matches!(pair, [a, b] if a.id() < b.id()))
 }
 
@@ -300,14 +301,14 @@ fn common_span(
 }
 
 /// Drops what is too much, at the end where the next page goes on. Whether it did.
-fn fit(query: &PageQuery, bounds: PageBounds, items: &mut Vec<ChatItem>) -> bool {
+fn fit(query: &PageQuery, bounds: PageBounds, items: &mut Vec<SharedItem>) -> bool {
     let mut room = Room::new(query, bounds);
     let before = items.len();
     if query.backward {
-        let fitting = items.iter().rev().take_while(|item| room.take(item)).count();
+        let fitting = items.iter().rev().take_while(|item| room.take(item.text_bytes())).count();
         items.drain(..before - fitting);
     } else {
-        let fitting = items.iter().take_while(|item| room.take(item)).count();
+        let fitting = items.iter().take_while(|item| room.take(item.text_bytes())).count();
         items.truncate(fitting);
     }
     items.len() < before
@@ -328,7 +329,7 @@ fn repairs(
             repairs.push((*number, ChatItem::Mark { user: query.user.clone(), through }));
         }
         let own: BTreeMap<_, _> =
-            page.items.iter().filter_map(|item| identity(item).map(|identity| (identity, item))).collect();
+            page.items.iter().filter_map(|item| identity(item).map(|identity| (identity, &**item))).collect();
         for (identity, item) in joined {
             let lacks = match own.get(identity) {
                 Some(own) => *own != item,

@@ -10,20 +10,27 @@ use crate::id::MessageId;
 use crate::item::ChatItem;
 use crate::limits::{RECENT_BYTES_MAX, RECENT_PIECE_BYTES_MAX};
 use crate::page::{PageBounds, PageQuery, PageReply, Room, Span, cut, span_of};
+use crate::shared::SharedItem;
 use ringwork_core::keyspace::Sequence;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::slice::Iter;
 
-/// Bytes that an item takes beside its texts: its own size, and what the allocator adds.
-const ITEM_BYTES: usize = size_of::<Summed>() + 48;
+/// Bytes that an item takes beside its texts.
+const ITEM_BYTES: usize = size_of::<Kept>() + SharedItem::BYTES;
 
-/// An item and the sum that stands for it.
-type Summed = (ChatItem, u128);
+/// An item, and all of it that is looked at to choose what a page has: items lie anywhere in memory, these side by side.
+struct Kept {
+    id: MessageId,
+    text_bytes: usize,
+    /// What stands for it.
+    sum: u128,
+    item: SharedItem,
+}
 
 /// What of a piece a page has, and what a page says beside.
 struct Selected<'a> {
-    items: Iter<'a, Summed>,
+    items: Iter<'a, Kept>,
     covered: Span,
     more: bool,
 }
@@ -32,8 +39,8 @@ struct Selected<'a> {
 pub(crate) struct Piece {
     mark: Option<MessageId>,
     covered: Span,
-    /// By ascending id, each with the sum that stands for it.
-    items: Vec<Summed>,
+    /// By ascending id.
+    items: Vec<Kept>,
     bytes: usize,
     /// The last turn whose writes it may rest on.
     written: Sequence,
@@ -48,21 +55,22 @@ pub(crate) struct Recent {
     dropped: String,
 }
 
-fn summed(item: ChatItem) -> Summed {
-    let sum = PageDigest::sum_of(&item);
-    (item, sum)
+impl From<SharedItem> for Kept {
+    fn from(item: SharedItem) -> Self {
+        Self { id: item.id(), text_bytes: item.text_bytes(), sum: item.sum(), item }
+    }
 }
 
 fn bytes_of(item: &ChatItem) -> usize {
-    ITEM_BYTES + item.user().len() + item.content().map_or(0, |content| content.bytes())
+    ITEM_BYTES + item.user().len() + item.text_bytes()
 }
 
 impl Piece {
     /// What a page has. `written`: the last turn whose writes it may rest on.
     pub(crate) fn of(page: PageReply, written: Sequence) -> Self {
         let PageReply { mark, items, covered, .. } = page;
-        let bytes = size_of::<Self>() + items.iter().map(bytes_of).sum::<usize>();
-        let items = items.into_iter().map(summed).collect();
+        let bytes = size_of::<Self>() + items.iter().map(|item| bytes_of(item)).sum::<usize>();
+        let items = items.into_iter().map(Kept::from).collect();
         Self { mark, covered, items, bytes, written }
     }
 
@@ -71,7 +79,7 @@ impl Piece {
         let Selected { items, covered, more } = self.select(query, bounds)?;
         Some(PageReply {
             mark: self.mark,
-            items: items.map(|(item, _)| item.clone()).collect(),
+            items: items.map(|kept| kept.item.clone()).collect(),
             covered,
             more,
         })
@@ -80,7 +88,7 @@ impl Piece {
     /// What stands for that page.
     fn digest(&self, query: &PageQuery, bounds: PageBounds) -> Option<PageDigest> {
         let Selected { items, covered, more } = self.select(query, bounds)?;
-        Some(PageDigest::of(self.mark, items.map(|(_, sum)| *sum), covered, more))
+        Some(PageDigest::of(self.mark, items.map(|kept| kept.sum), covered, more))
     }
 
     fn select(&self, query: &PageQuery, bounds: PageBounds) -> Option<Selected<'_>> {
@@ -91,11 +99,15 @@ impl Piece {
         if !reads_on {
             return None;
         }
-        let first = self.items.partition_point(|(item, _)| Some(item.id()) <= asked.after);
-        let end = self.items.partition_point(|(item, _)| item.id() <= asked.through);
+        // Mostly it is all of them, and a search looks at places that no cache has.
+        let from_the_first = self.items.first().is_some_and(|kept| Some(kept.id) > asked.after);
+        let to_the_last = self.items.last().is_some_and(|kept| kept.id <= asked.through);
+        let until = |holds: &dyn Fn(MessageId) -> bool| self.items.partition_point(|kept| holds(kept.id));
+        let first = if from_the_first { 0 } else { until(&|id| Some(id) <= asked.after) };
+        let end = if to_the_last { self.items.len() } else { until(&|id| id <= asked.through) };
         let within = self.items.get(first..end).unwrap_or_default();
         let mut room = Room::new(query, bounds);
-        let mut fits = |(item, _): &&Summed| room.take(item);
+        let mut fits = |kept: &&Kept| room.take(kept.text_bytes);
         let count = if query.backward {
             within.iter().rev().take_while(&mut fits).count()
         } else {
@@ -111,7 +123,7 @@ impl Piece {
         let items = items.unwrap_or_default();
         let mut covered = asked;
         if more {
-            let id = |at: Option<&Summed>| at.map(|(item, _)| item.id());
+            let id = |at: Option<&Kept>| at.map(|kept| kept.id);
             cut(&mut covered, query, id(items.first()), id(items.last()));
         }
         Some(Selected { items: items.iter(), covered, more })
@@ -165,13 +177,13 @@ impl Recent {
             let user = item.user().to_owned();
             return self.forget(&user);
         }
-        let at = piece.items.partition_point(|(other, _)| other.id() < item.id());
-        if piece.items.get(at).is_some_and(|(other, _)| other.id() == item.id()) {
+        let at = piece.items.partition_point(|kept| kept.id < item.id());
+        if piece.items.get(at).is_some_and(|kept| kept.id == item.id()) {
             // It was lost on the disk, and has come back.
             let user = item.user().to_owned();
             return self.forget(&user);
         }
-        piece.items.insert(at, summed(item));
+        piece.items.insert(at, SharedItem::from(item).into());
         piece.written = turn;
         piece.bytes += bytes;
         self.bytes += bytes;

@@ -88,3 +88,23 @@ fn deleting_by_an_id_that_a_message_had_deletes_the_message_and_nothing_above_th
         assert_eq!(texts(&get("").await), ["between"]);
     });
 }
+
+#[test]
+fn a_message_is_shown_with_its_texts_and_a_time_of_four_digits_of_a_year() {
+    let shown = |id: MessageId, from: Option<&str>| {
+        let content = Content { text: "a \"b\"\n".into(), from: from.map(str::to_owned) };
+        let item = ChatItem::Message { user: "anna".into(), id, content };
+        serde_json::to_string(&ShownMessage::of(&item).unwrap()).unwrap()
+    };
+    let early = MessageId::at_ms(1_795_341_600_007);
+    let sent_at = "2026-11-22T10:00:00.007Z";
+    assert_eq!(
+        shown(early, Some("bob")),
+        format!(r#"{{"id":"{early}","text":"a \"b\"\n","from":"bob","sent_at":"{sent_at}"}}"#)
+    );
+    // Nobody mints it, but a peer can hand in anything.
+    let last = r#""text":"a \"b\"\n","sent_at":"9999-12-31T23:59:59.999Z"}"#;
+    assert!(shown(MessageId::LARGEST, None).ends_with(last), "{}", shown(MessageId::LARGEST, None));
+    let mark = ChatItem::Mark { user: "anna".into(), through: early };
+    assert!(ShownMessage::of(&mark).is_none());
+}

@@ -87,9 +87,9 @@ fn page_through(beds: &mut [Bed], limit: u16, backward: bool, repair: bool) -> V
             assert_eq!(again, [], "after repairs nothing is lacking in {query:?}");
         }
         if backward {
-            shown.splice(0..0, page.items.clone());
+            shown.splice(0..0, page.items.iter().map(|item| ChatItem::clone(item)));
         } else {
-            shown.extend(page.items.clone());
+            shown.extend(page.items.iter().map(|item| ChatItem::clone(item)));
         }
         let next = if backward { page.next_before() } else { page.next_after() };
         if !page.more {
@@ -154,7 +154,7 @@ fn a_key_with_two_ids_is_repaired_to_one() {
     beds[1].merge(keyed(USER, "k", id_at(5), Some("a")));
     beds[1].merge(message(USER, id_at(4), "m"));
     let (page, repairs) = read_all(&beds, &query(10, false));
-    let ids: Vec<_> = page.items.iter().map(ChatItem::id).collect();
+    let ids: Vec<_> = page.items.iter().map(|item| item.id()).collect();
     assert_eq!(ids, [id_at(4), id_at(5)]);
     for (at, item) in repairs {
         beds[at].merge(item);
@@ -177,7 +177,7 @@ fn an_id_that_only_some_know_for_an_alias_skips_nothing() {
     let mut shown = Vec::new();
     for _ in 0..6 {
         let (page, _) = read_all(&beds, &onward);
-        shown.extend(page.items.iter().map(ChatItem::id));
+        shown.extend(page.items.iter().map(|item| item.id()));
         let Some(next) = page.next_after() else { break };
         onward.after = Some(next);
     }
@@ -187,7 +187,7 @@ fn an_id_that_only_some_know_for_an_alias_skips_nothing() {
     // Who goes backward from between the two ids finds it under the one that lies before him.
     let backward = PageQuery { after: None, before: Some(id_at(7)), ..query(10, true) };
     let (page, _) = read_all(&beds, &backward);
-    let ids: Vec<_> = page.items.iter().map(ChatItem::id).collect();
+    let ids: Vec<_> = page.items.iter().map(|item| item.id()).collect();
     assert_eq!(ids, [id_at(3), id_at(5)]);
 }
 
@@ -197,10 +197,10 @@ fn a_page_that_goes_backward_shows_a_message_before_it_though_another_replica_ha
     beds[0].merge(keyed(USER, "k", id_at(3), Some("a")));
     beds[1].merge(keyed(USER, "k", id_at(9), Some("a")));
     let (page, _) = read_all(&beds, &PageQuery { before: Some(id_at(7)), ..query(10, true) });
-    let ids: Vec<_> = page.items.iter().map(ChatItem::id).collect();
+    let ids: Vec<_> = page.items.iter().map(|item| item.id()).collect();
     assert_eq!(ids, [id_at(3)]);
     let (page, _) = read_all(&beds, &query(10, true));
-    let ids: Vec<_> = page.items.iter().map(ChatItem::id).collect();
+    let ids: Vec<_> = page.items.iter().map(|item| item.id()).collect();
     assert_eq!(ids, [id_at(9)]);
 }
 

@@ -80,7 +80,7 @@ fn what_was_read_is_told_from_memory_with_what_has_come_since() {
     let told = page(&mut bed, &last);
     assert_eq!(memory(&bed, &last), Some(told));
     bed.merge(message("a", id_at(31), "new"));
-    assert_eq!(memory(&bed, &last).unwrap().items.last(), Some(&message("a", id_at(31), "new")));
+    assert_eq!(memory(&bed, &last).unwrap().items.last().unwrap(), &message("a", id_at(31), "new"));
     // A message beside what is kept changes nothing of it.
     bed.merge(message("a", id_at(2), "y"));
     assert!(memory(&bed, &last).is_some());
@@ -217,8 +217,8 @@ fn a_sum_tells_any_difference_of_two_pages() {
     differ(&|page| page.mark = Some(id_at(0)));
     differ(&|page| page.more = true);
     differ(&|page| page.covered.through = id_at(9));
-    differ(&|page| page.items[0] = message("a", id_at(1), "y"));
-    differ(&|page| page.items[1] = keyed("a", "l", id_at(2), Some("y")));
+    differ(&|page| page.items[0] = message("a", id_at(1), "y").into());
+    differ(&|page| page.items[1] = keyed("a", "l", id_at(2), Some("y")).into());
     differ(&|page| drop(page.items.pop()));
 }
 
