@@ -31,16 +31,17 @@ pub fn users_of(items: u64) -> u64 {
     items.div_ceil(REPLICAS * MESSAGES_PER_USER)
 }
 
-/// Makes the data directory of a node that has stopped in peace and keeps about so many items. Users are named as
-/// `ringwork bench chat` names them.
-pub fn fill(programs: &Programs, directory: &Path, items: u64) -> Outcome {
-    let cluster = Cluster::alone(programs, directory, &[])?;
+/// Makes the data directory of a node that was at that host, has stopped in peace and keeps about so many items. Users
+/// are named as `ringwork bench chat` names them.
+pub fn fill(programs: &Programs, host: u8, directory: &Path, items: u64) -> Outcome {
+    let cluster = Cluster::alone_at(host, programs, directory, &[])?;
     let size = cluster.node(0)?.get("/admin/ring")?["ring_size"].as_u64().ok_or("a ring without a size")?;
     let size = RingSize::try_from(size as u32)?;
     // Keyspaces that a start has no time for come with the first request.
     cluster.open(USERS_OPENING_ALL)?;
+    let store = cluster.data_directory(0).join("store");
     cluster.stop()?;
-    let options = DiskOptions { directory: directory.join("n1").join("store"), cache_bytes: 8 << 20 };
+    let options = DiskOptions { directory: store, cache_bytes: 8 << 20 };
     let store = DiskStore::open(&options, true)?;
     let mut generations: BTreeMap<Partition, Generation> = BTreeMap::new();
     for id in store.keyspaces()? {

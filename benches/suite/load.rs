@@ -3,6 +3,7 @@
 
 use crate::Outcome;
 use crate::node::{Process, Programs};
+use crate::table::median;
 use serde_json::Value;
 use std::process::Command;
 
@@ -12,6 +13,8 @@ const FOR_CPU_TIME: Spans = Spans { warm_up: "500ms", measured: "2s" };
 /// The same for a tail, of which the median of many rounds is steadier than that of long ones. Nothing else is loaded
 /// between them, so only their connections are new in each.
 pub const FOR_TAIL: Spans = Spans { warm_up: "100ms", measured: "1s" };
+/// And for how much can be asked.
+pub const FOR_THE_MOST: Spans = Spans { warm_up: "100ms", measured: "500ms" };
 
 /// How long a round is.
 #[derive(Clone, Copy)]
@@ -48,26 +51,19 @@ pub struct Load<'a> {
 pub struct Alone {
     /// Answers per second, median of the rounds.
     pub per_second: f64,
-    /// How long the slowest waited: 99th percentiles of the rounds in milliseconds, ascending.
-    tails_ms: Vec<f64>,
+    /// How long the slowest waited: 99th percentiles of the rounds in milliseconds.
+    pub tails_ms: Vec<f64>,
 }
 
 impl Alone {
     fn of(report: &Value) -> Outcome<Self> {
         let rounds = report["node"]["rounds"].as_array().into_iter().flatten();
-        let mut tails_ms: Vec<f64> =
+        let tails_ms: Vec<f64> =
             rounds.filter_map(|round| round["p99_us"].as_f64()).map(|p99_us| p99_us / 1e3).collect();
-        tails_ms.sort_by(f64::total_cmp);
         match report["node"]["answered_per_second"].as_f64() {
             Some(per_second) if !tails_ms.is_empty() => Ok(Self { per_second, tails_ms }),
             _ => Err(format!("a figure is missing in {report}").into()),
         }
-    }
-
-    /// The 99th percentile that so large a part of the rounds, of 1, stayed below.
-    pub fn tail_ms(&self, part: f64) -> f64 {
-        let place = (self.tails_ms.len() as f64 * part) as usize;
-        self.tails_ms.get(place).or(self.tails_ms.last()).copied().unwrap_or_default()
     }
 }
 
@@ -85,6 +81,23 @@ pub struct Found {
 }
 
 impl Found {
+    /// What reports of one load say together.
+    fn of(reports: &[Value]) -> Outcome<Self> {
+        let middle = |path: &str| {
+            let figures = reports.iter().filter_map(|report| report.pointer(path)?.as_f64()).collect();
+            median(figures).ok_or_else(|| format!("{path} is missing in {reports:?}"))
+        };
+        let rounds = |report: &Value| report["cpu_ratio"]["rounds"].as_array().cloned().unwrap_or_default();
+        let ratios: Vec<f64> = reports.iter().flat_map(rounds).filter_map(|ratio| ratio.as_f64()).collect();
+        Ok(Self {
+            ratio: median(ratios.clone()).ok_or_else(|| format!("no ratio is in {reports:?}"))?,
+            cpu_us: middle("/node/cpu_us_per_operation")?,
+            echo_cpu_us: middle("/reference/cpu_us_per_operation")?,
+            per_second: middle("/node/answered_per_second")?,
+            ratios,
+        })
+    }
+
     /// For beside a ratio.
     pub fn remark(&self) -> String {
         let (least, most) = self
@@ -118,17 +131,26 @@ impl<'a> Load<'a> {
 
     /// Loads nodes and echo in turn.
     pub fn run(&self, programs: &Programs, nodes: &[String], echo: &Process) -> Outcome<Found> {
-        let report = self.report(programs, nodes, Some(echo))?;
-        let number = |value: &Value| value.as_f64().ok_or_else(|| format!("a figure is missing in {report}"));
-        let (node, reference) = (&report["node"], &report["reference"]);
-        let ratios = report["cpu_ratio"]["rounds"].as_array();
-        Ok(Found {
-            ratio: number(&report["cpu_ratio"]["median"])?,
-            cpu_us: number(&node["cpu_us_per_operation"])?,
-            echo_cpu_us: number(&reference["cpu_us_per_operation"])?,
-            per_second: number(&node["answered_per_second"])?,
-            ratios: ratios.into_iter().flatten().filter_map(Value::as_f64).collect(),
-        })
+        Found::of(&[self.report(programs, nodes, Some(echo))?])
+    }
+
+    /// Loads several clusters, each with the echo beside it, in turn, round by round: what is compared is then of the
+    /// same minutes. The load's connections are each cluster's own number.
+    pub fn run_in_turn(
+        &self,
+        programs: &Programs,
+        clusters: &[(Vec<String>, usize)],
+        echo: &Process,
+    ) -> Outcome<Vec<Found>> {
+        let mut reports: Vec<Vec<Value>> = clusters.iter().map(|_| Vec::new()).collect();
+        for round in 0..self.rounds {
+            for ((urls, connections), reports) in clusters.iter().zip(&mut reports) {
+                let (connections, prefilled) = (*connections, self.prefilled || round > 0);
+                let load = Self { connections, prefilled, rounds: 1, ..*self };
+                reports.push(load.report(programs, urls, Some(echo))?);
+            }
+        }
+        reports.iter().map(|reports| Found::of(reports)).collect()
     }
 
     /// Loads servers with nobody beside them.

@@ -3,7 +3,7 @@
 
 use crate::load::Load;
 use crate::node::{Cluster, Process, now, pause};
-use crate::requests::SHARED;
+use crate::requests::{FLAT_ROUNDS, SHARED};
 use crate::table::{Bar, Table};
 use crate::{Outcome, Suite};
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub fn members(suite: &Suite, table: &mut Table) -> Outcome {
     let mut clusters = Vec::new();
     for count in SIZES {
         // As many hosts apart as the largest has nodes, and more.
-        let (first_host, directory) = (10 * count as u8, place(format!("members-{count}-idle")));
+        let (first_host, directory) = (10 * count as u8, place(format!("members-{count}")));
         clusters.push(Cluster::start_at(first_host, &suite.programs, &directory, count, &[SHARED])?.0);
     }
     let percents = idle_percents(&clusters);
@@ -57,16 +57,11 @@ pub fn members(suite: &Suite, table: &mut Table) -> Outcome {
         let what = "resident memory of an idle node of five";
         table.row(what, Bar::Most(64.0, 32.0), *mb, "MB", "the largest");
     }
-    drop(clusters);
-    let mut sends = Vec::new();
-    for (count, name) in SIZES.into_iter().zip(names) {
-        let (cluster, _) =
-            Cluster::start(&suite.programs, &place(format!("members-{count}")), count, &[SHARED])?;
-        // As many for each node: with fewer each would wake up oftener for the same, whatever it is told.
-        let load = Load { connections: CONNECTIONS_PER_NODE * count, ..Load::sends(suite.rounds.min(4)) };
-        let found = load.run(&suite.programs, &cluster.urls(), &echo)?;
-        sends.push((name, found.ratio));
-    }
+    // As many for each node: with fewer each would wake up oftener for the same, whatever it is told.
+    let connections = SIZES.map(|count| CONNECTIONS_PER_NODE * count);
+    let urls: Vec<_> = clusters.iter().map(Cluster::urls).zip(connections).collect();
+    let found = Load::sends(suite.rounds.min(FLAT_ROUNDS)).run_in_turn(&suite.programs, &urls, &echo)?;
+    let sends: Vec<_> = names.into_iter().zip(found.iter().map(|found| found.ratio)).collect();
     table.flat("idle CPU of each node, over nodes", " %", &idle);
     table.flat("resident memory of an idle node, over nodes", " MB", &resident);
     table.flat("CPU of a send, all nodes together, over nodes", " ×", &sends);

@@ -252,16 +252,25 @@ impl<'a> Cluster<'a> {
         Ok((cluster, took))
     }
 
+    fn name(&self, number: usize) -> String {
+        format!("n{}", self.first_host + number as u8)
+    }
+
+    /// Where a node's data are.
+    pub fn data_directory(&self, number: usize) -> PathBuf {
+        self.directory.join(self.name(number))
+    }
+
     /// Starts a node's process, and waits for nothing.
     pub fn spawn(&self, number: usize) -> Outcome<Process> {
         let host = self.first_host + number as u8;
         let (http, peers) = (address(host, HTTP_PORT), address(host, CLUSTER_PORT));
-        let name = format!("n{host}");
+        let name = self.name(number);
         let log =
             File::options().create(true).append(true).open(self.directory.join(format!("{name}.log")))?;
         let mut command = Command::new(&self.programs.ringwork);
         command.args(["start", "--until-stdin-closes", "--name", &name, "--data-dir"]);
-        command.arg(self.directory.join(&name));
+        command.arg(self.data_directory(number));
         command.args(["--http", &http.to_string(), "--cluster", &peers.to_string()]);
         if number > 0 {
             command.args(["--join", &address(self.first_host, CLUSTER_PORT).to_string()]);
