@@ -159,6 +159,7 @@ impl<'a> Load<'a> {
     }
 
     fn report(&self, programs: &Programs, servers: &[String], echo: Option<&Process>) -> Outcome<Value> {
+        programs.memory.look();
         let mut command = Command::new(&programs.ringwork);
         let Spans { warm_up, measured } = self.spans;
         command.args(["bench", self.workload, "--json", "--warmup", warm_up, "--duration", measured]);

@@ -10,6 +10,7 @@ mod fill;
 mod items;
 mod load;
 mod members;
+mod memory;
 mod moves;
 mod node;
 mod requests;
@@ -93,8 +94,12 @@ fn main() -> Outcome {
         Some(directory) => tempfile::tempdir_in(directory)?,
         None => tempfile::tempdir()?,
     };
-    let programs =
-        Programs { ringwork: arguments.ringwork, echo: arguments.echo, transfer: arguments.transfer };
+    let programs = Programs {
+        ringwork: arguments.ringwork,
+        echo: arguments.echo,
+        transfer: arguments.transfer,
+        memory: memory::Memory::new(),
+    };
     let suite = Suite { programs, rounds: arguments.rounds, directory };
     let (clock, errors) = (ringwork::runtime::time::Clock::system(), &mut std::io::stderr());
     let mut table = Table::default();
@@ -104,6 +109,7 @@ fn main() -> Outcome {
             continue;
         }
         writeln!(errors, "{name} …")?;
+        suite.programs.memory.begin(name);
         let begun = clock.moment();
         // One part that fails is no reason to lose what the others found.
         if let Err(error) = part(&suite, &mut table) {
@@ -111,6 +117,9 @@ fn main() -> Outcome {
             failed.push(format!("{name}: {error}"));
         }
         writeln!(errors, "{name} took {} s", (clock.moment() - begun).as_secs())?;
+    }
+    if let Some((ns, of_parts)) = suite.programs.memory.found() {
+        table.row("a read of memory, anywhere, on this machine", table::Bar::None, ns, "ns", of_parts);
     }
     let text = table.markdown(&arguments.commit, clock.wall_ms());
     writeln!(std::io::stdout(), "{text}")?;

@@ -59,10 +59,21 @@ fn hints(suite: &Suite, table: &mut Table) -> Outcome {
             members.filter(|member| member["available"] == "down").count() == 1
         })
     })?;
-    // Beside the prefill there is one read, so that the load generator has something to measure.
+    // Beside the prefill there are some reads, so that the load generator has something to measure.
     let filling = HINTED.div_ceil(1000).to_string();
     let mut command = Command::new(&suite.programs.ringwork);
-    command.args(["bench", "chat", "--read-share", "1", "--rate", "1", "--duration", "1s", "--warmup", "1s"]);
+    command.args([
+        "bench",
+        "chat",
+        "--read-share",
+        "1",
+        "--rate",
+        "20",
+        "--duration",
+        "1s",
+        "--warmup",
+        "1s",
+    ]);
     let output = command.args(["--prefill", &filling, "--node", &cluster.urls().join(",")]).output()?;
     if !output.status.success() {
         return Err(format!("the messages were not sent: {}", String::from_utf8_lossy(&output.stderr)).into());

@@ -2,6 +2,7 @@
 //! and ended, and what is read of them in `/proc`; not what they are asked.
 
 use crate::Outcome;
+use crate::memory::Memory;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// What was built for this run.
+/// What is measured, and how fast the machine is meanwhile.
 pub struct Programs {
     /// The node, and the load generator.
     pub ringwork: PathBuf,
@@ -18,6 +19,8 @@ pub struct Programs {
     pub echo: PathBuf,
     /// The bench of one transfer.
     pub transfer: PathBuf,
+    /// This machine's.
+    pub memory: Memory,
 }
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
