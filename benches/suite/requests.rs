@@ -106,8 +106,8 @@ pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
     let ((nodes_ms, nodes_middle_ms), (echo_ms, echo_middle_ms)) =
         (of_rounds(tails_ms)?, of_rounds(echoes_ms)?);
     let remark = format!(
-        "mean of the quieter half of {rounds} rounds {nodes_ms:.1} ms, median of all {nodes_middle_ms:.1} ms; of an echo \
-         alone {echo_ms:.2} and {echo_middle_ms:.2} ms; {rate:.0}/s"
+        "mean of the quieter half of {rounds} rounds {nodes_ms:.1} ms, median of all {nodes_middle_ms:.1} ms; of an \
+         echo alone {echo_ms:.2} and {echo_middle_ms:.2} ms; {rate:.0}/s"
     );
     let what = "p99 of a send at half of the most, three nodes";
     table.row(what, Bar::Most(4.0, 2.0), nodes_ms / echo_ms.max(0.001), "×", remark);

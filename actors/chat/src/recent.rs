@@ -19,7 +19,8 @@ use std::slice::Iter;
 /// Bytes that an item takes beside its texts.
 const ITEM_BYTES: usize = size_of::<Kept>() + SharedItem::BYTES;
 
-/// An item, and all of it that is looked at to choose what a page has: items lie anywhere in memory, these side by side.
+/// An item, and all of it that is looked at to choose what a page has: items lie anywhere in memory, these side by
+/// side.
 struct Kept {
     id: MessageId,
     text_bytes: usize,
