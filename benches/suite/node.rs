@@ -99,8 +99,15 @@ impl Process {
         let http = address(ECHO_HOST, HTTP_PORT);
         let mut command = Command::new(&programs.echo);
         let child = command.args(["--address", &http.to_string()]).stdout(Stdio::null()).spawn()?;
-        let echo = Self { child, http };
+        let mut echo = Self { child, http };
         until("the echo answers", Duration::from_millis(5), || ask(http, "GET", "/admin/status").is_ok())?;
+        // One that an earlier run has left would answer, too.
+        let pid = serde_json::json!(echo.child.id());
+        if echo.child.try_wait()?.is_some() || echo.get("/admin/status")?["pid"] != pid {
+            return Err(
+                format!("another process than the echo that was started answers at {http}; end it").into()
+            );
+        }
         Ok(echo)
     }
 
