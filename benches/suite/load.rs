@@ -10,8 +10,8 @@ use std::process::Command;
 /// How long a server is loaded before it is measured, and then measured for CPU time, which comes in hundredths of a
 /// second and in lumps; in each round.
 const FOR_CPU_TIME: Spans = Spans { warm_up: "500ms", measured: "2s" };
-/// The same for a tail, of which the median of many rounds is steadier than that of long ones. Nothing else is loaded
-/// between them, so only their connections are new in each.
+/// The same for a tail, of which many short rounds say more than few long ones. What is measured last before it is the
+/// same servers, so that only connections are new in each.
 pub const FOR_TAIL: Spans = Spans { warm_up: "100ms", measured: "1s" };
 /// And for how much can be asked.
 pub const FOR_THE_MOST: Spans = Spans { warm_up: "100ms", measured: "500ms" };

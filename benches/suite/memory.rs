@@ -1,6 +1,6 @@
-//! How long this machine takes to read from anywhere in memory, again and again while the suite runs. A send waits for
-//! memory where an echo does not, so on a machine whose caches and memory others use, too, their ratio moves with this
-//! figure: two tables whose figures differ are not of the same machine. It decides nothing else.
+//! How long this machine takes to read from anywhere in memory, again and again while the suite runs: a figure of the
+//! machine and not of the nodes, for whoever puts two tables side by side. It decides nothing, and explains no ratio:
+//! of one node's sends, round by round, it was found to tell nothing (docs/performance.md).
 
 use crate::node::now;
 use crate::table::median;
