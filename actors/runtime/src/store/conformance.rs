@@ -1,13 +1,13 @@
 //! One suite, two engines: what core's `Store` promises, checked on memory and on disk alike.
 
-use super::disk::{DiskOptions, DiskStore, memtable_bytes};
+use super::disk::{DiskOptions, DiskStore, flushed_tables, memtable_bytes};
 use bytes::Bytes;
 use proptest::prelude::*;
 use ringwork_core::ids::{Generation, Partition};
 use ringwork_core::limits::STORE_VALUE_BYTES_MAX;
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::store::{Direction, Flow, KeyRange, KeyspaceId, OpenTree, Store, Tree, Write};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 fn disk() -> (DiskStore, tempfile::TempDir) {
@@ -128,6 +128,39 @@ fn memtables_are_flushed_one_by_one_the_oldest_first_before_their_own_bounds() {
     });
     assert!(waited.is_some(), "the oldest have been flushed");
     assert_eq!(store.tables(keyspaces.last().unwrap()), 0, "the youngest has not");
+}
+
+#[test]
+fn merged_tables_are_cut_small_and_not_all_keyspaces_merge_at_once() {
+    let (store, directory) = disk();
+    let numbers: BTreeSet<u8> = (0..64).map(|n| flushed_tables(&id(n).to_string())).collect();
+    assert_eq!(numbers, (6..=10).collect(), "tables that are merged at once");
+    let small = (1..).map(id).find(|id| memtable_bytes(&id.to_string()) < 1_200_000).unwrap();
+    let open = store.open(&small).unwrap();
+    let largest = || {
+        let tables = super::damage::tables(directory.path());
+        // A table may be merged and gone between the two looks.
+        tables.iter().filter_map(|table| table.metadata().ok()).map(|kept| kept.len()).max().unwrap_or(0)
+    };
+    let mut seen = 0;
+    // Each flush is of about a million bytes. Larger tables are merged ones.
+    for n in 0..40_000u32 {
+        let key = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
+        let value: Vec<u8> = key.iter().cycle().take(1000).copied().collect();
+        commit(&store, vec![put(&open, &key, &value)]);
+        if n % 500 == 0 {
+            seen = largest().max(seen);
+        }
+    }
+    for _ in 0..1000 {
+        seen = largest().max(seen);
+        if seen > 1_500_000 {
+            break;
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+    assert!((1_500_000..3_000_000).contains(&seen), "the largest table had {seen} bytes");
+    assert_eq!(scan(&*open.tree, &KeyRange::all(), Direction::Ascending).len(), 40_000);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn is_current(version: &Path) -> bool {
     name(version) == format!("v{}", u64::from_le_bytes(current[..8].try_into().unwrap()))
 }
 
-fn tables(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn tables(directory: &Path) -> Vec<PathBuf> {
     let all = files_below(&directory.join("store/keyspaces"));
     all.into_iter().filter(|path| path.parent().unwrap().ends_with("tables")).collect()
 }
