@@ -17,12 +17,19 @@ use crate::vnode::Item;
 use bytes::Bytes;
 use changes::{Changes, Told};
 use rows::Rows;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The number of a turn's writes within their keyspace, from 1. 0 stands for "nothing to wait for".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Sequence(pub u64);
+
+impl Sequence {
+    fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
 
 /// A vnode's handle to its keyspace. Reads see the vnode's own writes at once.
 ///
@@ -41,7 +48,10 @@ struct Shared {
 #[derive(Default)]
 struct State {
     overlay: BTreeMap<Bytes, Pending>,
-    staged: Vec<Bytes>,
+    /// What the turn that runs has written, in the order of the first writes of each key.
+    staged: Vec<(Bytes, Option<Bytes>)>,
+    /// Keys among these under which a write of an earlier turn is still pending.
+    replaced: Vec<Bytes>,
     sealed: VecDeque<(Sequence, Vec<Bytes>)>,
     last: Sequence,
     observed: Sequence,
@@ -52,9 +62,11 @@ struct State {
 }
 
 struct Pending {
-    /// None while staged.
-    sequence: Option<Sequence>,
+    /// Its turn's; above the last turn's while it is staged.
+    sequence: Sequence,
     value: Option<Bytes>,
+    /// While it is staged, where among what is.
+    place: usize,
     /// What a discarded turn has to put back.
     before: Option<Box<Pending>>,
 }
@@ -69,23 +81,39 @@ impl State {
     /// What a turn has written under `key` that the store does not have yet, if one has.
     fn pending(&mut self, key: &[u8]) -> Option<Option<Bytes>> {
         let pending = self.overlay.get(key)?;
-        self.observed = self.observed.max(pending.sequence.unwrap_or_default());
+        self.observed = self.observed.max(self.sealed_in(pending).unwrap_or_default());
         Some(pending.value.clone())
     }
 
+    /// The turn that a write is of; none while that turn runs.
+    fn sealed_in(&self, pending: &Pending) -> Option<Sequence> {
+        (pending.sequence <= self.last).then_some(pending.sequence)
+    }
+
+    /// Each write is looked for once here and once when it is committed: what one turn of a transfer writes, and how
+    /// much of it is pending at once, is thousands of rows.
     fn stage(&mut self, key: Bytes, value: Option<Bytes>) {
-        if let Some(old) = self.overlay.get_mut(&key) {
-            if old.sequence.is_none() {
-                old.value = value;
+        let sequence = self.last.next();
+        let newer = Pending { sequence, value: value.clone(), place: self.staged.len(), before: None };
+        match self.overlay.entry(key.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(newer);
+            }
+            Entry::Occupied(mut held) if held.get().sequence == sequence => {
+                let held = held.get_mut();
+                if let Some((_, staged)) = self.staged.get_mut(held.place) {
+                    staged.clone_from(&value);
+                }
+                held.value = value;
                 return;
             }
-            let newer = Pending { sequence: None, value, before: None };
-            let pending = std::mem::replace(old, newer);
-            old.before = Some(Box::new(pending));
-        } else {
-            self.overlay.insert(key.clone(), Pending { sequence: None, value, before: None });
+            Entry::Occupied(mut held) => {
+                let before = held.insert(newer);
+                held.get_mut().before = Some(Box::new(before));
+                self.replaced.push(key.clone());
+            }
         }
-        self.staged.push(key);
+        self.staged.push((key, value));
     }
 }
 
@@ -122,7 +150,7 @@ impl Keyspace {
 
     /// The number that this turn's writes will have, if it writes.
     pub fn turn(&self) -> Sequence {
-        Sequence(self.0.state().last.0 + 1)
+        self.0.state().last.next()
     }
 
     /// The last turn on whose writes anything rests that was read in this turn.
@@ -181,7 +209,8 @@ impl Keyspace {
     /// What this handle shows now, for work on another thread.
     pub fn snapshot(&self) -> Snapshot {
         let mut state = self.0.state();
-        let observed = state.overlay.values().filter_map(|p| p.sequence).max().unwrap_or_default();
+        let sealed = state.overlay.values().filter_map(|pending| state.sealed_in(pending));
+        let observed = sealed.max().unwrap_or_default();
         state.observed = state.observed.max(observed);
         now(&state, &*self.0.tree)
     }
@@ -224,17 +253,20 @@ impl KeyspaceHost {
         if state.staged.is_empty() {
             return Sealed { writes: Vec::new(), sequence: Sequence(0), wait_for: observed, changes };
         }
-        let sequence = Sequence(state.last.0 + 1);
+        let sequence = state.last.next();
         state.last = sequence;
-        let keys = std::mem::take(&mut state.staged);
-        let mut writes = Vec::with_capacity(keys.len());
-        for key in &keys {
-            if let Some(pending) = state.overlay.get_mut(key) {
-                pending.sequence = Some(sequence);
+        for key in std::mem::take(&mut state.replaced) {
+            if let Some(pending) = state.overlay.get_mut(&key) {
                 pending.before = None;
-                writes.push(Write { tree: self.0.slot, key: key.clone(), value: pending.value.clone() });
             }
         }
+        let staged = std::mem::take(&mut state.staged);
+        let mut keys = Vec::with_capacity(staged.len());
+        let write = |(key, value): (Bytes, Option<Bytes>)| {
+            keys.push(key.clone());
+            Write { tree: self.0.slot, key, value }
+        };
+        let writes = staged.into_iter().map(write).collect();
         state.sealed.push_back((sequence, keys));
         Sealed { writes, sequence, wait_for: sequence, changes }
     }
@@ -246,7 +278,8 @@ impl KeyspaceHost {
         if let Some(told) = &mut state.told {
             told.forget();
         }
-        for key in std::mem::take(&mut state.staged) {
+        state.replaced.clear();
+        for (key, _) in std::mem::take(&mut state.staged) {
             if let Some(pending) = state.overlay.remove(&key)
                 && let Some(before) = pending.before
             {
@@ -261,9 +294,11 @@ impl KeyspaceHost {
         while state.sealed.front().is_some_and(|(sealed, _)| *sealed <= sequence) {
             let Some((sealed, keys)) = state.sealed.pop_front() else { return };
             for key in keys {
-                if state.overlay.get(&key).is_some_and(|p| p.sequence == Some(sealed))
-                    && let Some(pending) = state.overlay.remove(&key)
+                // A later turn may have written the key again.
+                if let Entry::Occupied(held) = state.overlay.entry(key)
+                    && held.get().sequence == sealed
                 {
+                    let (key, pending) = held.remove_entry();
                     state.rows.changed(key, pending.value);
                 }
             }
@@ -344,7 +379,7 @@ fn now(state: &State, tree: &dyn Tree) -> Snapshot {
 
 /// What the turn that runs has staged is left out; the store does not have it yet.
 fn before_turn(state: &State, tree: &dyn Tree) -> Snapshot {
-    let before = |(key, pending): (&Bytes, &Pending)| match (pending.sequence, &pending.before) {
+    let before = |(key, pending): (&Bytes, &Pending)| match (state.sealed_in(pending), &pending.before) {
         (Some(_), _) => Some((key.clone(), pending.value.clone())),
         (None, Some(before)) => Some((key.clone(), before.value.clone())),
         (None, None) => None,
@@ -367,7 +402,7 @@ fn overlay_of(state: &State, range: &KeyRange, direction: Direction) -> (Overlay
         .overlay
         .range::<[u8], _>(range.bounds())
         .map(|(key, pending)| {
-            observed = observed.max(pending.sequence.unwrap_or_default());
+            observed = observed.max(state.sealed_in(pending).unwrap_or_default());
             (key.clone(), pending.value.clone())
         })
         .collect();
