@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 const GROWTHS: usize = 3;
+const TRANSFERS: usize = 3;
 const HINTED: u64 = 100_000;
 
 /// An empty cluster grows from one node to three; a node was away for 100 000 messages and returns.
@@ -98,15 +99,23 @@ fn hints(suite: &Suite, table: &mut Table) -> Outcome {
     Ok(())
 }
 
-/// A million items of 100 bytes in one transfer: benches/transfer.rs.
+/// A million items of 100 bytes in one transfer, again and again: benches/transfer.rs. The middle one counts: of ten in a
+/// row one was half as fast as the others, on a machine that is not alone.
 pub fn transfer(suite: &Suite, table: &mut Table) -> Outcome {
-    let output = Command::new(&suite.programs.transfer).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let rate = text.split(" items/s").next().and_then(|head| head.rsplit(' ').next());
-    let rate: f64 = rate.and_then(|rate| rate.parse().ok()).ok_or_else(|| {
-        format!("the transfer said {text:?} and {}", String::from_utf8_lossy(&output.stderr))
-    })?;
-    let remark = text.split_once("; ").map_or("", |(_, rest)| rest);
-    table.row("one transfer, items of 100 bytes", Bar::Least(300_000.0, 600_000.0), rate, "items/s", remark);
+    let mut found = Vec::new();
+    for _ in 0..TRANSFERS {
+        let output = Command::new(&suite.programs.transfer).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let rate = text.split(" items/s").next().and_then(|head| head.rsplit(' ').next());
+        let rate: f64 = rate.and_then(|rate| rate.parse().ok()).ok_or_else(|| {
+            format!("the transfer said {text:?} and {}", String::from_utf8_lossy(&output.stderr))
+        })?;
+        found.push((rate, text.split_once("; ").map_or("", |(_, rest)| rest).to_owned()));
+    }
+    found.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    let rates: Vec<String> = found.iter().map(|(rate, _)| format!("{rate:.0}")).collect();
+    let (rate, remark) = found.get(TRANSFERS / 2).ok_or("no transfers")?;
+    let remark = format!("{remark}; of {}", rates.join(", "));
+    table.row("one transfer, items of 100 bytes", Bar::Least(300_000.0, 600_000.0), *rate, "items/s", remark);
     Ok(())
 }
