@@ -47,10 +47,10 @@ pub fn items(suite: &Suite, table: &mut Table) -> Outcome {
         ("CPU of a send, one node, over items on disk", 0.0),
     ] {
         let of_this = asked.iter().filter(|(items, ..)| share == 0.0 || users_of(*items) >= ASKED);
-        let (names, urls): (Vec<_>, Vec<_>) =
-            of_this.map(|(_, name, cluster)| (name, (cluster.urls(), load.connections))).unzip();
         let load = Load { users: Some(ASKED), ..load.reading(share) };
-        let found = load.run_in_turn(&suite.programs, &urls, &echo)?;
+        let (names, loads): (Vec<_>, Vec<_>) =
+            of_this.map(|(_, name, cluster)| (name, (load, cluster.urls()))).unzip();
+        let found = Load::run_in_turn(&loads, &suite.programs, &echo)?;
         let ratios = found.iter().map(|found| found.ratio);
         table.flat(what, " ×", &names.into_iter().cloned().zip(ratios).collect::<Vec<_>>());
     }

@@ -134,19 +134,17 @@ impl<'a> Load<'a> {
         Found::of(&[self.report(programs, nodes, Some(echo))?])
     }
 
-    /// Loads several clusters, each with the echo beside it, in turn, round by round: what is compared is then of the
-    /// same minutes. The load's connections are each cluster's own number.
+    /// Puts several loads on clusters, each with the echo beside it, in turn, round by round: what is compared is then of
+    /// the same minutes, and each is of more of them than if one came after the other. As many rounds as the first has.
     pub fn run_in_turn(
-        &self,
+        loads: &[(Self, Vec<String>)],
         programs: &Programs,
-        clusters: &[(Vec<String>, usize)],
         echo: &Process,
     ) -> Outcome<Vec<Found>> {
-        let mut reports: Vec<Vec<Value>> = clusters.iter().map(|_| Vec::new()).collect();
-        for round in 0..self.rounds {
-            for ((urls, connections), reports) in clusters.iter().zip(&mut reports) {
-                let (connections, prefilled) = (*connections, self.prefilled || round > 0);
-                let load = Self { connections, prefilled, rounds: 1, ..*self };
+        let mut reports: Vec<Vec<Value>> = loads.iter().map(|_| Vec::new()).collect();
+        for round in 0..loads.first().map_or(0, |(load, _)| load.rounds) {
+            for ((load, urls), reports) in loads.iter().zip(&mut reports) {
+                let load = Self { prefilled: load.prefilled || round > 0, rounds: 1, ..*load };
                 reports.push(load.report(programs, urls, Some(echo))?);
             }
         }

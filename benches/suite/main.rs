@@ -34,7 +34,7 @@ pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Measures nodes on this machine beside a bare echo server, and prints one table.
 #[derive(Parser)]
-#[command(after_help = "Example:\n  scripts/bench.sh --only one --only rules")]
+#[command(after_help = "Example:\n  scripts/bench.sh --only sends --only rules")]
 struct Arguments {
     /// One part instead of all; may be repeated.
     #[arg(long, value_name = "NAME")]
@@ -73,7 +73,7 @@ type Part = (&'static str, fn(&Suite, &mut Table) -> Outcome);
 
 /// In the order of the table.
 const PARTS: [Part; 9] = [
-    ("one", requests::one_node),
+    ("sends", requests::sends),
     ("three", requests::three_nodes),
     ("tail", requests::tail),
     ("rings", requests::rings),

@@ -59,8 +59,11 @@ pub fn members(suite: &Suite, table: &mut Table) -> Outcome {
     }
     // As many for each node: with fewer each would wake up oftener for the same, whatever it is told.
     let connections = SIZES.map(|count| CONNECTIONS_PER_NODE * count);
-    let urls: Vec<_> = clusters.iter().map(Cluster::urls).zip(connections).collect();
-    let found = Load::sends(suite.rounds.min(FLAT_ROUNDS)).run_in_turn(&suite.programs, &urls, &echo)?;
+    let load = Load::sends(suite.rounds.min(FLAT_ROUNDS));
+    let loaded =
+        |(cluster, connections): (&Cluster<'_>, usize)| (Load { connections, ..load }, cluster.urls());
+    let loads: Vec<_> = clusters.iter().zip(connections).map(loaded).collect();
+    let found = Load::run_in_turn(&loads, &suite.programs, &echo)?;
     let sends: Vec<_> = names.into_iter().zip(found.iter().map(|found| found.ratio)).collect();
     table.flat("idle CPU of each node, over nodes", " %", &idle);
     table.flat("resident memory of an idle node, over nodes", " MB", &resident);

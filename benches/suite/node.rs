@@ -181,12 +181,7 @@ pub struct Cluster<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    /// One node, ready, in a directory that may have its data already.
-    pub fn alone(programs: &'a Programs, directory: &Path, settings: &[&str]) -> Outcome<Self> {
-        Self::alone_at(FIRST_HOST, programs, directory, settings)
-    }
-
-    /// The same on another host than other clusters have.
+    /// One node, ready, on that host, in a directory that may have its data already.
     pub fn alone_at(host: u8, programs: &'a Programs, directory: &Path, settings: &[&str]) -> Outcome<Self> {
         let cluster = Self::apart(host, programs, directory, 1, settings)?;
         cluster.wait_ready(0)?;

@@ -1,7 +1,7 @@
 //! What requests cost, of one node and of three, and over rings of different sizes. It decides what is compared with
 //! the echo, and with what others need.
 
-use crate::load::{ECHO, FOR_TAIL, FOR_THE_MOST, Load};
+use crate::load::{ECHO, FOR_TAIL, FOR_THE_MOST, Found, Load};
 use crate::node::{Cluster, Process};
 use crate::table::{Bar, Table, median};
 use crate::{Outcome, Suite};
@@ -14,6 +14,8 @@ pub const SHARED: &str = "http.workers=1";
 const RINGS: [u32; 3] = [64, 1024, 16_384];
 /// Of costs that must be flat, at each of three sizes in turn.
 pub const FLAT_ROUNDS: u32 = 4;
+/// How often nodes are started for their tail, and an echo after them.
+const TAILS: usize = 3;
 /// As many in every ring, so that as many vnodes are asked in every large one.
 const USERS_OF_RINGS: u64 = 100;
 
@@ -21,47 +23,53 @@ const USERS_OF_RINGS: u64 = 100;
 const RIAK_PUT_ECHOES: f64 = 85.0;
 const RIAK_CORE_CHAT_ECHOES: f64 = 8.5;
 
-/// Sends to one node, whose three replicas are vnodes of its own.
-pub fn one_node(suite: &Suite, table: &mut Table) -> Outcome {
-    let echo = Process::echo(&suite.programs)?;
-    for (durability, settings, bar) in
-        [("interval", &[][..], Bar::Most(1.8, 1.4)), ("sync", &[SYNC][..], Bar::Most(2.1, 1.7))]
-    {
-        let directory = suite.directory.path().join(format!("one-{durability}"));
-        let cluster = Cluster::alone(&suite.programs, &directory, settings)?;
-        let found = Load::sends(suite.rounds).run(&suite.programs, &cluster.urls(), &echo)?;
-        table.row(&format!("send, one node, {durability}"), bar, found.ratio, "×", found.remark());
-    }
+/// Sends to one node, whose three replicas are vnodes of its own, and to three, with all their CPU together.
+pub fn sends(suite: &Suite, table: &mut Table) -> Outcome {
+    let (programs, load) = (&suite.programs, Load::sends(suite.rounds));
+    let echo = Process::echo(programs)?;
+    let place = |name: &str| suite.directory.path().join(name);
+    let clusters = [
+        Cluster::alone_at(10, programs, &place("one-interval"), &[])?,
+        Cluster::alone_at(11, programs, &place("one-sync"), &[SYNC])?,
+        Cluster::start_at(20, programs, &place("three-sync"), 3, &[SHARED, SYNC])?.0,
+        Cluster::start_at(30, programs, &place("three-interval"), 3, &[SHARED])?.0,
+    ];
+    let loads = clusters.each_ref().map(|cluster| (load, cluster.urls()));
+    let found = Load::run_in_turn(&loads, programs, &echo)?;
+    let [one_interval, one_sync, three_sync, three_interval] = &found[..] else {
+        return Err("some loads have no figures".into());
+    };
+    let mut row = |what: &str, bar, found: &Found| table.row(what, bar, found.ratio, "×", found.remark());
+    row("send, one node, interval", Bar::Most(1.8, 1.4), one_interval);
+    row("send, one node, sync", Bar::Most(2.1, 1.7), one_sync);
+    row("send, three nodes, sync", Bar::Most(3.5, 2.5), three_sync);
+    row("send, three nodes, interval", Bar::Most(3.0, 2.0), three_interval);
+    let fold = RIAK_CORE_CHAT_ECHOES / three_sync.ratio;
+    let remark = "three nodes, sync; its chat keeps a dict in memory, 8.5 × its echo";
+    table.row("a send against riak_core's chat", Bar::Least(2.8, 4.0), fold, "× less CPU", remark);
+    let fold = RIAK_PUT_ECHOES / three_interval.ratio;
+    let remark = "three nodes, interval; 85 × its echo";
+    table.row("a send against Riak's put", Bar::Least(28.0, 42.0), fold, "× less CPU", remark);
     Ok(())
 }
 
-/// The same and more of three nodes, with all their CPU together.
+/// What else three nodes are asked for.
 pub fn three_nodes(suite: &Suite, table: &mut Table) -> Outcome {
-    let echo = Process::echo(&suite.programs)?;
-    let (programs, sends) = (&suite.programs, Load::sends(suite.rounds));
-    let place = |name: &str| suite.directory.path().join(name);
-    {
-        let (cluster, _) = Cluster::start(programs, &place("three-sync"), 3, &[SHARED, SYNC])?;
-        let found = sends.run(programs, &cluster.urls(), &echo)?;
-        table.row("send, three nodes, sync", Bar::Most(3.5, 2.5), found.ratio, "×", found.remark());
-        let fold = RIAK_CORE_CHAT_ECHOES / found.ratio;
-        let remark = "durable; its chat keeps a dict in memory, 8.5 × its echo";
-        table.row("the same against riak_core's chat", Bar::Least(2.8, 4.0), fold, "× less CPU", remark);
-    }
-    let (cluster, _) = Cluster::start(programs, &place("three"), 3, &[SHARED])?;
-    let urls = cluster.urls();
-    let found = sends.run(programs, &urls, &echo)?;
-    table.row("send, three nodes, interval", Bar::Most(3.0, 2.0), found.ratio, "×", found.remark());
-    let fold = RIAK_PUT_ECHOES / found.ratio;
-    table.row("the same against Riak's put", Bar::Least(28.0, 42.0), fold, "× less CPU", "85 × its echo");
-    let found = sends.reading(1.0).run(programs, &urls, &echo)?;
-    table.row("get of 20, three nodes, r = 2", Bar::Most(5.0, 3.0), found.ratio, "×", found.remark());
-    let found = sends.reading(0.5).run(programs, &urls, &echo)?;
-    table.row("half sends, half gets of 20, three nodes", Bar::None, found.ratio, "×", found.remark());
-    for (what, read_share) in [("kv put, three nodes", 0.0), ("kv get, three nodes", 1.0)] {
-        let load = Load { workload: "kv", ..sends.reading(read_share) };
-        let found = load.run(programs, &urls, &echo)?;
-        table.row(what, Bar::None, found.ratio, "×", found.remark());
+    let programs = &suite.programs;
+    let echo = Process::echo(programs)?;
+    let (cluster, _) = Cluster::start(programs, &suite.directory.path().join("three"), 3, &[SHARED])?;
+    let chat = Load::sends(suite.rounds);
+    let kv = Load { workload: "kv", ..chat };
+    let rows = [
+        ("get of 20, three nodes, r = 2", Bar::Most(5.0, 3.0), chat.reading(1.0)),
+        ("half sends, half gets of 20, three nodes", Bar::None, chat.reading(0.5)),
+        ("kv put, three nodes", Bar::None, kv),
+        ("kv get, three nodes", Bar::None, kv.reading(1.0)),
+    ];
+    let loads: Vec<_> = rows.iter().map(|(_, _, load)| (*load, cluster.urls())).collect();
+    let found = Load::run_in_turn(&loads, programs, &echo)?;
+    for ((what, bar, _), found) in rows.into_iter().zip(found) {
+        table.row(what, bar, found.ratio, "×", found.remark());
     }
     Ok(())
 }
@@ -80,17 +88,17 @@ fn quieter_half(mut tails_ms: Vec<f64>) -> Option<(f64, f64)> {
 ///
 /// What they can take is found anew before each round: it differs by a tenth and more from minute to minute on a shared
 /// machine, and at half of it nine tenths of two processors are taken, so that a tail depends on a tenth more or less.
-/// The echo comes after the nodes, both twice, not in turn with them: what nodes do after a round of theirs would be in
+/// The echo comes after the nodes, both three times, not in turn with them: what nodes do after a round of theirs would be in
 /// its tail.
 pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
     let programs = &suite.programs;
     let most = Load { spans: FOR_THE_MOST, ..Load::sends(1) };
     let half = |most: f64| Load { spans: FOR_TAIL, rate: Some(most / 2.0), ..Load::sends(1) };
     let (mut mosts, mut tails_ms, mut echoes_ms) = (Vec::new(), Vec::new(), Vec::new());
-    for turn in 1..=2 {
+    for turn in 1..=TAILS {
         let place = suite.directory.path().join(format!("tail-{turn}"));
         let (cluster, _) = Cluster::start(programs, &place, 3, &[SHARED])?;
-        for _ in 0..suite.rounds * 3 {
+        for _ in 0..suite.rounds * 2 {
             let most = most.run_alone(programs, &cluster.urls())?.per_second;
             tails_ms.extend(half(most).run_alone(programs, &cluster.urls())?.tails_ms);
             mosts.push(most);
@@ -141,9 +149,9 @@ pub fn rings(suite: &Suite, table: &mut Table) -> Outcome {
         asked.push(cluster);
     }
     let load = Load { users: Some(USERS_OF_RINGS), ..Load::sends(suite.rounds.min(FLAT_ROUNDS)) };
-    let urls: Vec<_> = asked.iter().map(|cluster| (cluster.urls(), load.connections)).collect();
     for (what, share) in [("CPU of a send, over Q", 0.0), ("CPU of a get, over Q", 1.0)] {
-        let found = load.reading(share).run_in_turn(&suite.programs, &urls, &echo)?;
+        let loads: Vec<_> = asked.iter().map(|cluster| (load.reading(share), cluster.urls())).collect();
+        let found = Load::run_in_turn(&loads, &suite.programs, &echo)?;
         let ratios = found.iter().map(|found| found.ratio);
         table.flat(what, " ×", &RINGS.map(name).into_iter().zip(ratios).collect::<Vec<_>>());
     }
