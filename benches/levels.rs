@@ -1,7 +1,7 @@
 //! What it costs the engine to keep rows in order while they become more: messages of many users as three vnodes of a
-//! node write them, over the store on disk and nothing else. CPU of the engine's own threads and bytes written, for each
-//! tenth of the load, and at the end what the newest 20 rows of a user cost to read. It decides nothing; how tables and
-//! levels are sized is decided in the runtime's `store/disk.rs`.
+//! node write them, over the store on disk and nothing else. CPU of the engine's own threads and bytes written, for
+//! each tenth of the load, and at the end what the newest 20 rows of a user cost to read. It decides nothing; how
+//! tables and levels are sized is decided in the runtime's `store/disk.rs`.
 //!
 //! Run: `cargo bench --bench levels -- [ROWS [USERS [ROWS_PER_SECOND]]]` (12 million of 1000 users at 100 000 a second:
 //! two minutes and 8 GB of temporary disk).
@@ -10,11 +10,12 @@ use bytes::Bytes;
 use ringwork::core::ids::{Generation, Partition};
 use ringwork::core::store::{Direction, Flow, KeyRange, KeyspaceId, OpenTree, Store, Write as Row};
 use ringwork::runtime::store::disk::{DiskOptions, DiskStore};
+use ringwork::runtime::time::Clock;
 use std::error::Error;
 use std::io::Write;
 use std::ops::Bound;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +25,8 @@ const REPLICAS: u64 = 3;
 const MESSAGES_PER_COMMIT: u64 = 20;
 const TEXT_BYTES: usize = 110;
 const READS: u64 = 20_000;
+/// Looks for whether the engine has done all its work, five a second.
+const QUIET_LOOKS_MAX: usize = 600;
 
 /// Numbers that look like chance, the same in every run.
 struct Chance(u64);
@@ -43,7 +46,7 @@ fn mixed(number: u64) -> u64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let given = |at: usize, otherwise: u64| numbers.get(at).copied().unwrap_or(otherwise);
+    let given = |at: usize, otherwise: u64| numbers.get(at).copied().unwrap_or(otherwise).max(1);
     let (rows, users, rate) = (given(0, 12_000_000), given(1, 1000), given(2, 100_000));
     let out = &mut std::io::stdout();
     let directory = tempfile::tempdir()?;
@@ -61,7 +64,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let mut chance = Chance(1);
     let (mut number, mut bytes) = (0, 0);
-    let began = Instant::now();
+    let clock = Clock::system();
+    let began = clock.moment();
     for _ in 0..10 {
         let (before, bytes_before, number_before) = (Spent::now(), bytes, number);
         while number - number_before < rows / REPLICAS / 10 {
@@ -76,8 +80,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             store.commit(&mut batch)?;
             let due = Duration::from_secs_f64((number * REPLICAS) as f64 / rate as f64);
-            if let Some(early) = due.checked_sub(began.elapsed()) {
-                std::thread::sleep(early);
+            if let Some(early) = due.checked_sub(clock.moment() - began) {
+                pause(early);
             }
         }
         let spent = Spent::now();
@@ -90,9 +94,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         writeln!(out, "{:>12} {engine:>16} {others:>16} {written:>20.2}", number * REPLICAS)?;
     }
     let mut quiet = 0;
-    while quiet < 5 {
+    for _ in 0..QUIET_LOOKS_MAX {
+        if quiet == 5 {
+            break;
+        }
         let before = Spent::now().engine_nanos;
-        std::thread::sleep(Duration::from_millis(200));
+        pause(Duration::from_millis(200));
         quiet = if Spent::now().engine_nanos - before < 2_000_000 { quiet + 1 } else { 0 };
     }
     let (files, size) = files(directory.path())?;
@@ -100,7 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         out,
         "{files} files, {:.2} times the rows' bytes, after {:.0?}",
         size as f64 / bytes as f64,
-        began.elapsed()
+        clock.moment() - began
     )?;
     let (before, mut found) = (Spent::now(), 0);
     for _ in 0..READS {
@@ -114,6 +121,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         found as f64 / READS as f64
     )?;
     Ok(())
+}
+
+/// Nothing else is to be done meanwhile by this thread.
+#[allow(clippy::disallowed_methods)]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Where a user's rows are.

@@ -5,7 +5,7 @@
 #
 #   scripts/bench.sh                       all of it
 #   scripts/bench.sh --only three          one part, shown and not written
-#   scripts/bench.sh --rounds 9            steadier ratios
+#   scripts/bench.sh --rounds 20           steadier ratios
 #   scripts/bench.sh --help                the parts, and where data goes
 set -euo pipefail
 cd "$(dirname "$0")/.."

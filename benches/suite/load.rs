@@ -8,8 +8,9 @@ use serde_json::Value;
 use std::process::Command;
 
 /// How long a server is loaded before it is measured, and then measured for CPU time, which comes in hundredths of a
-/// second and in lumps; in each round.
-const FOR_CPU_TIME: Spans = Spans { warm_up: "500ms", measured: "2s" };
+/// second; in each round. What a send costs differs by half from one second to another, of the same program doing the
+/// same: many short rounds say more than few long ones.
+const FOR_CPU_TIME: Spans = Spans { warm_up: "300ms", measured: "1s" };
 /// The same for a tail, of which many short rounds say more than few long ones. What is measured last before it is the
 /// same servers, so that only connections are new in each.
 pub const FOR_TAIL: Spans = Spans { warm_up: "100ms", measured: "1s" };
@@ -134,8 +135,9 @@ impl<'a> Load<'a> {
         Found::of(&[self.report(programs, nodes, Some(echo))?])
     }
 
-    /// Puts several loads on clusters, each with the echo beside it, in turn, round by round: what is compared is then of
-    /// the same minutes, and each is of more of them than if one came after the other. As many rounds as the first has.
+    /// Puts several loads on clusters, each with the echo beside it, in turn, round by round: what is compared is then
+    /// of the same minutes, and each is of more of them than if one came after the other. As many rounds as the first
+    /// has.
     pub fn run_in_turn(
         loads: &[(Self, Vec<String>)],
         programs: &Programs,
@@ -175,7 +177,8 @@ impl<'a> Load<'a> {
         if let Some(users) = self.users {
             command.args([if self.workload == "kv" { "--keys" } else { "--users" }, &users.to_string()]);
         }
-        if self.prefilled {
+        // The objects of `kv` are few, and put once by each run that reads.
+        if self.prefilled && self.workload != "kv" {
             command.args(["--prefill", "0"]);
         }
         let output = command.output()?;

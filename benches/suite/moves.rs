@@ -99,8 +99,8 @@ fn hints(suite: &Suite, table: &mut Table) -> Outcome {
     Ok(())
 }
 
-/// A million items of 100 bytes in one transfer, again and again: benches/transfer.rs. The middle one counts: of ten in a
-/// row one was half as fast as the others, on a machine that is not alone.
+/// A million items of 100 bytes in one transfer, again and again: benches/transfer.rs. The middle one counts: of ten in
+/// a row one was half as fast as the others, on a machine that is not alone.
 pub fn transfer(suite: &Suite, table: &mut Table) -> Outcome {
     let mut found = Vec::new();
     for _ in 0..TRANSFERS {

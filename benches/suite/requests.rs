@@ -13,7 +13,7 @@ pub const SHARED: &str = "http.workers=1";
 /// How many partitions rings have.
 const RINGS: [u32; 3] = [64, 1024, 16_384];
 /// Of costs that must be flat, at each of three sizes in turn.
-pub const FLAT_ROUNDS: u32 = 4;
+pub const FLAT_ROUNDS: u32 = 8;
 /// How often nodes are started for their tail, and an echo after them.
 const TAILS: usize = 3;
 /// As many in every ring, so that as many vnodes are asked in every large one.
@@ -88,8 +88,8 @@ fn quieter_half(mut tails_ms: Vec<f64>) -> Option<(f64, f64)> {
 ///
 /// What they can take is found anew before each round: it differs by a tenth and more from minute to minute on a shared
 /// machine, and at half of it nine tenths of two processors are taken, so that a tail depends on a tenth more or less.
-/// The echo comes after the nodes, both three times, not in turn with them: what nodes do after a round of theirs would be in
-/// its tail.
+/// The echo comes after the nodes, both three times, not in turn with them: what nodes do after a round of theirs would
+/// be in its tail.
 pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
     let programs = &suite.programs;
     let most = Load { spans: FOR_THE_MOST, ..Load::sends(1) };
@@ -98,7 +98,7 @@ pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
     for turn in 1..=TAILS {
         let place = suite.directory.path().join(format!("tail-{turn}"));
         let (cluster, _) = Cluster::start(programs, &place, 3, &[SHARED])?;
-        for _ in 0..suite.rounds * 2 {
+        for _ in 0..suite.rounds {
             let most = most.run_alone(programs, &cluster.urls())?.per_second;
             tails_ms.extend(half(most).run_alone(programs, &cluster.urls())?.tails_ms);
             mosts.push(most);
@@ -106,7 +106,7 @@ pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
         drop(cluster);
         let echo = Process::echo(programs)?;
         let most = median(mosts.clone()).ok_or("no rounds")?;
-        let load = Load { workload: ECHO, rounds: suite.rounds * 2, ..half(most) };
+        let load = Load { workload: ECHO, rounds: suite.rounds, ..half(most) };
         echoes_ms.extend(load.run_alone(programs, &[echo.url()])?.tails_ms);
     }
     let (rounds, rate) = (tails_ms.len(), median(mosts).ok_or("no rounds")? / 2.0);

@@ -30,15 +30,15 @@ const JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// with equal ones all fill and flush at the same moment (measured: stalls of 400 ms, three times the memory).
 const MEMTABLE_BYTES_MIN: u64 = 1024 * 1024;
 const MEMTABLE_BYTES_MAX: u64 = 7 * 1024 * 1024;
-/// Where sorted tables are cut. The engine's first level below flushed tables takes as many of these as flushed tables are
-/// merged at once, and each further level ten times as much. Its own choice, 64 MiB and four, is made for memtables as
-/// large as that: of ours, which have a tenth of it and less, every few were merged with all that a vnode has ever kept,
-/// up to 256 MiB, so a write cost the more the more there was (2.0 bytes written for each one after 2 million rows, 13
-/// after 20 million; with these 2.0 and 4.7). Smaller ones wrote no less; larger ones are fewer files.
+/// Where sorted tables are cut. The engine's first level below flushed tables takes as many of these as flushed tables
+/// are merged at once, and each further level ten times as much. Its own choice, 64 MiB and four, is made for memtables
+/// as large as that: of ours, which have a tenth of it and less, every few were merged with all that a vnode has ever
+/// kept, up to 256 MiB, so a write cost the more the more there was (2.0 bytes written for each one after 2 million
+/// rows, 13 after 20 million; with these 2.0 and 4.7). Smaller ones wrote no less; larger ones are fewer files.
 const TABLE_BYTES: u64 = 2 * 1024 * 1024;
-/// Flushed tables of a keyspace are merged when there are so many, from keyspace to keyspace another number between these:
-/// vnodes are written alike, and with equal ones all are merged at the same time. A read looks into each of them, which is
-/// why there are no more. The engine slows writes down at twenty.
+/// Flushed tables of a keyspace are merged when there are so many, from keyspace to keyspace another number between
+/// these: vnodes are written alike, and with equal ones all are merged at the same time. A read looks into each of
+/// them, which is why there are no more. The engine slows writes down at twenty.
 const FLUSHED_TABLES_MIN: u8 = 6;
 const FLUSHED_TABLES_MAX: u8 = 10;
 /// Flushes wait but none has ended for this long: the engine is stuck, and memory would grow for ever.
