@@ -4,7 +4,7 @@
 //! tables and levels are sized is decided in the runtime's `store/disk.rs`.
 //!
 //! Run: `cargo bench --bench levels -- [ROWS [USERS [ROWS_PER_SECOND]]]` (12 million of 1000 users at 100 000 a second:
-//! two minutes and 8 GB of temporary disk).
+//! two minutes and 2 GB of temporary disk).
 
 use bytes::Bytes;
 use ringwork::core::ids::{Generation, Partition};
@@ -45,8 +45,14 @@ fn mixed(number: u64) -> u64 {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let given = |at: usize, otherwise: u64| numbers.get(at).copied().unwrap_or(otherwise).max(1);
+    // Cargo says what it starts a bench with.
+    let words = std::env::args().skip(1).filter(|word| word != "--bench");
+    let number = |word: String| match word.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{word} is no number above 0; wanted: [ROWS [USERS [ROWS_PER_SECOND]]]")),
+    };
+    let numbers: Vec<u64> = words.map(number).collect::<Result<_, _>>()?;
+    let given = |at: usize, otherwise: u64| numbers.get(at).copied().unwrap_or(otherwise);
     let (rows, users, rate) = (given(0, 12_000_000), given(1, 1000), given(2, 100_000));
     let out = &mut std::io::stdout();
     let directory = tempfile::tempdir()?;
