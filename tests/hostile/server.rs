@@ -10,7 +10,9 @@ use serde_json::Value;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -202,20 +204,40 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
     .await;
 }
 
-/// Memory that takes its time to commit, as a disk under load does.
+/// Memory that takes its time to commit, as a disk under load does, or commits nothing until it may.
 #[derive(Clone)]
 pub(crate) struct SlowStore {
     inner: MemoryStore,
     commit_ms: Arc<AtomicU64>,
+    held: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl SlowStore {
     pub(crate) fn new(commit_ms: u64) -> Self {
-        Self { inner: MemoryStore::new(), commit_ms: Arc::new(AtomicU64::new(commit_ms)) }
+        Self {
+            inner: MemoryStore::new(),
+            commit_ms: Arc::new(AtomicU64::new(commit_ms)),
+            held: Arc::default(),
+        }
     }
 
     pub(crate) fn take_from_now_on(&self, commit_ms: u64) {
         self.commit_ms.store(commit_ms, Ordering::SeqCst);
+    }
+
+    /// Keeps every commit, and the thread that makes it, from now on until they are let go. A shard that commits would
+    /// be kept with all its connections: the node's durability must be `sync`, so that the storage thread commits.
+    pub(crate) fn hold(&self) {
+        *self.held() = true;
+    }
+
+    pub(crate) fn let_go(&self) {
+        *self.held() = false;
+        self.held.1.notify_all();
+    }
+
+    fn held(&self) -> MutexGuard<'_, bool> {
+        self.held.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -228,6 +250,8 @@ impl Store for SlowStore {
     }
     fn commit(&self, writes: &mut Vec<Write>) -> Result<(), StoreError> {
         std::thread::sleep(Duration::from_millis(self.commit_ms.load(Ordering::SeqCst)));
+        // A test that failed meanwhile does not let go, and its node must still end.
+        drop(self.held.1.wait_timeout_while(self.held(), DEADLINE, |held| *held));
         self.inner.commit(writes)
     }
     fn sync(&self) -> Result<(), StoreError> {

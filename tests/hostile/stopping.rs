@@ -3,6 +3,7 @@
 
 use crate::client::{Connection, request};
 use crate::server::{SlowStore, TestServer, eventually, run, settings};
+use ringwork::settings::Durability;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -26,14 +27,16 @@ fn a_stopping_node_finishes_what_it_has_and_refuses_what_comes() {
     const INSIDE: usize = 20;
     run(async {
         let store = SlowStore::new(0);
-        let mut server = TestServer::start_over(settings(), Arc::new(store.clone()));
+        let mut settings = settings();
+        settings.store.durability = Durability::Sync;
+        let mut server = TestServer::start_over(settings, Arc::new(store.clone()));
         let address = server.address;
         let mut waiting = Connection::open(address).await;
         for user in 0..INSIDE {
             let user = format!("user{user}");
             assert_eq!(waiting.send(&user, &format!("before {user}")).await.status, 201);
         }
-        store.take_from_now_on(1000);
+        store.hold();
         let mut sends = JoinSet::new();
         for user in 0..INSIDE {
             let mut client = Connection::open(address).await;
@@ -58,6 +61,8 @@ fn a_stopping_node_finishes_what_it_has_and_refuses_what_comes() {
         assert_eq!((refused.status, refused.text("code").as_str()), (503, "stopping"));
         assert_eq!(refused.header("retry-after"), Some("1"));
         assert_eq!(waiting_again(address).await, 503, "reads and streams are refused, too");
+        assert!(sends.try_join_next().is_none(), "what is not committed is not answered");
+        store.let_go();
         assert_eq!(sends.join_all().await, [201; INSIDE], "what was inside is finished");
         eventually("the node has ended", async || server.has_ended()).await;
         assert!(Connection::try_open(address).await.is_err(), "nobody listens any more");
