@@ -12,6 +12,9 @@ pub const SHARED: &str = "http.workers=1";
 
 /// How many partitions rings have.
 const RINGS: [u32; 3] = [64, 1024, 16_384];
+/// How many idle nodes of each are watched at the same time: what a wake-up costs one of them depends on who was awake
+/// just before it, and that stays as it is for as long as they run.
+const IDLE_OF_A_SIZE: usize = 4;
 /// Of costs that must be flat, at each of three sizes in turn.
 pub const FLAT_ROUNDS: u32 = 8;
 /// How often nodes are started for their tail, and an echo after them.
@@ -129,17 +132,24 @@ pub fn rings(suite: &Suite, table: &mut Table) -> Outcome {
     let directory = |size: u32, what: &str| suite.directory.path().join(format!("ring-{size}-{what}"));
     let name = |size: u32| format!("Q = {size}");
     let mut clusters = Vec::new();
-    for (host, size) in (1..).zip(RINGS) {
+    let all = (0..IDLE_OF_A_SIZE).flat_map(|number| RINGS.map(|size| (number, size)));
+    for (host, (number, size)) in (1..).zip(all) {
         let begun = crate::node::now();
-        let place = directory(size, "idle");
+        let place = directory(size, &format!("idle-{number}"));
         clusters.push(Cluster::alone_at(host, &suite.programs, &place, &[&setting(size)])?);
         let took = (crate::node::now() - begun).as_secs_f64();
-        table.row(&format!("first start, {}", name(size)), Bar::None, took, "s", "");
+        if number == 0 {
+            table.row(&format!("first start, {}", name(size)), Bar::None, took, "s", "");
+        }
     }
-    let percents = crate::members::idle_percents(&clusters);
-    let idle: Vec<(String, f64)> = RINGS.map(name).into_iter().zip(percents).collect();
+    let of_each_size = |figures: Vec<f64>| -> Vec<(String, f64)> {
+        let of =
+            |at: usize| figures.iter().skip(at).step_by(RINGS.len()).sum::<f64>() / IDLE_OF_A_SIZE as f64;
+        RINGS.iter().enumerate().map(|(at, size)| (name(*size), of(at))).collect()
+    };
+    let idle = of_each_size(crate::members::idle_percents(&clusters));
     let megabytes = clusters.iter().map(|cluster| cluster.running().map(Process::resident_mb).sum());
-    let resident: Vec<(String, f64)> = RINGS.map(name).into_iter().zip(megabytes).collect();
+    let resident = of_each_size(megabytes.collect());
     drop(clusters);
     let mut asked = Vec::new();
     for (host, size) in (1..).zip(RINGS) {

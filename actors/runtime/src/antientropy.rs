@@ -340,7 +340,7 @@ impl<V: Vnode> Actor for AntiEntropy<V> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(LOOK_INTERVAL, |actor, ctx| actor.look(ctx));
+        self.service.node.beat.clone().each(LOOK_INTERVAL, ctx, Self::look);
     }
 }
 

@@ -369,7 +369,7 @@ impl Actor for GossipAgent {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.state_changed();
-        ctx.run_interval(TICK, |agent, _| agent.tick());
+        self.node.beat.clone().each(TICK, ctx, |agent, _| agent.tick());
     }
 }
 

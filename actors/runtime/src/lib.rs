@@ -12,6 +12,7 @@
 
 pub mod administration;
 pub mod antientropy;
+mod beat;
 mod claimant;
 mod cluster_administration;
 pub mod coordinator;

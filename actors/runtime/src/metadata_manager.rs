@@ -306,7 +306,7 @@ impl Actor for MetadataManager {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(TICK, |manager, ctx| manager.tick(ctx));
+        self.node.beat.clone().each(TICK, ctx, Self::tick);
     }
 }
 

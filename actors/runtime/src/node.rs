@@ -6,6 +6,7 @@ mod keyspaces;
 use crate::administration::Administration;
 use crate::antientropy::board::{RepairBoard, RepairSettings};
 use crate::antientropy::{AntiEntropy, TreeTable};
+use crate::beat::Beat;
 use crate::cluster_administration::ClusterAdministration;
 use crate::coordinator::Service;
 use crate::files::NumberFile;
@@ -340,6 +341,7 @@ impl NodeBuilder {
             name: options.name,
             boot: identity.boot,
             hybrid,
+            beat: Beat::new(options.clock.clone()),
             clock: options.clock.clone(),
             randomness: options.randomness,
             strays: StrayTable::new(state.size().count()),

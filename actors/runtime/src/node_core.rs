@@ -2,6 +2,7 @@
 //! It decides nothing; it is handed to every actor, because there are no globals.
 
 use crate::antientropy::board::RepairBoard;
+use crate::beat::Beat;
 use crate::handoff::board::HandoffBoard;
 use crate::handoff::generations::Generations;
 use crate::handoff::manager::{HandoffManager, ManagerMessage};
@@ -99,6 +100,7 @@ pub struct NodeCore {
     pub boot: Boot,
     /// Time.
     pub clock: Clock,
+    pub(crate) beat: Beat,
     pub(crate) hybrid: Arc<HybridClock>,
     /// Random bytes.
     pub randomness: Randomness,

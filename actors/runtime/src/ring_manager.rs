@@ -44,7 +44,7 @@ use tokio::sync::oneshot;
 /// Messages that may be on their way to the ring manager.
 const IN_FLIGHT_MAX: usize = 4096;
 /// How often it looks whether something is to be done that no message announces.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A change, as a function of the state that does all of it or refuses.
 pub(crate) type Change = Box<dyn FnOnce(&mut ClusterState) -> Result<(), ChangeRefusal> + Send>;
@@ -488,7 +488,7 @@ impl Actor for RingManager {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.settle(ctx);
-        ctx.run_interval(LOOK_INTERVAL, |manager, ctx| {
+        self.node.beat.clone().each(LOOK_INTERVAL, ctx, |manager, ctx| {
             let strays_changed = manager.report.strays != manager.node.strays.marked();
             if strays_changed {
                 manager.settle(ctx);

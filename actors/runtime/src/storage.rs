@@ -565,12 +565,14 @@ mod tests {
             let (storage, slot) = start(store, Durability::Interval(Duration::from_secs(3600)), clock);
             let here = std::thread::current().id();
             assert_ne!(committed_on(&storage, slot, 1, false).await, here, "this thread is no shard yet");
-            // The thread may be about to leave the desk, or have been told that there is something to sync.
+            // The thread may be about to leave the desk, or have been told that there is something to sync. It answers
+            // before it leaves, and on one processor may be set aside for whoever it has answered, each time.
             let until_here = async || {
                 for _ in 0..1000 {
                     if committed_on(&storage, slot, 1, false).await == here {
                         return true;
                     }
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 false
             };

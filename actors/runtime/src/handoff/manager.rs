@@ -296,7 +296,7 @@ impl HandoffManager {
             self.judge_crossed();
         }
         let in_ms = decisions.wake_at_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms).max(1));
-        let pause = Duration::from_millis(in_ms).min(LOOK_INTERVAL);
+        let pause = Duration::from_millis(in_ms).min(self.context.node.beat.until_next(LOOK_INTERVAL));
         self.alarm = Some(ctx.run_later(pause, |manager, ctx| {
             manager.alarm = None;
             manager.look(ctx);

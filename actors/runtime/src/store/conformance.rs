@@ -140,12 +140,13 @@ fn merged_tables_are_cut_small_and_not_all_keyspaces_merge_at_once() {
         tables.iter().filter_map(|table| table.metadata().ok()).map(|kept| kept.len()).max().unwrap_or(0)
     };
     let mut seen = 0;
-    // Each flush is of about a million bytes. Larger tables are merged ones.
+    // Each flush is of half a million bytes: the engine has one table of all memtables that wait. Larger ones are merged.
     for n in 0..40_000u32 {
         let key = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
         let value: Vec<u8> = key.iter().cycle().take(1000).copied().collect();
         commit(&store, vec![put(&open, &key, &value)]);
         if n % 500 == 0 {
+            store.flush(&small);
             seen = largest().max(seen);
         }
     }

@@ -169,6 +169,14 @@ impl DiskStore {
         slots.iter().flatten().find(|slot| slot.id == *keyspace).map_or(0, |slot| slot.keyspace.table_count())
     }
 
+    /// Flushes a keyspace's memtable, and waits until that is done.
+    #[cfg(test)]
+    pub(super) fn flush(&self, keyspace: &KeyspaceId) {
+        let slots = self.slots.read().unwrap();
+        let slot = slots.iter().flatten().find(|slot| slot.id == *keyspace).unwrap();
+        slot.keyspace.rotate_memtable_and_wait().unwrap();
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
