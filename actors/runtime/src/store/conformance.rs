@@ -140,7 +140,8 @@ fn merged_tables_are_cut_small_and_not_all_keyspaces_merge_at_once() {
         tables.iter().filter_map(|table| table.metadata().ok()).map(|kept| kept.len()).max().unwrap_or(0)
     };
     let mut seen = 0;
-    // Each flush is of half a million bytes: the engine has one table of all memtables that wait. Larger ones are merged.
+    // Each flush is of half a million bytes, and waited for: the engine makes one table of all memtables that wait.
+    // Larger tables are merged ones.
     for n in 0..40_000u32 {
         let key = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
         let value: Vec<u8> = key.iter().cycle().take(1000).copied().collect();
