@@ -100,6 +100,7 @@ pub struct NodeCore {
     pub boot: Boot,
     /// Time.
     pub clock: Clock,
+    /// When who looks around regularly does so.
     pub(crate) beat: Beat,
     pub(crate) hybrid: Arc<HybridClock>,
     /// Random bytes.
