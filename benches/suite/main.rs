@@ -40,7 +40,7 @@ struct Arguments {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Rounds of each ratio; more are steadier, and take longer.
-    #[arg(long, value_name = "N", default_value_t = 14)]
+    #[arg(long, value_name = "N", default_value_t = 10)]
     rounds: u32,
     /// Where to write the table, between its two marks, when all parts have run.
     #[arg(long, value_name = "FILE")]

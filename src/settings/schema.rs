@@ -203,8 +203,8 @@ section! {
         /// Comparisons that this node begins at a time, for each service. 0 turns anti-entropy off on this node:
         /// it keeps no trees, and other nodes cannot compare with it. What differs is then mended by reads alone.
         exchanges: u32 = 2, Kind::Count { min: 0, max: limits::REPAIR_EXCHANGES_MAX as u64 };
-        /// How often each pair of replicas is compared while the node has time. Two that are equal cost one small
-        /// message; a shorter interval finds differences sooner.
+        /// How often each pair of replicas is compared while the node has time. Two that are equal cost some
+        /// thirty bytes; a shorter interval finds differences sooner.
         interval: Span = Span::from_secs(15), Kind::Span {
                 min: Span::from_millis(limits::REPAIR_INTERVAL_MS_MIN),
                 max: Span::from_millis(limits::REPAIR_INTERVAL_MS_MAX),

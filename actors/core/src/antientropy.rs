@@ -5,8 +5,8 @@
 //!
 //! A *group* is what the replicas of one preference list have in common: all items whose keys hash to one partition k,
 //! which lie in the vnodes k, k + 1, … k + n − 1. So a vnode keeps one [`tree`] for each group that it has items of
-//! ([`keeping`]). [`listing`] goes through a vnode's items, [`exchange`] is the comparison of two, [`schedule`] says
-//! when.
+//! ([`keeping`]). [`listing`] goes through a vnode's items, [`exchange`] is the comparison of two, [`survey`] a
+//! first look at many, [`schedule`] says when.
 //!
 //! A tree is a function of what a fold would show, and of nothing else: replicas that show the same have equal trees,
 //! whatever ways they came to it.
@@ -16,6 +16,7 @@ mod fingerprint;
 pub mod keeping;
 pub mod listing;
 pub mod schedule;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod tree;

@@ -161,6 +161,8 @@ pub const REPAIR_BATCH_BYTES_MAX: usize = 256 * 1024;
 pub const REPAIRS_EXCHANGE_MAX: u64 = 100_000;
 /// Comparisons of replicas that one node may begin at a time: each may take a pool thread at both ends.
 pub const REPAIR_EXCHANGES_MAX: usize = 16;
+/// Trees whose roots one message may ask for: some 2 KB, and 5 KB in answer. Each that is full is 32 KiB to go through.
+pub const SURVEY_TREES_MAX: usize = 256;
 /// Shortest time between two comparisons of one pair, in milliseconds: each costs a message.
 pub const REPAIR_INTERVAL_MS_MIN: u64 = 1000;
 /// Longest: a day. Until then what differs is mended by reads alone.

@@ -54,6 +54,8 @@ pub enum Mutant {
     TellNothing,
     /// Replicas are not compared.
     NeverCompare,
+    /// A first look at many pairs of replicas finds all of them equal.
+    SurveyEqual,
     /// An incomplete vnode gives pages of a list.
     ListIncomplete,
     /// Lives of writers are folded before all members have what they wrote.
@@ -66,7 +68,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::LastWriteWins,
         Self::SkipSync,
         Self::AcknowledgeOneLess,
@@ -91,6 +93,7 @@ impl Mutant {
         Self::ForgetRemoved,
         Self::TellNothing,
         Self::NeverCompare,
+        Self::SurveyEqual,
         Self::ListIncomplete,
         Self::FoldEarly,
         Self::LatestObjectWins,

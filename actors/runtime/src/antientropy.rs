@@ -1,13 +1,15 @@
 //! Anti-entropy of one service on one node: an actor that has trees built where there are none, asks core's
-//! [`Schedule`] which pairs are to be compared, and runs core's [`Exchange`] for each. It decides nothing about trees
-//! or order; it carries questions to both sides and their answers back. Who answers is in `answering`, what a vnode
-//! does for its trees in `vnode/trees`, what operators see in [`board`].
+//! [`Schedule`] which pairs are to be looked at and which compared, and runs a survey or core's [`Exchange`] for them.
+//! It decides nothing about trees or order; it carries questions to both sides and their answers back. Who answers is
+//! in `answering`, looks at many roots at once are in `surveying`, what a vnode does for its trees is in `vnode/trees`,
+//! what operators see in [`board`].
 
 pub(crate) mod answering;
 pub mod board;
+mod surveying;
 
 use crate::antientropy::answering::{moving, not_now};
-use crate::antientropy::board::RepairLine;
+use crate::antientropy::board::{RepairLine, RepairSettings};
 use crate::families;
 use crate::handoff::service::OfService;
 use crate::net::Channel;
@@ -23,12 +25,16 @@ use ringwork_core::antientropy::exchange::{
 };
 use ringwork_core::antientropy::keeping::Standing;
 use ringwork_core::antientropy::listing::Summing;
-use ringwork_core::antientropy::schedule::{Consequence, Pair, Schedule, Start, Surroundings};
+use ringwork_core::antientropy::schedule::{
+    Consequence, Decisions, Pair, Schedule, Start, Surroundings, Survey,
+};
+use ringwork_core::antientropy::survey::Sight;
 use ringwork_core::gossip::detector::Availability;
 use ringwork_core::ids::{NodeId, Partition};
 use ringwork_core::limits::SCAN_STEP_ITEMS_MAX;
 use ringwork_core::membership::ClusterState;
 use ringwork_core::mutant::{Mutant, planted};
+use ringwork_core::preflist::RingView;
 use ringwork_core::store::KeyRange;
 use ringwork_core::vnode::Vnode;
 use ringwork_core::wire::codec;
@@ -41,6 +47,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How often it looks what is due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// For how long it does not look closer where nothing has changed that it is told of and nothing is due, a little less
+/// than a number of looks: not all that hinders a comparison says when it has passed.
+const REST_MAX: Duration = Duration::from_millis(1900);
 /// How soon after an exchange the next one may begin: what decides goes through all pairs.
 const NEXT_AFTER: Duration = Duration::from_millis(40);
 /// How long one question to another node may be on its way; core asks again a little later.
@@ -55,7 +64,7 @@ const FAILED_BUILD_PAUSE: Duration = Duration::from_secs(5);
 /// How far the trees of each partition's vnode are, for whoever may not ask it.
 pub(crate) struct TreeTable {
     standings: Vec<AtomicU8>,
-    /// How often one was set, so that who counts them need not do it anew when none was.
+    /// How often one has changed, so that who counts them need not do it anew when none has.
     changes: AtomicU64,
 }
 
@@ -73,8 +82,8 @@ impl TreeTable {
             Some(Standing::Building) => 2,
             Some(Standing::Ready) => 3,
         };
-        if let Some(slot) = self.standings.get(usize::from(partition.0)) {
-            slot.store(code, Ordering::Relaxed);
+        let slot = self.standings.get(usize::from(partition.0));
+        if slot.is_some_and(|slot| slot.swap(code, Ordering::Relaxed) != code) {
             // After it: who sees this number sees what was set, or sees a higher one the next time.
             self.changes.fetch_add(1, Ordering::Release);
         }
@@ -120,6 +129,23 @@ pub(crate) struct AntiEntropy<V: Vnode> {
     held: Option<(Arc<ClusterState>, Arc<BTreeSet<Partition>>)>,
     /// How many of them stood how when the table had changed that often.
     counted: Option<(u64, Arc<BTreeSet<Partition>>, [usize; 4])>,
+    /// Until when nothing is to be done, and what must not change for that.
+    resting: Option<(u64, Circumstances)>,
+}
+
+/// What a look depends on that changes without a word to the actor.
+struct Circumstances {
+    view: Arc<RingView>,
+    trees: u64,
+    settings: RepairSettings,
+    serves: bool,
+}
+
+impl PartialEq for Circumstances {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |it: &Self| (it.trees, it.settings, it.serves);
+        Arc::ptr_eq(&self.view, &other.view) && of(self) == of(other)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -135,8 +161,8 @@ impl<V: Vnode> AntiEntropy<V> {
     /// Starts it on the calling thread, which must be an actix one.
     pub(crate) fn start(service: Arc<ServiceCore<V>>) {
         let (schedule, builds) = Default::default();
-        let actor =
-            Self { service, schedule, building: None, builds, next_soon: false, held: None, counted: None };
+        let (building, held, counted, resting) = (None, None, None, None);
+        let actor = Self { service, schedule, building, builds, next_soon: false, held, counted, resting };
         let permits = Permits::new(1);
         Self::create(|ctx| {
             Postbox::new(ctx.address(), permits).post_control(Look);
@@ -165,9 +191,15 @@ impl<V: Vnode> AntiEntropy<V> {
             return ctx.stop();
         }
         let view = node.ring.load_full();
-        let held = self.held(view.state());
         // Before all shards are there no vnode can be started, and one whose start fails has lost the trees it found.
         let serves = node.spawner.complete() && !node.is_stopping() && !node.is_outside();
+        let (settings, trees) = (node.repair.settings(), self.service.trees.changes());
+        let around = Circumstances { view: view.clone(), trees, settings, serves };
+        let now_ms = self.now_ms();
+        if self.resting.as_ref().is_some_and(|(until_ms, as_of)| now_ms < *until_ms && *as_of == around) {
+            return node.repair.grow_older(V::SERVICE, self.schedule.oldest_ms(now_ms));
+        }
+        let held = self.held(view.state());
         if serves && view.state().was_ever_shared() {
             if node.repair.settings().compares() {
                 self.build_next(&held, ctx);
@@ -175,6 +207,9 @@ impl<V: Vnode> AntiEntropy<V> {
             self.begin_due(&held, ctx);
         }
         self.show(&held);
+        let rest_ms = self.now_ms().saturating_add(milliseconds(REST_MAX));
+        let due_ms = self.schedule.due_ms(milliseconds(settings.interval)).unwrap_or(rest_ms);
+        self.resting = Some((rest_ms.min(due_ms), around));
     }
 
     fn begin_due(&mut self, held: &BTreeSet<Partition>, ctx: &mut Context<Self>) {
@@ -204,7 +239,14 @@ impl<V: Vnode> AntiEntropy<V> {
             interval_ms: milliseconds(settings.interval),
             pressure: pressure(&self.service),
         };
-        for start in self.schedule.decide(self.now_ms(), &around) {
+        let Decisions { surveys, starts } = self.schedule.decide(self.now_ms(), &around);
+        for survey in surveys {
+            let look = surveying::look(self.service.clone(), survey);
+            let looked =
+                look.into_actor(self).map(|(survey, sights), actor, ctx| actor.looked(&survey, sights, ctx));
+            ctx.spawn(looked);
+        }
+        for start in starts {
             let (pair, partner) = (start.pair, start.partner);
             let run = exchange(self.service.clone(), start);
             let ended =
@@ -213,13 +255,37 @@ impl<V: Vnode> AntiEntropy<V> {
         }
     }
 
+    /// A survey has ended.
+    fn looked(&mut self, survey: &Survey, sights: Option<Vec<Sight>>, ctx: &mut Context<Self>) {
+        let now_ms = self.now_ms();
+        for (pair, ending) in self.schedule.survey_ended(now_ms, survey, sights.as_deref()) {
+            self.note(pair, survey.partner, &ending);
+        }
+        self.look_soon(ctx);
+    }
+
+    /// Puts an ending on the board.
+    fn note(&self, pair: Pair, partner: NodeId, ending: &Ending) {
+        let node = &self.service.node;
+        node.repair.ended(V::SERVICE, ending, |problem| {
+            format!("group {} with node {}: {problem}", pair.group, node.name_of(partner))
+        });
+    }
+
+    fn look_soon(&mut self, ctx: &mut Context<Self>) {
+        self.resting = None;
+        if !std::mem::replace(&mut self.next_soon, true) {
+            ctx.run_later(NEXT_AFTER, |actor, ctx| {
+                actor.next_soon = false;
+                actor.look(ctx);
+            });
+        }
+    }
+
     fn ended(&mut self, pair: Pair, partner: NodeId, ending: &Ending, ctx: &mut Context<Self>) {
         let (node, now_ms) = (self.service.node.clone(), self.now_ms());
         let consequence = self.schedule.ended(now_ms, pair, ending);
-        let board = &node.repair;
-        board.ended(V::SERVICE, ending, |problem| {
-            format!("group {} with node {}: {problem}", pair.group, node.name_of(partner))
-        });
+        self.note(pair, partner, ending);
         if let Ending::Repaired { repaired: Repaired { sent, fetched }, .. } = ending {
             tracing::info!(
                 service = V::SERVICE,
@@ -230,12 +296,7 @@ impl<V: Vnode> AntiEntropy<V> {
                 "two replicas differed and are being made equal"
             );
         }
-        if !std::mem::replace(&mut self.next_soon, true) {
-            ctx.run_later(NEXT_AFTER, |actor, ctx| {
-                actor.next_soon = false;
-                actor.look(ctx);
-            });
-        }
+        self.look_soon(ctx);
         if consequence == Consequence::Doubt {
             tracing::warn!(
                 service = V::SERVICE,
@@ -283,7 +344,7 @@ impl<V: Vnode> AntiEntropy<V> {
         self.building = Some(partition);
         let built = build(self.service.clone(), partition, standing.is_some());
         let ended = built.into_actor(self).map(move |outcome, actor, ctx| {
-            actor.building = None;
+            (actor.building, actor.resting) = (None, None);
             let now_ms = actor.now_ms();
             let pause = match &outcome {
                 Ok(true) => BUILD_PAUSE,

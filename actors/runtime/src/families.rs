@@ -31,5 +31,8 @@ pub const TREES: u16 = 10;
 /// "You do not know me, but I am a member of your cluster: here is its state." `introduction`. Guests may.
 pub const INTRODUCTION: u16 = 13;
 
+/// "What are the roots of these trees?" `antientropy`. Request channel; a release that does not know it drops it.
+pub const ROOTS: u16 = 14;
+
 /// The one version of all bodies so far.
 pub const VERSION: u16 = 1;

@@ -302,6 +302,14 @@ impl GossipAgent {
         let now_ms = now_ms(&self.node);
         let effects = self.detector.tick(now_ms);
         self.carry_out(effects);
+        if self.spread.next_wakeup_ms() <= now_ms {
+            self.spread_state(now_ms);
+        }
+        self.check_health(now_ms);
+    }
+
+    /// Does what is due of spreading.
+    fn spread_state(&mut self, now_ms: u64) {
         let (mut available, mut down) = (Vec::new(), Vec::new());
         for (node, _, availability) in self.detector.members() {
             let connected = self.network.is_connected(node, Channel::Control);
@@ -311,7 +319,6 @@ impl GossipAgent {
         let peers = Peers { available: &available, down: &down };
         let effects = self.spread.tick(now_ms, &self.shared, peers);
         self.send_gossip(effects);
-        self.check_health(now_ms);
     }
 
     fn check_health(&mut self, now_ms: u64) {

@@ -258,6 +258,11 @@ impl MetadataManager {
         if !Arc::ptr_eq(view.state(), &self.state) {
             self.settle(ctx);
         }
+        let now_ms = now_ms(&self.node);
+        // Who is there is looked up only when somebody is to be told.
+        if now_ms < self.spread.next_wakeup_ms() {
+            return;
+        }
         let (mut available, mut down) = (Vec::new(), Vec::new());
         if let Some(network) = self.node.network() {
             for (node, _) in view.state().members().filter(|(node, _)| *node != self.node.id) {
@@ -267,7 +272,7 @@ impl MetadataManager {
             }
         }
         let peers = Peers { available: &available, down: &down };
-        let effects = self.spread.tick(now_ms(&self.node), &self.shared, peers);
+        let effects = self.spread.tick(now_ms, &self.shared, peers);
         self.carry_out(effects, ctx);
     }
 

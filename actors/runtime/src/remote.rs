@@ -10,6 +10,7 @@ use crate::net::Responder;
 use crate::service_core::ServiceCore;
 use crate::time::Moment;
 use ringwork_core::antientropy::exchange::{Answer, Question};
+use ringwork_core::antientropy::survey::{TreeOf, TreeTold, is_lawful};
 use ringwork_core::ids::Partition;
 use ringwork_core::membership::Possession;
 use ringwork_core::preflist::Role;
@@ -165,6 +166,15 @@ pub(crate) struct TreesAsked {
     pub(crate) question: Question,
 }
 
+/// A look at many roots at once, and at which.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RootsAsked {
+    pub(crate) service: String,
+    /// How the asker's fingerprints come about.
+    pub(crate) layout: u32,
+    pub(crate) trees: Vec<TreeOf>,
+}
+
 /// A service without its type, as requests from other nodes find it.
 pub(crate) trait HostedRemote: Send + Sync {
     /// Serves one request; bytes that are none of the module's are refused.
@@ -173,6 +183,8 @@ pub(crate) trait HostedRemote: Send + Sync {
     fn serve_page(&self, head: PageHead, payload: &[u8], deadline: Moment, respond: Responder);
     /// Answers a question of an exchange; one that is out of bounds costs its answer.
     fn compare(&self, asked: TreesAsked, respond: Responder);
+    /// Says the roots of trees; a question that is out of bounds costs its answer.
+    fn roots(&self, asked: RootsAsked, respond: Responder);
 }
 
 /// Tells the asker that nothing was done.
@@ -212,11 +224,32 @@ impl<V: Vnode> HostedRemote for Arc<ServiceCore<V>> {
             let answer: Result<Answer, String> = if layout == answering::layout::<V>() {
                 answering::answer(service, partition, group, question).await
             } else {
-                Err(format!("items of {} are laid out differently there and here", V::SERVICE))
+                Err(laid_out_differently::<V>())
             };
             let _ = respond.reply(VERSION, |out| codec::encode_into(&answer, out));
         });
     }
+
+    fn roots(&self, asked: RootsAsked, respond: Responder) {
+        let RootsAsked { layout, trees, .. } = asked;
+        if !is_lawful(&trees, self.node.ring.load().size()) {
+            self.node.telemetry.requests_unreadable.increment();
+            return;
+        }
+        let service = self.clone();
+        actix_rt::spawn(async move {
+            let told: Result<Vec<TreeTold>, String> = if layout == answering::layout::<V>() {
+                Ok(answering::roots(service, trees).await)
+            } else {
+                Err(laid_out_differently::<V>())
+            };
+            let _ = respond.reply(VERSION, |out| codec::encode_into(&told, out));
+        });
+    }
+}
+
+fn laid_out_differently<V: Vnode>() -> String {
+    format!("items of {} are laid out differently there and here", V::SERVICE)
 }
 
 fn read_task<V: Vnode>(head: &RequestHead, payload: &[u8]) -> Result<Task<V>, WireError> {

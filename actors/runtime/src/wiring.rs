@@ -13,7 +13,7 @@ use crate::net::{
 };
 use crate::node_core::{Ending, NodeCore};
 use crate::post::Postbox;
-use crate::remote::{TreesAsked, decode_head, decode_page_head, refuse, refuse_page};
+use crate::remote::{RootsAsked, TreesAsked, decode_head, decode_page_head, refuse, refuse_page};
 use crate::ring_manager::{Bequest, RingMessage};
 use bytes::Bytes;
 use ringwork_core::ids::{NodeId, Partition};
@@ -92,6 +92,19 @@ impl Wiring {
         }
     }
 
+    /// A look at many roots at once; the same.
+    fn roots_request(&self, incoming: &Incoming, respond: Responder) {
+        let Ok(asked) = codec::decode::<RootsAsked>(&incoming.body) else {
+            self.node.telemetry.requests_unreadable.increment();
+            return;
+        };
+        let started = self.node.started.load();
+        let services = started.as_ref().map(|started| &started.services);
+        if let Some(service) = services.and_then(|services| services.get(asked.service.as_str())) {
+            service.roots(asked, respond);
+        }
+    }
+
     fn control_request(&self, from: &Sender, incoming: &Incoming, respond: Responder) {
         let Some(started) = self.node.started.load_full() else { return };
         let (node, manager) = (self.node.clone(), started.ring_manager.clone());
@@ -128,6 +141,7 @@ impl NetworkHandler for Wiring {
             (families::VNODE, Some(respond)) if !from.guest => self.vnode_request(&incoming, respond),
             (families::COVERAGE, Some(respond)) if !from.guest => self.page_request(&incoming, respond),
             (families::TREES, Some(respond)) if !from.guest => self.trees_request(&incoming, respond),
+            (families::ROOTS, Some(respond)) if !from.guest => self.roots_request(&incoming, respond),
             (_, Some(respond)) => self.control_request(from, &incoming, respond),
             (_, None) if from.guest => {}
             (families::DETECTOR, None) => {

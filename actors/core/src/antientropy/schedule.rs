@@ -3,9 +3,14 @@
 //!
 //! Of the two sides of a pair one begins, always the same: the one whose partition comes first clockwise. So each
 //! node begins about as many as any other. The pair that has waited longest is first.
+//!
+//! Nearly all pairs are equal nearly always. So the roots of all pairs with one node are looked at together first, in a
+//! [`Survey`], one at a time with each node; an exchange follows for those that it did not find equal.
 
-use super::exchange::{Ending, NotNow, SETTLE_MS};
+use super::exchange::{Ending, NotNow, Repaired, SETTLE_MS};
+use super::survey::Sight;
 use crate::ids::{NodeId, Partition};
+use crate::limits::SURVEY_TREES_MAX;
 use crate::ring::RingSize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,13 +67,35 @@ pub struct Start {
     pub before: Option<Vec<u16>>,
 }
 
+/// Pairs whose roots are to be looked at together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Survey {
+    /// Who holds the other one of each.
+    pub partner: NodeId,
+    /// Which; [`SURVEY_TREES_MAX`] at most.
+    pub pairs: Vec<Pair>,
+}
+
+/// What is to begin.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Decisions {
+    /// Looks at roots. Each is answered by [`Schedule::survey_ended`].
+    pub surveys: Vec<Survey>,
+    /// Exchanges. Each is answered by [`Schedule::ended`].
+    pub starts: Vec<Start>,
+}
+
 /// What is known of one pair.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Course {
+    /// An exchange runs.
     running: bool,
-    /// When an exchange last ended with both sides compared.
+    /// Its roots are being looked at.
+    in_survey: bool,
+    next: Next,
+    /// When the two were last found equal.
     compared_ms: Option<u64>,
-    /// When the last exchange ended; none before the first.
+    /// When the last comparison ended; none before the first.
     ended_ms: Option<u64>,
     /// For how long nothing is begun after it.
     rest: Rest,
@@ -77,6 +104,19 @@ struct Course {
     trees_differed: u32,
     /// The leaves that differed at the last look, if that was a first one.
     before: Option<Vec<u16>>,
+}
+
+/// What is to be done about a pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Next {
+    /// A look at its roots among others', when it is due.
+    #[default]
+    Survey,
+    /// An exchange when it is due: a second look, or one more attempt where the last one was given up, lest a replica
+    /// that does not answer keep all others of a survey waiting.
+    Exchange,
+    /// An exchange at once: the roots were looked at, and the two have not been found equal.
+    ExchangeNow,
 }
 
 /// For how long a pair is left alone. The interval may change meanwhile, so it is looked at when it counts.
@@ -92,10 +132,14 @@ enum Rest {
 }
 
 impl Course {
+    fn is_at_rest(&self) -> bool {
+        !self.running && !self.in_survey
+    }
+
     /// Not before this time. Spread over an eighth of the pause, always alike for one pair, so that not all come at the
     /// same moment.
     fn due_ms(&self, pair: &Pair, interval_ms: u64) -> u64 {
-        let Some(ended_ms) = self.ended_ms else { return 0 };
+        let Some(ended_ms) = self.ended_ms.filter(|_| self.next != Next::ExchangeNow) else { return 0 };
         let pause_ms = match self.rest {
             Rest::Interval => interval_ms,
             Rest::AtMostInterval(pause_ms) => pause_ms.min(interval_ms),
@@ -115,10 +159,20 @@ pub enum Consequence {
     Doubt,
 }
 
+/// Pairs with one node that could be looked at.
+#[derive(Default)]
+struct Soon {
+    one_is_due: bool,
+    /// Each with when it was found equal, and when it is due.
+    pairs: Vec<(Option<u64>, u64, Pair)>,
+}
+
 /// See the module's head. Times are milliseconds of a clock that does not go back.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Schedule {
     courses: BTreeMap<Pair, Course>,
+    /// With whom a survey runs.
+    surveying: BTreeSet<NodeId>,
 }
 
 /// The pairs that a vnode of `mine` begins.
@@ -132,15 +186,15 @@ pub fn pairs_of(size: RingSize, n: usize, mine: Partition) -> impl Iterator<Item
 
 impl Schedule {
     /// What is to begin now. Forgets pairs that are no longer of this node.
-    pub fn decide(&mut self, now_ms: u64, around: &Surroundings<'_>) -> Vec<Start> {
-        let wished: BTreeSet<Pair> = around
+    pub fn decide(&mut self, now_ms: u64, around: &Surroundings<'_>) -> Decisions {
+        let wished: BTreeMap<Pair, NodeId> = around
             .ready
             .iter()
             .flat_map(|mine| pairs_of(around.size, around.n, *mine))
-            .filter(|pair| (around.holder)(pair.theirs).is_some())
+            .filter_map(|pair| Some((pair, (around.holder)(pair.theirs)?)))
             .collect();
-        self.courses.retain(|pair, course| course.running || wished.contains(pair));
-        for pair in &wished {
+        self.courses.retain(|pair, course| !course.is_at_rest() || wished.contains_key(pair));
+        for pair in wished.keys() {
             self.courses.entry(*pair).or_default();
         }
         let limit = match around.pressure {
@@ -148,29 +202,113 @@ impl Schedule {
             PRESSURE_SLOW.. => around.limit.min(1),
             _ => around.limit,
         };
-        let running = self.courses.values().filter(|course| course.running).count();
-        let mut due: Vec<(Option<u64>, u64, Pair)> = self
-            .courses
+        let surveys_max = match around.pressure {
+            _ if limit == 0 => 0,
+            PRESSURE_SLOW.. => 1_usize.saturating_sub(self.surveying.len()),
+            _ => usize::MAX,
+        };
+        let surveys = self.surveys(now_ms, around.interval_ms, &wished, surveys_max);
+        let mut due: Vec<(Option<u64>, u64, Pair, NodeId)> = wished
             .iter()
-            .filter(|(pair, course)| !course.running && wished.contains(pair))
-            .map(|(pair, course)| (course.compared_ms, course.due_ms(pair, around.interval_ms), *pair))
-            .filter(|(_, due_ms, _)| *due_ms <= now_ms)
+            .filter_map(|(pair, partner)| Some((pair, partner, self.courses.get(pair)?)))
+            .filter(|(_, _, course)| course.is_at_rest() && course.next != Next::Survey)
+            .map(|(pair, partner, course)| {
+                (course.compared_ms, course.due_ms(pair, around.interval_ms), *pair, *partner)
+            })
+            .filter(|(_, due_ms, ..)| *due_ms <= now_ms)
             .collect();
         due.sort();
         let mut starts = Vec::new();
-        for (_, _, pair) in due.into_iter().take(limit.saturating_sub(running)) {
-            let Some(partner) = (around.holder)(pair.theirs) else { continue };
+        for (_, _, pair, partner) in due.into_iter().take(limit.saturating_sub(self.running())) {
             let Some(course) = self.courses.get_mut(&pair) else { continue };
             course.running = true;
             starts.push(Start { pair, partner, before: course.before.take() });
         }
-        starts
+        Decisions { surveys, starts }
     }
 
-    /// An exchange has ended.
+    /// With each node of whose pairs one is due: that one, and all that would be due soon.
+    fn surveys(
+        &mut self,
+        now_ms: u64,
+        interval_ms: u64,
+        wished: &BTreeMap<Pair, NodeId>,
+        surveys_max: usize,
+    ) -> Vec<Survey> {
+        let mut soon: BTreeMap<NodeId, Soon> = BTreeMap::new();
+        for (pair, partner) in wished {
+            let Some(course) = self.courses.get(pair) else { continue };
+            if !course.is_at_rest() || course.next != Next::Survey || self.surveying.contains(partner) {
+                continue;
+            }
+            let due_ms = course.due_ms(pair, interval_ms);
+            // As far as their times are spread. What rests for a reason of its own is not asked before its time.
+            let early_ms = if course.rest == Rest::Interval { interval_ms / 8 } else { 0 };
+            if due_ms <= now_ms.saturating_add(early_ms) {
+                let soon = soon.entry(*partner).or_default();
+                soon.one_is_due |= due_ms <= now_ms;
+                soon.pairs.push((course.compared_ms, due_ms, *pair));
+            }
+        }
+        let mut surveys = Vec::new();
+        let due = soon.into_iter().filter(|(_, soon)| soon.one_is_due).take(surveys_max);
+        for (partner, Soon { mut pairs, .. }) in due {
+            pairs.sort();
+            let pairs: Vec<Pair> = pairs.into_iter().map(|(.., pair)| pair).take(SURVEY_TREES_MAX).collect();
+            for pair in &pairs {
+                if let Some(course) = self.courses.get_mut(pair) {
+                    course.in_survey = true;
+                }
+            }
+            self.surveying.insert(partner);
+            surveys.push(Survey { partner, pairs });
+        }
+        surveys
+    }
+
+    /// When something would be due, were it allowed to begin; a time that has passed if it is already. None without
+    /// pairs, or while all of them are being compared.
+    pub fn due_ms(&self, interval_ms: u64) -> Option<u64> {
+        let resting = self.courses.iter().filter(|(_, course)| course.is_at_rest());
+        resting.map(|(pair, course)| course.due_ms(pair, interval_ms)).min()
+    }
+
+    /// A survey has ended, with what was seen of each of its pairs, or with nothing. Says for which pairs that is all
+    /// there is to it, and how they have ended; the others wait for an exchange.
+    pub fn survey_ended(
+        &mut self,
+        now_ms: u64,
+        survey: &Survey,
+        sights: Option<&[Sight]>,
+    ) -> Vec<(Pair, Ending)> {
+        self.surveying.remove(&survey.partner);
+        let mut ended = Vec::new();
+        for (at, pair) in survey.pairs.iter().enumerate() {
+            let ending = match sights.and_then(|sights| sights.get(at)) {
+                Some(Sight::Equal) => Ending::Equal,
+                Some(Sight::NotNow(side, why)) => Ending::NotNow(*side, *why, Repaired::default()),
+                // An exchange says what hinders it.
+                Some(Sight::Unequal) | None => {
+                    if let Some(course) = self.courses.get_mut(pair) {
+                        (course.in_survey, course.next) = (false, Next::ExchangeNow);
+                    }
+                    continue;
+                }
+            };
+            self.ended(now_ms, *pair, &ending);
+            ended.push((*pair, ending));
+        }
+        ended
+    }
+
+    /// A comparison has ended, by an exchange or by what a survey saw.
     pub fn ended(&mut self, now_ms: u64, pair: Pair, ending: &Ending) -> Consequence {
         let Some(course) = self.courses.get_mut(&pair) else { return Consequence::Nothing };
-        course.running = false;
+        (course.running, course.in_survey) = (false, false);
+        course.next = match ending {
+            Ending::Unsettled(_) | Ending::GaveUp { .. } => Next::Exchange,
+            _ => Next::Survey,
+        };
         // Of a first look nothing follows yet.
         if !matches!(ending, Ending::TreesDiffer | Ending::Unsettled(_)) {
             course.trees_differed = 0;
@@ -236,194 +374,4 @@ impl Schedule {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::antientropy::exchange::{Repaired, Side};
-
-    fn size(q: u32) -> RingSize {
-        RingSize::try_from(q).unwrap()
-    }
-
-    fn node(n: usize) -> NodeId {
-        NodeId([n as u8 + 1; 16])
-    }
-
-    /// A ring whose partitions go round `nodes`.
-    fn owner(partition: Partition, nodes: usize) -> NodeId {
-        node(usize::from(partition.0) % nodes)
-    }
-
-    fn decide(schedule: &mut Schedule, now_ms: u64, me: usize, nodes: usize, pressure: u8) -> Vec<Start> {
-        let size = size(64);
-        let ready = size.partitions().filter(|p| owner(*p, nodes) == node(me)).collect();
-        let around = Surroundings {
-            size,
-            n: 3,
-            ready: &ready,
-            holder: &|partition| Some(owner(partition, nodes)),
-            limit: 2,
-            interval_ms: 15_000,
-            pressure,
-        };
-        schedule.decide(now_ms, &around)
-    }
-
-    #[test]
-    fn every_two_replicas_of_every_group_are_one_pair_and_one_of_them_begins() {
-        for (q, n) in [(8, 3), (64, 3), (8, 1), (8, 8), (16, 20)] {
-            let size = size(q);
-            let mut met = BTreeSet::new();
-            for mine in size.partitions() {
-                for pair in pairs_of(size, n, mine) {
-                    let both = BTreeSet::from([pair.mine, pair.theirs]);
-                    assert_eq!(both.len(), 2);
-                    assert!(met.insert((pair.group, both)), "{pair:?} twice");
-                }
-            }
-            let n = n.min(q as usize);
-            assert_eq!(met.len(), q as usize * n * (n - 1) / 2);
-            for (group, both) in met {
-                let replicas: BTreeSet<_> = (0..n).map(|steps| size.clockwise(group, steps)).collect();
-                assert!(both.is_subset(&replicas));
-            }
-        }
-    }
-
-    /// With an answer within 50 ms, which is more than two equal trees take.
-    #[test]
-    fn at_the_defaults_every_pair_of_three_nodes_meets_within_twenty_seconds() {
-        for me in 0..3 {
-            let mut schedule = Schedule::default();
-            let (mut now_ms, mut last) = (0, BTreeMap::<Pair, u64>::new());
-            while now_ms < 120_000 {
-                let starts = decide(&mut schedule, now_ms, me, 3, 0);
-                assert!(starts.len() <= 2);
-                now_ms += 50;
-                for Start { pair, partner, .. } in starts {
-                    assert_eq!(partner, owner(pair.theirs, 3));
-                    let before = last.insert(pair, now_ms).unwrap_or(0);
-                    assert!(now_ms - before <= 20_000, "{pair:?} after {} ms", now_ms - before);
-                    schedule.ended(now_ms, pair, &Ending::Equal);
-                }
-            }
-            assert!(last.len() >= 63, "{}", last.len());
-            assert!(last.values().all(|at| now_ms - at <= 20_000));
-            assert_eq!((schedule.pairs(), schedule.never_equal()), (last.len(), 0));
-        }
-    }
-
-    /// Pairs of one node that begin within a time, each found equal at once.
-    fn begun(schedule: &mut Schedule, (from_ms, to_ms): (u64, u64), interval_ms: u64) -> usize {
-        let size = size(64);
-        let ready = size.partitions().filter(|p| owner(*p, 3) == node(0)).collect();
-        let holder = |partition| Some(owner(partition, 3));
-        let around =
-            Surroundings { size, n: 3, ready: &ready, holder: &holder, limit: 2, interval_ms, pressure: 0 };
-        let mut begun = 0;
-        for now_ms in (from_ms..to_ms).step_by(50) {
-            for Start { pair, .. } in schedule.decide(now_ms, &around) {
-                begun += 1;
-                schedule.ended(now_ms, pair, &Ending::Equal);
-            }
-        }
-        begun
-    }
-
-    #[test]
-    fn another_interval_counts_at_once_for_pairs_that_wait_already() {
-        let mut schedule = Schedule::default();
-        let pairs = begun(&mut schedule, (0, 10_000), 60_000);
-        assert_eq!((pairs, schedule.never_equal()), (schedule.pairs(), 0));
-        let mut longer = schedule.clone();
-        assert_eq!(begun(&mut schedule.clone(), (10_000, 20_000), 60_000), 0);
-        assert!(begun(&mut schedule, (10_000, 20_000), 10_000) >= pairs);
-        assert_eq!(begun(&mut longer, (10_000, 80_000), 600_000), 0);
-    }
-
-    #[test]
-    fn a_node_with_much_to_do_begins_fewer_and_then_none() {
-        assert_eq!(decide(&mut Schedule::default(), 0, 0, 3, 0).len(), 2);
-        assert_eq!(decide(&mut Schedule::default(), 0, 0, 3, PRESSURE_SLOW).len(), 1);
-        assert_eq!(decide(&mut Schedule::default(), 0, 0, 3, PRESSURE_STOP).len(), 0);
-        let mut schedule = Schedule::default();
-        let before = decide(&mut schedule, 0, 0, 3, 0);
-        assert_eq!(decide(&mut schedule, 0, 0, 3, 0), [], "both places are taken");
-        schedule.ended(0, before[0].pair, &Ending::Equal);
-        assert_eq!(decide(&mut schedule, 0, 0, 3, 0).len(), 1);
-    }
-
-    #[test]
-    fn what_fails_waits_longer_each_time_and_does_not_hold_up_the_others() {
-        let mut schedule = Schedule::default();
-        let (mut now_ms, mut begun) = (0, BTreeMap::<Pair, u32>::new());
-        let bad = Pair { group: Partition(0), mine: Partition(0), theirs: Partition(1) };
-        while now_ms < 300_000 {
-            for Start { pair, .. } in decide(&mut schedule, now_ms, 0, 3, 0) {
-                *begun.entry(pair).or_default() += 1;
-                let why = "planted".to_owned();
-                let gave_up = Ending::GaveUp { side: Side::Theirs, why, repaired: Repaired::default() };
-                let ending = if pair == bad { gave_up } else { Ending::Equal };
-                schedule.ended(now_ms, pair, &ending);
-            }
-            now_ms += 50;
-        }
-        assert!((6..=12).contains(&begun[&bad]), "{}", begun[&bad]);
-        assert!(begun.iter().all(|(pair, times)| *pair == bad || *times >= 18), "{begun:?}");
-        assert_eq!(schedule.never_equal(), 1);
-    }
-
-    #[test]
-    fn trees_that_differ_over_equal_items_twice_are_in_doubt() {
-        let mut schedule = Schedule::default();
-        let pair = decide(&mut schedule, 0, 0, 3, 0)[0].pair;
-        assert_eq!(schedule.ended(0, pair, &Ending::TreesDiffer), Consequence::Nothing);
-        assert_eq!(schedule.ended(0, pair, &Ending::Equal), Consequence::Nothing);
-        assert_eq!(schedule.ended(0, pair, &Ending::TreesDiffer), Consequence::Nothing);
-        assert_eq!(schedule.ended(0, pair, &Ending::TreesDiffer), Consequence::Doubt);
-    }
-
-    /// Under writes every first look ends so; a second that each of them waited itself would hold up all others.
-    #[test]
-    fn between_two_looks_at_a_pair_others_have_their_turn_and_the_second_knows_the_first() {
-        let mut schedule = Schedule::default();
-        let (mut now_ms, mut looked) = (0, BTreeMap::<Pair, Vec<(u64, bool)>>::new());
-        while now_ms < 10_000 {
-            for Start { pair, before, .. } in decide(&mut schedule, now_ms, 0, 3, 0) {
-                let leaves = vec![pair.group.0, 4000];
-                assert!(before.as_ref().is_none_or(|before| *before == leaves));
-                looked.entry(pair).or_default().push((now_ms, before.is_some()));
-                let ending = if before.is_some() { Ending::Equal } else { Ending::Unsettled(leaves) };
-                assert_eq!(schedule.ended(now_ms, pair, &ending), Consequence::Nothing);
-            }
-            now_ms += 50;
-        }
-        assert_eq!((looked.len(), schedule.never_equal()), (schedule.pairs(), 0));
-        for (pair, looks) in looked {
-            let [(first_ms, false), (second_ms, true)] = looks[..] else { panic!("{pair:?}: {looks:?}") };
-            assert!(second_ms - first_ms >= SETTLE_MS, "{pair:?}: {looks:?}");
-        }
-    }
-
-    #[test]
-    fn pairs_that_are_no_longer_of_this_node_are_forgotten_unless_they_run() {
-        let mut schedule = Schedule::default();
-        let running = decide(&mut schedule, 0, 0, 3, 0);
-        let nothing = BTreeSet::new();
-        let around = Surroundings {
-            size: size(64),
-            n: 3,
-            ready: &nothing,
-            holder: &|_| None,
-            limit: 2,
-            interval_ms: 15_000,
-            pressure: 0,
-        };
-        assert_eq!(schedule.decide(0, &around), []);
-        assert_eq!((schedule.pairs(), schedule.running()), (2, 2));
-        for Start { pair, .. } in running {
-            schedule.ended(0, pair, &Ending::NotNow(Side::Mine, NotNow::NotHolder, Repaired::default()));
-        }
-        schedule.decide(0, &around);
-        assert_eq!(schedule.pairs(), 0);
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@
 use super::{Fingerprint, scatter};
 use crate::limits::TREE_LEAVES;
 use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 
 /// Children of a node.
 pub const FAN_OUT: u16 = 16;
@@ -43,6 +44,9 @@ pub struct Tree {
     blocks: Vec<[u64; BLOCK]>,
     /// Wraps, like the sums: a part of a tree may have taken off more than it has added.
     items: u64,
+    /// Of all leaves, where it was asked for since the last change: trees that nobody writes to are looked at again and
+    /// again, and a full one is 32 KiB to go through.
+    digest_of_all: OnceCell<Digest>,
 }
 
 impl PartialEq for Tree {
@@ -63,6 +67,7 @@ impl Tree {
     }
 
     fn add_to(&mut self, leaf: u16, sum: u64) {
+        self.digest_of_all.take();
         let leaf = usize::from(leaf);
         if self.places.is_empty() {
             self.places = vec![0; TREE_LEAVES / BLOCK];
@@ -124,7 +129,7 @@ impl Tree {
 
     /// The tree in short.
     pub fn root(&self) -> Root {
-        Root { digest: self.digest(0, 0), items: self.items }
+        Root { digest: *self.digest_of_all.get_or_init(|| self.digest(0, 0)), items: self.items }
     }
 
     /// What the node at this place of this level says; zero for a place that is none.
@@ -228,6 +233,25 @@ mod tests {
         assert_eq!(leaves_below(LEAF_LEVEL + 1), None);
         assert_eq!(Tree::default().digest(LEAF_LEVEL, u16::MAX), Digest(0));
         assert_eq!(Tree::default().root(), Root::default());
+    }
+
+    #[test]
+    fn a_root_that_was_asked_for_is_asked_for_anew_after_every_kind_of_change() {
+        let fresh = |tree: &Tree| Tree::from(KeptTree::from(tree)).root();
+        let part = tree_of(&Model::from([(vec![9], 90), (vec![200], 7)]));
+        let mut tree = tree_of(&Model::from([(vec![1], 10), (vec![2], 20)]));
+        let changes: [&dyn Fn(&mut Tree); 4] = [
+            &|tree| tree.change(3, None, Some(Fingerprint(5))),
+            &|tree| tree.change(3, Some(Fingerprint(5)), Some(Fingerprint(6))),
+            &|tree| tree.add(&part),
+            &|tree| tree.subtract(&part),
+        ];
+        for change in changes {
+            let before = tree.root();
+            change(&mut tree);
+            assert_ne!(tree.root(), before);
+            assert_eq!(tree.root(), fresh(&tree));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::service_core::ServiceCore;
 use crate::vnode::TreeTask;
 use ringwork_core::antientropy::exchange::{Answer, NotNow, Question};
 use ringwork_core::antientropy::listing::{list, pick};
+use ringwork_core::antientropy::survey::{TreeOf, TreeTold};
 use ringwork_core::ids::Partition;
 use ringwork_core::limits::REPAIR_BATCH_BYTES_MAX;
 use ringwork_core::vnode::Vnode;
@@ -46,6 +47,45 @@ pub(crate) fn not_now(node: &NodeCore, partition: Partition, moving: &BTreeSet<P
     }
 }
 
+/// The roots of these trees of this node's, or why not; in their order. All vnodes are asked before any is waited for.
+pub(crate) async fn roots<V: Vnode>(service: Arc<ServiceCore<V>>, trees: Vec<TreeOf>) -> Vec<TreeTold> {
+    let node = service.node.clone();
+    let moving = moving(&node);
+    let mut asked = Vec::with_capacity(trees.len());
+    for TreeOf { vnode, group } in trees {
+        asked.push(match not_now(&node, vnode, &moving) {
+            Some(why) => Err(why),
+            None => {
+                let (done, answered) = oneshot::channel();
+                give(&service, vnode, TreeTask::Ask { group, question: Question::Root, done });
+                Ok(answered)
+            }
+        });
+    }
+    let mut told = Vec::with_capacity(asked.len());
+    for asked in asked {
+        let answer = match asked {
+            Err(why) => Answer::NotNow(why),
+            Ok(answered) => answered.await.unwrap_or(Answer::NotNow(NotNow::Building)),
+        };
+        told.push(match answer {
+            Answer::Root(root) => TreeTold::Root(root),
+            Answer::NotNow(why) => TreeTold::NotNow(why),
+            // No vnode answers so.
+            _ => TreeTold::NotNow(NotNow::Building),
+        });
+    }
+    told
+}
+
+/// Hands a task to the vnode of a partition; where none runs it is dropped, which is an answer.
+fn give<V: Vnode>(service: &ServiceCore<V>, partition: Partition, task: TreeTask) {
+    service.routes.find(partition, |postbox| match postbox {
+        Some(postbox) => postbox.post_control(task),
+        None => drop(task),
+    });
+}
+
 /// Answers a question to the vnode of a partition here. An error means that it may be asked again.
 pub(crate) async fn answer<V: Vnode>(
     service: Arc<ServiceCore<V>>,
@@ -57,12 +97,7 @@ pub(crate) async fn answer<V: Vnode>(
     if let Some(why) = not_now(&node, partition, &moving(&node)) {
         return Ok(Answer::NotNow(why));
     }
-    let give = |task| {
-        service.routes.find(partition, |postbox| match postbox {
-            Some(postbox) => postbox.post_control(task),
-            None => drop(task),
-        });
-    };
+    let give = |task| give(&service, partition, task);
     match question {
         Question::Root | Question::Children { .. } => {
             let (done, answered) = oneshot::channel();

@@ -123,6 +123,11 @@ impl RepairBoard {
         };
     }
 
+    /// Nothing has changed but the age of what was compared.
+    pub(crate) fn grow_older(&self, service: &'static str, oldest_ms: Option<u64>) {
+        self.lines().entry(service).or_default().oldest_ms = oldest_ms;
+    }
+
     pub(crate) fn built(&self, service: &'static str) {
         self.lines().entry(service).or_default().builds += 1;
     }
@@ -238,6 +243,9 @@ mod tests {
         let why = "planted".to_owned();
         board.ended("chat", &Ending::GaveUp { side: Side::Theirs, why, repaired }, told);
         board.show("chat", RepairLine { pairs: 9, oldest_ms: Some(70), ..RepairLine::default() });
+        board.grow_older("chat", Some(570));
+        assert_eq!(board.snapshot()["chat"].oldest_ms, Some(570));
+        board.grow_older("chat", Some(70));
         let line = board.snapshot()["chat"].clone();
         assert_eq!((line.pairs, line.equal, line.differed, line.failed), (9, 1, 1, 1));
         assert_eq!((line.items_sent, line.items_fetched), (9, 6));
