@@ -200,8 +200,9 @@ section! {
 section! {
     /// Anti-entropy: replicas compare what they have, without a read, and send each other what differs.
     RepairSettings at "repair" {
-        /// Comparisons that this node begins at a time, for each service. 0 turns anti-entropy off on this node:
-        /// it keeps no trees, and other nodes cannot compare with it. What differs is then mended by reads alone.
+        /// Pairs of replicas that a first look did not find equal, and that this node compares closely at a time,
+        /// for each service. 0 turns anti-entropy off on this node: it keeps no trees, and other nodes cannot
+        /// compare with it. What differs is then mended by reads alone.
         exchanges: u32 = 2, Kind::Count { min: 0, max: limits::REPAIR_EXCHANGES_MAX as u64 };
         /// How often each pair of replicas is compared while the node has time. Two that are equal cost some
         /// thirty bytes; a shorter interval finds differences sooner.
