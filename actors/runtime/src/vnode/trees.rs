@@ -173,7 +173,14 @@ impl<V: Vnode> Handler<Posted<TreeTask>> for VnodeActor<V> {
                 let _ = done.send(answer);
             }
             TreeTask::Look(done) => {
-                let _ = done.send((state.host.snapshot(), keeper.groups()));
+                let shown = (state.host.snapshot(), keeper.groups());
+                // Items of it go to other nodes, which must have nothing of what this one may still lose: a dot would
+                // be given out twice. Where the store fails nobody sees it.
+                node.storage.submit(Vec::new(), false, move |committed| {
+                    if committed.is_ok() {
+                        let _ = done.send(shown);
+                    }
+                });
             }
             TreeTask::Build(done) => {
                 let building = keeper.begin();
