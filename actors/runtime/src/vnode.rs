@@ -6,6 +6,7 @@
 
 mod handoff;
 mod listing;
+mod seen;
 mod trees;
 
 use crate::coordinator::Service;

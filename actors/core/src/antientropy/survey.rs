@@ -77,6 +77,7 @@ pub fn compare(theirs: &[TreeTold], mine: &[TreeTold]) -> Option<Vec<Sight>> {
 mod tests {
     use super::*;
     use crate::antientropy::tree::Digest;
+    use crate::wire::codec;
 
     fn root(digest: u64, items: u64) -> TreeTold {
         TreeTold::Root(Root { digest: Digest(digest), items })
@@ -107,6 +108,17 @@ mod tests {
         assert_eq!(compare(&some[..1], &some), None);
         assert_eq!(compare(&[TreeTold::NotNow(NotNow::Busy)], &some[..1]), None);
         assert_eq!(compare(&[], &[]), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_full_survey_is_as_small_as_its_limit_says() {
+        let trees: Vec<_> = (0..SURVEY_TREES_MAX as u16)
+            .map(|n| TreeOf { vnode: Partition(u16::MAX - n), group: Partition(u16::MAX - n) })
+            .collect();
+        let told = vec![root(u64::MAX, u64::from(u32::MAX)); SURVEY_TREES_MAX];
+        let bytes = |encoded: Result<Vec<u8>, _>| -> usize { encoded.map(|bytes| bytes.len()).unwrap() };
+        assert!(bytes(codec::encode(&trees)) <= 2000);
+        assert!(bytes(codec::encode(&told)) <= 5000);
     }
 
     #[test]

@@ -140,7 +140,10 @@ impl<V: Vnode> VnodeActor<V> {
             }
             HandoffTask::Mark { anew, done } => self.begin_marking(anew, done),
             HandoffTask::Fetch { items_max, bytes_max, done } => {
-                let _ = done.send(self.fetch(items_max, bytes_max));
+                let fetched = self.fetch(items_max, bytes_max);
+                self.once_seen_is_committed(move || {
+                    let _ = done.send(fetched);
+                });
             }
             HandoffTask::Clean { keys, done } => {
                 let mut writes = Vec::new();
@@ -193,7 +196,10 @@ impl<V: Vnode> VnodeActor<V> {
         }
         let Some((marks, state)) = self.marks.as_mut().zip(self.state.as_ref()) else { return };
         marks.dirty.begin_session();
-        let _ = done.send(Marking { waiting: marks.dirty.unfetched(), snapshot: state.host.snapshot() });
+        let marking = Marking { waiting: marks.dirty.unfetched(), snapshot: state.host.snapshot() };
+        self.once_seen_is_committed(move || {
+            let _ = done.send(marking);
+        });
     }
 
     fn fetch(&mut self, items_max: usize, bytes_max: usize) -> Option<Fetched> {

@@ -25,10 +25,8 @@ impl<V: Vnode> VnodeActor<V> {
         let Some(state) = &self.state else { return };
         state.host.committed(Sequence(self.committed.load(Ordering::Acquire)));
         let snapshot = state.host.snapshot();
-        // Nothing was staged: this only says for which writes, seen in the snapshot, the answer has to wait.
-        let sealed = state.host.seal();
         let size = node.ring.load().size();
-        self.after_commit(sealed, false, move |result| {
+        self.after_what_is_seen(move |result| {
             if let Err(error) = result {
                 return reply.answer(VnodeAnswer::Failed(error.to_string()));
             }

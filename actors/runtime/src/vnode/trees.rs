@@ -174,12 +174,8 @@ impl<V: Vnode> Handler<Posted<TreeTask>> for VnodeActor<V> {
             }
             TreeTask::Look(done) => {
                 let shown = (state.host.snapshot(), keeper.groups());
-                // Items of it go to other nodes, which must have nothing of what this one may still lose: a dot would
-                // be given out twice. Where the store fails nobody sees it.
-                node.storage.submit(Vec::new(), false, move |committed| {
-                    if committed.is_ok() {
-                        let _ = done.send(shown);
-                    }
+                self.once_seen_is_committed(move || {
+                    let _ = done.send(shown);
                 });
             }
             TreeTask::Build(done) => {
