@@ -3,8 +3,8 @@
 //! know what they say.
 //!
 //! What is sent over a cut link is not lost: TCP sends it again when the link is back, unless one end has given up by
-//! then. A lost packet is a late one. So nothing is ever duplicated or out of order within one connection, and much
-//! is between connections.
+//! then, and up to as long afterwards as the cut took, for each connection at a moment of its own. A lost packet is a
+//! late one. So nothing is ever duplicated or out of order within one connection, and much is between connections.
 
 use crate::trace::Trace;
 use ringwork_core::testing::Draw;
@@ -24,6 +24,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const PIPE_BYTES_MAX: usize = 256 * 1024;
 /// A lost packet comes that much later, as often as it is lost.
 const RETRANSMIT: Duration = Duration::from_millis(200);
+
+/// After a cut what was sent is sent again within that time at least, or within the time that the cut took.
+const RESENT_WITHIN_MIN: Duration = Duration::from_secs(1);
 
 /// Of a connection whose answers come late, the first are in time: who greets and accepts is not what is meant.
 const PROMPT_ANSWERS: u64 = 2;
@@ -74,7 +77,8 @@ struct Inner {
     weather: Weather,
     /// Of single links, by (from, to).
     local: BTreeMap<(u8, u8), Weather>,
-    cut: BTreeSet<(u8, u8)>,
+    /// And since when.
+    cut: BTreeMap<(u8, u8), Instant>,
     without_power: BTreeSet<u8>,
     /// Over connections that the first of the two makes to the second, everything after the first answers comes late.
     late_answers: BTreeSet<[u8; 2]>,
@@ -155,7 +159,7 @@ impl Inner {
     }
 
     fn is_cut(&self, from: u8, to: u8) -> bool {
-        self.cut.contains(&(from, to))
+        self.cut.contains_key(&(from, to))
     }
 
     fn send(&mut self, number: u64, side: usize, bytes: Vec<u8>) {
@@ -199,8 +203,8 @@ impl Inner {
         }
     }
 
-    /// What was held on links that are whole again goes on its way.
-    fn release(&mut self) {
+    /// What was held on links that are whole again goes on its way. `mended` has since when these were cut.
+    fn release(&mut self, mended: &BTreeMap<(u8, u8), Instant>) {
         let numbers: Vec<u64> = self.connections.keys().copied().collect();
         for number in numbers {
             for side in 0..2 {
@@ -210,7 +214,9 @@ impl Inner {
                 if !held || self.is_cut(from, to) {
                     continue;
                 }
-                let due = now() + self.travel(from, to) + Duration::from_millis(self.draw.below(1000));
+                let cut = mended.get(&(from, to)).map_or(Duration::ZERO, |since| now() - *since);
+                let pause = cut.max(RESENT_WITHIN_MIN).mul_f64(self.draw.below(1000) as f64 / 1000.0);
+                let due = now() + self.travel(from, to) + pause;
                 let Some(connection) = self.connections.get_mut(&number) else { continue };
                 let pipe = &mut connection.pipes[side];
                 let due = pipe.last.map_or(due, |last| last.max(due));
@@ -236,7 +242,7 @@ impl SimulatedNetwork {
             trace,
             weather: Weather::default(),
             local: BTreeMap::new(),
-            cut: BTreeSet::new(),
+            cut: BTreeMap::new(),
             without_power: BTreeSet::new(),
             late_answers: BTreeSet::new(),
             listeners: BTreeMap::new(),
@@ -272,24 +278,24 @@ impl SimulatedNetwork {
 
     /// Nothing arrives from `from` at `to` any more.
     pub fn cut(&self, from: u8, to: u8) {
-        self.inner().cut.insert((from, to));
+        self.inner().cut.entry((from, to)).or_insert_with(now);
     }
 
     /// It does again.
     pub fn mend(&self, from: u8, to: u8) {
         let mut inner = self.inner();
-        inner.cut.remove(&(from, to));
-        inner.release();
+        let mended = inner.cut.remove_entry(&(from, to)).into_iter().collect();
+        inner.release(&mended);
     }
 
     /// All links are whole and quick.
     pub fn mend_all(&self) {
         let mut inner = self.inner();
-        inner.cut.clear();
+        let mended = std::mem::take(&mut inner.cut);
         inner.local.clear();
         inner.late_answers.clear();
         inner.weather = Weather::default();
-        inner.release();
+        inner.release(&mended);
     }
 
     /// The machine of a node loses power: nobody is told.

@@ -18,7 +18,6 @@ use crate::handoff::switch;
 use crate::net::{PeerSpec, Responder};
 use crate::node_core::{Ending, NodeCore};
 use crate::post::{Permits, Postbox, Posted};
-use crate::time::Moment;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use file::RingFile;
 use ringwork_core::completeness::Completeness;
@@ -75,7 +74,7 @@ pub enum RingMessage {
     StraysChanged,
     /// A member asks which strays this node holds: it is told when it is seen up in that generation.
     StraysAsked(NodeId, u64, Responder),
-    /// A member has said which strays it holds, asked in that round.
+    /// A member has said which strays it holds, asked in that round; or it has not, for whatever reason.
     StraysTold(NodeId, u64, Option<StatePart>),
     /// Which of these partitions had nothing in them and are held back.
     Frozen(BTreeSet<Partition>, BTreeSet<Partition>),
@@ -150,7 +149,7 @@ pub struct RingManager {
     /// Whether there may be something to pass on. It is looked at again and again, over the whole ring; not before the
     /// state changes when there is nothing.
     may_pass_on: bool,
-    asking_strays: BTreeMap<NodeId, Moment>,
+    asking_strays: BTreeSet<NodeId>,
     /// What members have said is complete of what they pass on to this node, with the generation they saw.
     inherited: BTreeMap<Partition, u64>,
     /// As the network was last told.
@@ -191,7 +190,7 @@ impl RingManager {
             claims: Vec::new(),
             passing_on: false,
             may_pass_on: true,
-            asking_strays: BTreeMap::new(),
+            asking_strays: BTreeSet::new(),
             inherited: BTreeMap::new(),
             peers: Vec::new(),
             departed: false,

@@ -9,7 +9,7 @@ use super::error::LinkError;
 use super::handler::{Incoming, NetworkHandler};
 use super::link::{Link, LinkEnd, Responder, Work, tell};
 use super::network::NetworkLimits;
-use super::peer::EndNotice;
+use super::peer::{EndNotice, PeerSlot};
 use super::socket::Socket;
 use crate::post::Permit;
 use crate::telemetry::Telemetry;
@@ -43,6 +43,9 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 /// How much longer silence is listened to once it was noticed. A process that was stopped, or a thread that was kept
 /// busy, finds its alarms overdue before it has looked at what arrived meanwhile.
 const SILENCE_GRACE: Duration = Duration::from_millis(100);
+/// How much longer than the other connection to the same node this one may be silent once that is heard again. After a
+/// cut TCP tries again at moments of its own, for each connection, and up to as long after the cut as the cut took.
+const REVIVAL_GRACE: Duration = Duration::from_millis(250);
 /// Bytes that are written before what has come is read.
 const WRITTEN_PER_ROUND_MAX: usize = 1024 * 1024;
 /// Reads and writes before the other tasks of the thread have their turn.
@@ -81,6 +84,8 @@ pub(super) struct Carrier {
     finished: Option<Moment>,
     ended: bool,
     notice: Option<EndNotice>,
+    /// Both connections to the node; none for a guest, which has one.
+    peer: Option<Arc<PeerSlot>>,
     _place: Option<Permit>,
 }
 
@@ -103,17 +108,18 @@ enum Round {
 }
 
 impl Carrier {
-    /// A carrier of `link` over `socket`, from which `read` has already come. `notice` is told the end; `place` is
-    /// given back then.
+    /// A carrier of `link` over `socket`, from which `read` has already come. `peer` has both connections to the node,
+    /// and is told the end; `place` is given back then.
     pub(super) fn new(
         carriage: Arc<Carriage>,
         link: Arc<Link>,
         socket: Socket,
         read: BytesMut,
-        notice: Option<EndNotice>,
+        peer: Option<(Arc<PeerSlot>, EndNotice)>,
         place: Option<Permit>,
     ) -> Self {
         let now = carriage.clock.moment();
+        let (peer, notice) = peer.unzip();
         Self {
             carriage,
             link,
@@ -134,6 +140,7 @@ impl Carrier {
             finished: None,
             ended: false,
             notice,
+            peer,
             _place: place,
         }
     }
@@ -334,7 +341,13 @@ impl Carrier {
     fn keep_time(&mut self, blocked: bool, cx: &mut Context<'_>) -> Result<bool, LinkEnd> {
         let limits = self.carriage.limits;
         let now = self.carriage.clock.moment();
+        let silence_noticed = limits.silence_noticed();
         if std::mem::take(&mut self.heard) {
+            if now.saturating_sub(self.last_heard) >= silence_noticed
+                && let Some(peer) = &self.peer
+            {
+                peer.heard_again(self.link.from.channel, now);
+            }
             self.last_heard = now;
             self.doubted = None;
         }
@@ -346,12 +359,19 @@ impl Carrier {
         {
             return Err(LinkEnd::because("closed by this node"));
         }
-        let mut wake_at = self.last_heard + limits.silence_max;
+        let silent_until = self.last_heard + limits.silence_max;
+        // Both were silent and the other is heard again: that this one is not is no longer the node's silence.
+        let elsewhere = self.peer.as_ref().and_then(|peer| peer.other_heard_again(self.link.from.channel));
+        let revived = elsewhere.filter(|again| *again >= self.last_heard + silence_noticed);
+        let mut wake_at = revived.map_or(silent_until, |again| silent_until.min(again + REVIVAL_GRACE));
         if now >= wake_at {
             wake_at = *self.doubted.get_or_insert(now + SILENCE_GRACE);
             if now >= wake_at {
-                let silence_ms = limits.silence_max.as_millis();
-                return Err(LinkEnd::because(format!("nothing was heard from it for {silence_ms} ms")));
+                return Err(LinkEnd::because(if now >= silent_until {
+                    format!("nothing was heard from it for {} ms", limits.silence_max.as_millis())
+                } else {
+                    "the node is heard again over its other connection, and over this one is not".to_owned()
+                }));
             }
         }
         if now >= self.next_sweep {

@@ -22,6 +22,14 @@ impl Channel {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Control, Self::Request];
 
+    /// The other one.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Control => Self::Request,
+            Self::Request => Self::Control,
+        }
+    }
+
     /// Its name in logs.
     pub fn name(self) -> &'static str {
         match self {

@@ -335,6 +335,11 @@ impl Link {
         Work::Frames(frames)
     }
 
+    /// Has the carrier look at the time, if it sleeps.
+    pub(super) fn rouse(&self) {
+        wake(self.locked());
+    }
+
     /// For the carrier, which cannot write: whether the connection is to end all the same.
     pub(super) fn take_wanted_end(&self) -> Option<LinkEnd> {
         self.locked().wanted_end.take()

@@ -80,6 +80,13 @@ pub struct NetworkLimits {
     pub redial_max: Duration,
 }
 
+impl NetworkLimits {
+    /// Silence that is not what one ping and its way explain.
+    pub(super) fn silence_noticed(&self) -> Duration {
+        self.ping_after + self.ping_after / 2
+    }
+}
+
 impl Default for NetworkLimits {
     fn default() -> Self {
         Self {

@@ -19,6 +19,7 @@ use bytes::BytesMut;
 use ringwork_core::wire::handshake::{
     FEATURE_PARTS, FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, RefusalReason, Welcome,
 };
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -29,21 +30,40 @@ const GOOD_AFTER: Duration = Duration::from_secs(1);
 /// How long the goodbyes of a peer that stops may take.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
-/// What senders see of a peer: its connections, read without a lock, and what was last wrong.
+/// What senders see of a peer: its connections, read without a lock, and what was last wrong. And what each of the two
+/// connections is to know of the other.
 pub(super) struct PeerSlot {
     links: [ArcSwapOption<Link>; 2],
+    /// When each was last heard again after a silence, in microseconds of the clock; 0 for never.
+    heard_again_us: [AtomicU64; 2],
     failures: Mutex<[Option<String>; 2]>,
 }
 
 impl PeerSlot {
     /// Without connections.
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { links: Default::default(), failures: Mutex::default() })
+        let (links, heard_again_us) = Default::default();
+        Arc::new(Self { links, heard_again_us, failures: Mutex::default() })
     }
 
     /// The connection of that kind, if there is one.
     pub(super) fn link(&self, channel: Channel) -> &ArcSwapOption<Link> {
         &self.links[channel as usize]
+    }
+
+    /// The node is heard again over `channel` after a silence: its other connection is to be heard soon, or ends.
+    pub(super) fn heard_again(&self, channel: Channel, now: Moment) {
+        let now_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        self.heard_again_us[channel as usize].store(now_us, Ordering::Release);
+        if let Some(other) = self.link(channel.other()).load_full() {
+            other.rouse();
+        }
+    }
+
+    /// When the node was last heard again, after a silence, over the connection that is not `channel`.
+    pub(super) fn other_heard_again(&self, channel: Channel) -> Option<Moment> {
+        let us = self.heard_again_us[channel.other() as usize].load(Ordering::Acquire);
+        (us > 0).then(|| Moment::from_micros(us))
     }
 
     /// What was last wrong with it, while there is none.
@@ -303,10 +323,10 @@ impl Peer {
         tracing::info!(peer = self.spec.name, channel = channel.name(), "connected");
         carriage.handler.connected(self.spec.node, channel);
         let notice = EndNotice { peer: me, channel, serial, told: false };
-        let (socket, buffer, place) = (joined.socket, joined.buffer, joined.place);
+        let (socket, buffer, place, slot) = (joined.socket, joined.buffer, joined.place, self.slot.clone());
         match channel {
             Channel::Control => {
-                actix_rt::spawn(Carrier::new(carriage, link, socket, buffer, Some(notice), place));
+                actix_rt::spawn(Carrier::new(carriage, link, socket, buffer, Some((slot, notice)), place));
             }
             Channel::Request => {
                 let portable = match socket.into_portable() {
@@ -318,7 +338,8 @@ impl Peer {
                 // Where there is no such thread the closure is dropped, and with it the notice.
                 self.inner.spawner.on_shard(self.shard, move || match portable.adopt() {
                     Ok(socket) => {
-                        actix_rt::spawn(Carrier::new(carriage, link, socket, buffer, Some(notice), place));
+                        let peer = Some((slot, notice));
+                        actix_rt::spawn(Carrier::new(carriage, link, socket, buffer, peer, place));
                     }
                     Err(error) => notice.tell(LinkEnd::because(format!("it could not be moved: {error}"))),
                 });

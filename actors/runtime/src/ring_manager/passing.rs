@@ -189,14 +189,11 @@ impl RingManager {
     /// Asks those members whose word this node's replicas wait for.
     pub(super) fn ask_for_strays(&mut self) {
         let (Some(network), Some(me)) = (self.node.network(), self.me.clone()) else { return };
-        let now = self.node.clock.moment();
         let (round, generation) = (self.completeness.round(), self.node.generation.load(Ordering::SeqCst));
-        self.asking_strays.retain(|_, since| now.saturating_sub(*since) < STRAYS_WITHIN);
         for node in self.completeness.to_ask(&self.state) {
-            if !self.is_up(node) || self.asking_strays.contains_key(&node) {
+            if !self.is_up(node) || !self.asking_strays.insert(node) {
                 continue;
             }
-            self.asking_strays.insert(node, now);
             let (network, me) = (network.clone(), me.clone());
             actix_rt::spawn(async move {
                 let channel = Channel::Control;
@@ -204,9 +201,11 @@ impl RingManager {
                 let answer = network
                     .call(node, channel, families::STRAYS, families::VERSION, STRAYS_WITHIN, encode)
                     .await;
-                // Silence is asked again after its deadline; "not yet" at the next look.
-                let Ok(answer) = answer else { return };
-                let part = codec::decode::<Option<StatePart>>(&answer.body).ok().flatten();
+                // Who did not answer is asked again at the next look, as is who says "not yet": a question that went
+                // with its connection must not keep all replicas in doubt until its deadline.
+                let part = answer
+                    .ok()
+                    .and_then(|answer| codec::decode::<Option<StatePart>>(&answer.body).ok().flatten());
                 me.post_control(RingMessage::StraysTold(node, round, part));
             });
         }

@@ -156,6 +156,42 @@ fn silence_ends_a_connection_and_pings_prevent_it() {
     });
 }
 
+/// After a cut TCP sends again at moments of its own, for each connection. So a node may be heard over one of its two
+/// connections for seconds before it is over the other, and requests would wait meanwhile.
+#[test]
+fn a_connection_that_stays_silent_ends_when_the_node_is_heard_again_over_its_other() {
+    on_each_placement(async |placement| {
+        let limits = NetworkLimits { ping_after: Duration::from_millis(100), ..quick() };
+        for (revived, other) in [(Channel::Control, Channel::Request), (Channel::Request, Channel::Control)] {
+            for both in [false, true] {
+                let (b, control) = with_stranger(placement, limits).await;
+                let mut request = Stranger::dial(&b).await;
+                request.greet(&Stranger::hello(1, Purpose::Request)).await;
+                eventually("it stands", async || b.connected_to(1)).await;
+                let mut strangers = [control, request];
+                tokio::time::sleep(limits.ping_after * 2).await; // silence on both
+                if both {
+                    strangers[other as usize].send(FrameHeader::bare(FrameKind::Ping), b"").await;
+                }
+                strangers[revived as usize].send(FrameHeader::bare(FrameKind::Ping), b"").await;
+                if both {
+                    tokio::time::sleep(Duration::from_millis(500)).await; // longer than it is waited for
+                    assert_eq!(lost(&b), []);
+                } else {
+                    b.saw("the end of the other", |event| {
+                        let why =
+                            "the node is heard again over its other connection, and over this one is not";
+                        *event == Event::Lost(id(1), other, why.to_owned(), false)
+                    })
+                    .await;
+                    assert!(b.network.is_connected(id(1), revived));
+                }
+                b.stop().await;
+            }
+        }
+    });
+}
+
 #[test]
 fn a_newer_connection_takes_the_place_of_the_older() {
     on_each_placement(async |placement| {
