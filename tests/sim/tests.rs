@@ -11,14 +11,10 @@ use std::time::Duration;
 
 /// Seeds that failed once, and at what. A change of the simulator may make another run of a seed; the bug's own test
 /// is then what is left, and docs/testing.md says which that is.
-const REGRESSIONS: [(u64, &str); 10] = [
+const REGRESSIONS: [(u64, &str); 9] = [
     (
         35,
         "after a loss of power and a kill: a journal taken for damaged, and a vnode counting on as an actor of before",
-    ),
-    (
-        43_203,
-        "a transfer sent what was not committed yet, whose dot was given to another value after a full disk",
     ),
     (53, "a connection that was to end while its socket took nothing spun for ever"),
     (

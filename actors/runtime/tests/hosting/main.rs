@@ -7,6 +7,7 @@
 mod log;
 mod names;
 mod releases;
+mod seen;
 mod sharing;
 mod stores;
 mod summit;

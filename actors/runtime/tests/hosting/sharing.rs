@@ -1,6 +1,7 @@
 //! Several nodes that share metadata: settings reach everybody and are kept over starts, nodes may differ, a member of
 //! an older release is noticed, an entry lives from created to active, and subscribers hear of what is kept.
 
+use crate::stores::{Gate, GatedStore};
 use crate::summit::Summit;
 use crate::{eventually, options, run, stop};
 use ringwork_core::metadata::features::SHARED_SETTINGS;
@@ -8,6 +9,7 @@ use ringwork_core::metadata::{NamespaceName, Stage, features};
 use ringwork_core::store::memory::MemoryStore;
 use ringwork_core::vnode::Vnode;
 use ringwork_runtime::administration::{AdministrationRefusal, Change, ClusterSetting};
+use ringwork_runtime::antientropy::board::RepairSettings;
 use ringwork_runtime::metadata::change;
 use ringwork_runtime::node::{ClusterOptions, Keep, Node, NodeOptions};
 use ringwork_runtime::randomness::Randomness;
@@ -24,6 +26,9 @@ pub(crate) struct Machine {
     pub(crate) listen: SocketAddr,
     directory: tempfile::TempDir,
     store: MemoryStore,
+    /// Of its disk.
+    pub(crate) gate: Gate,
+    pub(crate) repair: RepairSettings,
     starts: u64,
 }
 
@@ -32,7 +37,15 @@ impl Machine {
         // Freed at once: only this process asks for ports of this kind.
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let directory = tempfile::tempdir().unwrap();
-        Self { name: format!("n{number}"), listen, directory, store: MemoryStore::new(), starts: 0 }
+        Self {
+            name: format!("n{number}"),
+            listen,
+            directory,
+            store: MemoryStore::new(),
+            gate: Gate::default(),
+            repair: RepairSettings::default(),
+            starts: 0,
+        }
     }
 
     fn path(&self) -> &Path {
@@ -52,7 +65,7 @@ impl Machine {
         self.starts += 1;
         let seeds = seed.map(|seed| seed.to_string()).into_iter().collect();
         let seed = u64::from(self.listen.port()) << 16 | self.starts;
-        let store = Arc::new(self.store.clone());
+        let store = Arc::new(GatedStore { inner: self.store.clone(), gate: self.gate.clone() });
         let options = NodeOptions {
             name: self.name.clone(),
             keep: Keep::Given {
@@ -63,6 +76,7 @@ impl Machine {
             cluster: Some(ClusterOptions { listen: self.listen, advertise: None, seeds, location: None }),
             randomness: Randomness::seeded(seed),
             features: own,
+            repair: self.repair,
             ..options(Placement::Own(1), store)
         };
         Node::builder(options).service::<V>(()).start().await.unwrap()
