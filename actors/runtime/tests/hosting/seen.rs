@@ -1,5 +1,5 @@
-//! What leaves a vnode has been committed, also what leaves it for another replica's sake. Under `sync` an actor goes on
-//! after a crash: whatever another node had of a dot that was lost here would be given out a second time.
+//! What leaves a vnode has been committed, also what leaves it for another replica's sake. Under `sync` an actor goes
+//! on after a crash: whatever another node had of a dot that was lost here would be given out a second time.
 
 use crate::sharing::{Machine, become_one};
 use crate::summit::{Ask, NOW, Summit, Told};
