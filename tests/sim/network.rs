@@ -3,8 +3,8 @@
 //! know what they say.
 //!
 //! What is sent over a cut link is not lost: TCP sends it again when the link is back, unless one end has given up by
-//! then, and up to as long afterwards as the cut took, for each connection at a moment of its own. A lost packet is a
-//! late one. So nothing is ever duplicated or out of order within one connection, and much is between connections.
+//! then: within a second, or within as long as the cut took, for each connection at a moment of its own. A lost packet
+//! is a late one. So nothing is ever duplicated or out of order within one connection, and much is between connections.
 
 use crate::trace::Trace;
 use ringwork_core::testing::Draw;
@@ -215,7 +215,10 @@ impl Inner {
                     continue;
                 }
                 let cut = mended.get(&(from, to)).map_or(Duration::ZERO, |since| now() - *since);
-                let pause = cut.max(RESENT_WITHIN_MIN).mul_f64(self.draw.below(1000) as f64 / 1000.0);
+                // Half of them soon, so that nodes meet in the moment after a cut as often as they stay apart.
+                let drawn = self.draw.below(1000);
+                let within = if drawn < 500 { RESENT_WITHIN_MIN } else { cut.max(RESENT_WITHIN_MIN) };
+                let pause = within.mul_f64((drawn % 500) as f64 / 500.0);
                 let due = now() + self.travel(from, to) + pause;
                 let Some(connection) = self.connections.get_mut(&number) else { continue };
                 let pipe = &mut connection.pipes[side];
