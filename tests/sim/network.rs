@@ -25,7 +25,7 @@ const PIPE_BYTES_MAX: usize = 256 * 1024;
 /// A lost packet comes that much later, as often as it is lost.
 const RETRANSMIT: Duration = Duration::from_millis(200);
 
-/// After a cut what was sent is sent again within that time at least, or within the time that the cut took.
+/// After a cut half of what was sent is sent again within that time, the rest within the time that the cut took.
 const RESENT_WITHIN_MIN: Duration = Duration::from_secs(1);
 
 /// Of a connection whose answers come late, the first are in time: who greets and accepts is not what is meant.

@@ -42,6 +42,7 @@ fn a_comparison_gives_another_node_nothing_that_is_not_committed() {
         let mut machines = [Machine::new(1), Machine::new(2)];
         for machine in &mut machines {
             machine.repair.interval = Duration::from_millis(100);
+            machine.repair.exchanges = 16;
         }
         let [one, two] = &mut machines;
         let first = one.start_with::<Summit>(None, features::own()).await;
@@ -66,8 +67,13 @@ fn a_comparison_gives_another_node_nothing_that_is_not_committed() {
             })
         };
         let raises: Vec<_> = names.iter().cloned().map(raise).collect();
-        // Time for some comparisons, of trees that say already what is not committed yet.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        // Trees say already what is not committed yet, so replicas differ, and this node compares all that do at once.
+        // While it waits for its disk, the other node's comparisons go on.
+        let line = |node: usize| nodes[node].core().repair.snapshot()["summit"].clone();
+        eventually("differences are met", async || line(0).running > 0 || line(0).differed > 0).await;
+        let before = line(1);
+        eventually("others have ended", async || line(1).equal >= before.equal + 3 * before.pairs as u64)
+            .await;
         assert_eq!(own(&nodes[1], &names).await, [0; NAMES], "nothing of it is anywhere but here");
 
         one.gate.open();
