@@ -12,14 +12,16 @@ use std::time::Duration;
 const COME_TO_REST: Duration = Duration::from_secs(5);
 const CONNECTIONS_PER_NODE: usize = 21;
 const SIZES: [usize; 3] = [3, 5, 7];
-/// `repair.interval`: replicas are compared once in it, for half of it or so and then not at all. A shorter look finds
-/// more or less of that.
-const WATCHED: Duration = Duration::from_secs(15);
+/// Twice `repair.interval`: replicas are compared once in it, for half of it or so and then not at all. A shorter look
+/// finds more or less of that.
+const WATCHED: Duration = Duration::from_secs(30);
+/// Who has no replicas elsewhere compares none.
+pub const WATCHED_ALONE: Duration = Duration::from_secs(15);
 
 /// What each process of these clusters uses of a core while nobody asks it, in per cent, on the average of its cluster.
 /// All are watched at the same time: what an idle process costs is being woken up, and what that costs is the machine's
 /// to say, and differs by half from minute to minute.
-pub fn idle_percents(clusters: &[Cluster<'_>]) -> Vec<f64> {
+pub fn idle_percents(clusters: &[Cluster<'_>], watched: Duration) -> Vec<f64> {
     pause(COME_TO_REST);
     let cpu = || {
         clusters
@@ -28,7 +30,7 @@ pub fn idle_percents(clusters: &[Cluster<'_>]) -> Vec<f64> {
             .collect::<Vec<Duration>>()
     };
     let (begun, before) = (now(), cpu());
-    pause(WATCHED);
+    pause(watched);
     let (seconds, after) = ((now() - begun).as_secs_f64(), cpu());
     let used = after.iter().zip(&before).map(|(after, before)| after.saturating_sub(*before).as_secs_f64());
     let each = |(used, cluster): (f64, &Cluster<'_>)| {
@@ -47,7 +49,7 @@ pub fn members(suite: &Suite, table: &mut Table) -> Outcome {
         let (first_host, directory) = (10 * count as u8, place(format!("members-{count}")));
         clusters.push(Cluster::start_at(first_host, &suite.programs, &directory, count, &[SHARED])?.0);
     }
-    let percents = idle_percents(&clusters);
+    let percents = idle_percents(&clusters, WATCHED);
     let largest = |cluster: &Cluster<'_>| cluster.running().map(Process::resident_mb).fold(0.0, f64::max);
     let names = SIZES.map(|count| format!("{count} nodes"));
     let resident: Vec<(String, f64)> = names.iter().cloned().zip(clusters.iter().map(largest)).collect();

@@ -151,7 +151,7 @@ pub fn rings(suite: &Suite, table: &mut Table) -> Outcome {
             |at: usize| figures.iter().skip(at).step_by(RINGS.len()).sum::<f64>() / IDLE_OF_A_SIZE as f64;
         RINGS.iter().enumerate().map(|(at, size)| (name(*size), of(at))).collect()
     };
-    let idle = of_each_size(crate::members::idle_percents(&clusters));
+    let idle = of_each_size(crate::members::idle_percents(&clusters, crate::members::WATCHED_ALONE));
     let megabytes = clusters.iter().map(|cluster| cluster.running().map(Process::resident_mb).sum());
     let resident = of_each_size(megabytes.collect());
     drop(clusters);
