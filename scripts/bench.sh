@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
 # Measures everything that quality has a bar for, beside a bare echo server, in one run of under 15 minutes on two
 # cores, and writes the table into docs/performance.md with machine and commit. On a machine that does something else
-# meanwhile the figures mean little. Where it may (as root), everything it starts runs before whatever else the machine
-# does: a thread of the kernel's that takes two milliseconds twice a second is most of an echo's 99th percentile
-# otherwise, and the more of a node's the more it has to do.
+# meanwhile the figures mean little.
 #
 #   scripts/bench.sh                       all of it
 #   scripts/bench.sh --only three          one part, shown and not written
@@ -25,9 +23,5 @@ program() {
   echo "$path"
 }
 
-# `nice` runs the program either way, so what it may is asked first.
-first=(env)
-[ "$(nice -n -20 nice 2>/dev/null)" = -20 ] && first=(nice -n -20)
-
-exec "${first[@]}" "$(program suite)" --ringwork "$(program ringwork)" --echo "$(program echo)" --transfer "$(program transfer)" \
+exec "$(program suite)" --ringwork "$(program ringwork)" --echo "$(program echo)" --transfer "$(program transfer)" \
   --commit "$commit" --write docs/performance.md "$@"

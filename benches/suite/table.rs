@@ -151,15 +151,5 @@ fn machine() -> String {
         .and_then(|text| text.parse().ok())
         .unwrap_or_default();
     let model = field("/proc/cpuinfo", "model name");
-    let before_others = niceness().filter(|niceness| *niceness < 0);
-    let priority = before_others.map_or(String::new(), |niceness| format!(", all at niceness {niceness}"));
-    format!("{cores} cores of {model}, {:.0} GiB{priority}", memory_kib / f64::from(1 << 20))
-}
-
-/// This process's niceness, which whatever it starts has as well: the nineteenth field of `/proc/self/stat`.
-fn niceness() -> Option<i32> {
-    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is a name in brackets, which may have spaces.
-    let (_, after_the_name) = text.rsplit_once(')')?;
-    after_the_name.split_whitespace().nth(16)?.parse().ok()
+    format!("{cores} cores of {model}, {:.0} GiB", memory_kib / f64::from(1 << 20))
 }
