@@ -27,7 +27,7 @@ Done when enough replicas have it (see --w). When no answer comes, the message m
 stored: with --key, sending it again stores it once.
 
 Example:
-  ringwork chat send ann 'see you at eight' --from bob --key 0198c2f0-7b1e-7cc3-98c4-dc0c0c07398f";
+  ringwork chat send ann 'see you at eight' --from bob --key bobs-message-17";
 
 const GET_HELP: &str = "\
 A message is one line: time, sender, text. A user nobody wrote to has no messages, which is no error.
@@ -297,6 +297,7 @@ async fn get(
     fixed.extend(arguments.limit.map(|limit| ("limit", limit.to_string())));
     let client = patient(&arguments.node, &arguments.quorum)?;
     let path = user_path(&arguments.user, "messages")?;
+    let mut degraded = false;
     loop {
         let mut parameters = fixed.clone();
         parameters.extend(place.clone().map(|place| (onward, place)));
@@ -312,6 +313,7 @@ async fn get(
         } else {
             messages.iter().try_for_each(|message| write_line(output, &message_line(message)))?;
         }
+        degraded |= page.get("degraded").and_then(Value::as_bool) == Some(true);
         let next = page.get("next").and_then(Value::as_str);
         if arguments.all && next.is_some() {
             // A node that hands out the same cursor again would keep us here for ever.
@@ -327,6 +329,12 @@ async fn get(
         }
         output.flush().map_err(CliError::writing)?;
         if !arguments.node.json {
+            if degraded {
+                let _ = writeln!(
+                    errors,
+                    "fewer complete replicas than asked for could answer, so messages that were sent may be missing"
+                );
+            }
             hint(onward, &page, errors);
         }
         return Ok(());

@@ -1,6 +1,8 @@
 //! The chat routes: send, get, delete. Each parses, bounds, calls the typed call site and translates the
 //! outcome; what a message is and how pages join, the chat module decides.
 
+pub(super) mod written;
+
 use super::AppState;
 use super::input::{self, Query};
 use super::problem::Problem;
@@ -19,10 +21,10 @@ use ringwork_core::vnode::Merged;
 use ringwork_runtime::coordinator::{Answered, Written};
 use ringwork_runtime::time::Moment;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use written::{Calendar, WRITTEN_BYTES, push_message, push_text};
 
 /// How often a send mints anew when a delete mark lies above its id. Each mark that can be there is at most
 /// five minutes ahead and is looked up before the next attempt, so the second already succeeds.
@@ -45,60 +47,6 @@ struct Sent<'a> {
     /// Several copies were wanted, and one node has all there are.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     alone: bool,
-}
-
-/// A message as clients see it.
-#[derive(Serialize)]
-pub(super) struct ShownMessage<'a> {
-    id: Characters<32>,
-    text: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<&'a str>,
-    sent_at: Characters<24>,
-}
-
-/// Bytes of a shown message's JSON beside its texts, unless there is much to escape in them.
-const SHOWN_BYTES: usize = 128;
-
-/// A short text of ASCII that needs no memory of its own: a page has two in each message.
-struct Characters<const LENGTH: usize>([u8; LENGTH]);
-
-impl<const LENGTH: usize> Serialize for Characters<LENGTH> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(std::str::from_utf8(&self.0).map_err(serde::ser::Error::custom)?)
-    }
-}
-
-#[derive(Serialize)]
-struct ShownPage<'a> {
-    user: &'a str,
-    messages: Vec<ShownMessage<'a>>,
-    next: Option<String>,
-    resume: Option<String>,
-    /// Fewer complete replicas than asked for could answer: something may be missing.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    degraded: bool,
-}
-
-impl<'a> ShownMessage<'a> {
-    /// The message in an item; none for marks and for messages that are deleted.
-    pub(super) fn of(item: &'a ChatItem) -> Option<Self> {
-        let (id, content) = (item.id(), item.content()?);
-        let (text, from) = (content.text.as_str(), content.from.as_deref());
-        Some(Self { id: Characters(id.characters()), text, from, sent_at: Characters(written(id.time_ms())) })
-    }
-}
-
-/// The last time that has a year of four digits. An id's 48 bits can say later ones, which nobody mints.
-const WRITABLE_MS_MAX: u64 = 253_402_300_799_999;
-
-/// A time in milliseconds since 1970 as RFC 3339 has it.
-fn written(time_ms: u64) -> [u8; 24] {
-    let at = std::time::UNIX_EPOCH + Duration::from_millis(time_ms.min(WRITABLE_MS_MAX));
-    let mut text = *b"1970-01-01T00:00:00.000Z";
-    // What is written has just that many characters, so there is room.
-    let _ = write!(text.as_mut_slice(), "{}", humantime::format_rfc3339_millis(at));
-    text
 }
 
 /// The request's own bounds: which quorums, and when it ends, however many steps it takes.
@@ -144,8 +92,10 @@ async fn try_send(
             Some(parsed.map_err(|error| Problem::bad_request("bad-idempotency-key", error.to_string()))?)
         }
     };
-    let bytes = input::body(payload, state.body_bytes_max, state.request_timeout).await?;
-    let body: SendBody = input::json(request, &bytes, SEND_EXAMPLE)?;
+    let body: SendBody = {
+        let bytes = input::body(payload, state.body_bytes_max, state.request_timeout).await?;
+        input::json(request, &bytes, SEND_EXAMPLE)?
+    };
     if body.text.len() > state.text_bytes_max {
         let (found, max) = (body.text.len(), state.text_bytes_max);
         return Err(Problem::too_large(format!("the text has {found} bytes, at most {max} are allowed")));
@@ -434,12 +384,33 @@ fn show(
     (next, resume): (Option<String>, Option<String>),
     degraded: bool,
 ) -> Result<HttpResponse, Problem> {
-    let texts: usize = items.iter().map(|item| SHOWN_BYTES + item.text_bytes()).sum();
+    let texts: usize = items.iter().map(|item| WRITTEN_BYTES + item.text_bytes()).sum();
     let cursors: usize = [&next, &resume].into_iter().flatten().map(String::len).sum();
-    let mut page = Vec::with_capacity(SHOWN_BYTES + user.len() + texts + cursors);
-    let messages = items.iter().filter_map(|item| ShownMessage::of(item)).collect();
-    serde_json::to_writer(&mut page, &ShownPage { user, messages, next, resume, degraded })
-        .map_err(|error| Problem::unknown(format!("the page cannot be shown: {error}")))?;
+    let mut page = Vec::with_capacity(WRITTEN_BYTES + user.len() + texts + cursors);
+    page.extend_from_slice(b"{\"user\":");
+    push_text(&mut page, user);
+    page.extend_from_slice(b",\"messages\":[");
+    let mut calendar = Calendar::new();
+    for item in items {
+        if push_message(&mut page, item, &mut calendar) {
+            page.push(b',');
+        }
+    }
+    if page.last() == Some(&b',') {
+        page.pop();
+    }
+    page.push(b']');
+    for (name, cursor) in [(&b",\"next\":"[..], &next), (b",\"resume\":", &resume)] {
+        page.extend_from_slice(name);
+        match cursor {
+            Some(cursor) => push_text(&mut page, cursor),
+            None => page.extend_from_slice(b"null"),
+        }
+    }
+    if degraded {
+        page.extend_from_slice(b",\"degraded\":true");
+    }
+    page.push(b'}');
     let body = state.answers.hold(page).ok_or_else(|| Problem::refused(&Refusal::Overloaded))?;
     Ok(HttpResponse::Ok().content_type("application/json").body(body))
 }

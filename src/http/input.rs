@@ -5,8 +5,9 @@
 use super::problem::{Problem, quoted};
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{Bytes, Payload};
-use ringwork_core::quorum::{Count, QuorumOptions};
+use actix_web::web::{Bytes, BytesMut, Payload};
+use futures_util::StreamExt;
+use ringwork_core::quorum::{Count, QuorumOptions, Refusal};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
@@ -148,16 +149,46 @@ impl Query {
     }
 }
 
-/// The whole body, at most `bytes_max` long, within `patience`.
+/// The whole body, at most `bytes_max` long, within `patience`. One that came in one piece is a part of what was read
+/// from the connection, and keeps all of that in memory: not to be kept for long.
 pub(super) async fn body(payload: Payload, bytes_max: usize, patience: Duration) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(patience, payload.to_bytes_limited(bytes_max)).await {
-        Err(_) => Err(Problem::slow_body()),
-        Ok(Err(_)) => Err(Problem::too_large(format!("the body is longer than {bytes_max} bytes"))),
-        Ok(Ok(Err(error))) => {
-            Err(Problem::bad_request("bad-body", format!("the body could not be read: {error}")))
+    body_with_room(payload, bytes_max, patience, |_| true).await
+}
+
+/// The same; `room` is asked, with the bytes that there would be, before each piece is kept, and where there is none
+/// the request is refused.
+pub(super) async fn body_with_room(
+    mut payload: Payload,
+    bytes_max: usize,
+    patience: Duration,
+    mut room: impl FnMut(usize) -> bool,
+) -> Result<Bytes, Problem> {
+    let gathered = async {
+        let (mut only, mut all) = (Bytes::new(), BytesMut::new());
+        while let Some(piece) = payload.next().await {
+            let piece = piece.map_err(|error| {
+                Problem::bad_request("bad-body", format!("the body could not be read: {error}"))
+            })?;
+            let length = only.len() + all.len() + piece.len();
+            if length > bytes_max {
+                return Err(Problem::too_large(format!("the body is longer than {bytes_max} bytes")));
+            }
+            if !room(length) {
+                return Err(Problem::refused(&Refusal::Overloaded));
+            }
+            if length == piece.len() {
+                only = piece;
+                continue;
+            }
+            if all.is_empty() {
+                all.reserve(length);
+                all.extend_from_slice(&std::mem::take(&mut only));
+            }
+            all.extend_from_slice(&piece);
         }
-        Ok(Ok(Ok(bytes))) => Ok(bytes),
-    }
+        Ok(if all.is_empty() { only } else { all.freeze() })
+    };
+    tokio::time::timeout(patience, gathered).await.map_err(|_| Problem::slow_body())?
 }
 
 /// A JSON body, which is an object.

@@ -3,12 +3,14 @@
 //! store again. Every message is shown once, a late one too.
 
 use super::AppState;
-use super::chat::{Bounds, Page, ShownMessage, read_page, stream_start, user_of, watch_user};
+use super::chat::written::{Calendar, push_message};
+use super::chat::{Bounds, Page, read_page, stream_start, user_of, watch_user};
 use super::problem::Problem;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream::unfold;
 use ringwork_chat::limits::PAGE_MESSAGES_DEFAULT;
 use ringwork_chat::{Chat, ChatItem, MessageId, PageQuery, SharedItem};
+use ringwork_core::limits::CLOCK_AHEAD_MS_MAX;
 use ringwork_core::quorum::{QuorumOptions, Refusal};
 use ringwork_runtime::watch::{Heard, Watch};
 use std::collections::{BTreeSet, VecDeque};
@@ -32,10 +34,15 @@ const READ_FAILURES_MAX: u32 = 20;
 struct Stream {
     state: web::Data<AppState>,
     user: String,
-    /// Nothing at or below it is shown.
+    /// Where the client wished it to begin.
     start: Option<MessageId>,
+    /// Nothing at or below it is shown: what was there before, and most of what was shown and is not remembered.
+    floor: MessageId,
     watch: Watch<Chat>,
     closing: watch::Receiver<bool>,
+    /// The smallest id of what was heard since the store was read last: what goes by unheard comes after it, since many
+    /// are told in the order of their ids.
+    heard_from: Option<MessageId>,
     /// Where to read on; none while the live feed is enough.
     reading: Option<MessageId>,
     ready: VecDeque<SharedItem>,
@@ -58,12 +65,16 @@ pub(super) async fn stream(state: web::Data<AppState>, request: HttpRequest) -> 
     let Some(watch) = watch_user(&state, &user) else {
         return Problem::refused(&Refusal::Overloaded).response();
     };
+    // A replica that is mended, or comes to be one, is given what is long known, too.
+    let from_now = || MessageId::at_ms(state.core.clock.wall_ms().saturating_sub(CLOCK_AHEAD_MS_MAX));
     let stream = Stream {
         closing: state.closing.clone(),
+        floor: start.unwrap_or_else(from_now),
         state,
         user,
         start,
         watch,
+        heard_from: None,
         reading: start,
         ready: VecDeque::new(),
         shown: BTreeSet::new(),
@@ -84,9 +95,12 @@ pub(super) async fn stream(state: web::Data<AppState>, request: HttpRequest) -> 
 
 impl Stream {
     /// The next piece of the body; none at the end.
-    async fn next_event(&mut self) -> Option<String> {
+    async fn next_event(&mut self) -> Option<Vec<u8>> {
         if !std::mem::replace(&mut self.greeted, true) {
-            return Some(": ringwork\n\n".to_owned()); // the head leaves now, not with the first message
+            // The head leaves now, not with the first message; and with it the place to go on from, for a client that
+            // loses the connection before the first message. No data, so it is no event to anybody.
+            let begins = self.start.unwrap_or_else(|| self.look_back());
+            return Some(format!("id: {begins}\n\n").into_bytes());
         }
         loop {
             while let Some(item) = self.ready.pop_front() {
@@ -103,7 +117,11 @@ impl Stream {
             }
             tokio::select! {
                 heard = self.watch.next() => match heard {
-                    Heard::Item(item) => self.ready.push_back(item.into()),
+                    Heard::Item(item) => {
+                        let id = item.id();
+                        self.heard_from = Some(self.heard_from.map_or(id, |smallest| smallest.min(id)));
+                        self.ready.push_back(item.into());
+                    }
                     Heard::Lagged => self.reading = Some(self.look_back()),
                 },
                 _ = self.closing.changed() => return None,
@@ -113,13 +131,13 @@ impl Stream {
                     self.reading = Some(self.look_back());
                     if self.silent >= KEEP_ALIVE {
                         self.silent = Duration::ZERO;
-                        return Some(": still here\n\n".to_owned());
+                        return Some(b": still here\n\n".to_vec());
                     }
                 }
                 () = tokio::time::sleep(KEEP_ALIVE) => {
                     // What the own replica was not given is found with the others.
                     self.reading = Some(self.look_back());
-                    return Some(": still here\n\n".to_owned());
+                    return Some(b": still here\n\n".to_vec());
                 }
             }
         }
@@ -156,21 +174,23 @@ impl Stream {
     }
 
     /// A place before everything that may have been missed.
-    fn look_back(&self) -> MessageId {
-        let floor = self.start.unwrap_or(MessageId::SMALLEST);
+    fn look_back(&mut self) -> MessageId {
         // A client's own id may lie minutes ahead; what is sent now lies below it.
         let now_ms = self.state.core.clock.wall_ms();
         let newest_ms = self.shown.last().map_or(now_ms, MessageId::time_ms).min(now_ms);
-        MessageId::at_ms(newest_ms.saturating_sub(LOOK_BACK_MS)).max(floor)
+        let newest = MessageId::at_ms(newest_ms.saturating_sub(LOOK_BACK_MS));
+        // Of a user's messages many may come at once that are older: a hint that went home, replicas that were
+        // compared.
+        self.heard_from.take().map_or(newest, |heard| heard.min(newest)).max(self.floor)
     }
 
-    fn event(&mut self, item: &ChatItem) -> Option<String> {
+    fn event(&mut self, item: &ChatItem) -> Option<Vec<u8>> {
         let id = item.id();
         // Under an id that it had before its key's ids were joined; the client's own starting point is one, too.
         let known = |alias: &MessageId| self.start == Some(*alias) || self.shown.contains(alias);
         let known = matches!(item, ChatItem::Keyed { aliases, .. } if aliases.iter().any(known));
-        let message = ShownMessage::of(item)?;
-        if self.start.is_some_and(|start| id <= start) || !self.shown.insert(id) {
+        item.content()?;
+        if id <= self.floor || !self.shown.insert(id) {
             return None;
         }
         self.shown_in_order.push_back(id);
@@ -178,11 +198,15 @@ impl Stream {
             && let Some(oldest) = self.shown_in_order.pop_front()
         {
             self.shown.remove(&oldest);
+            let below = self.shown.first().map_or(oldest, |smallest| oldest.min(*smallest));
+            self.floor = self.floor.max(below);
         }
         if known {
             return None;
         }
-        let data = serde_json::to_string(&message).ok()?;
-        Some(format!("id: {id}\ndata: {data}\n\n"))
+        let mut event = format!("id: {id}\ndata: ").into_bytes();
+        push_message(&mut event, item, &mut Calendar::new());
+        event.extend_from_slice(b"\n\n");
+        Some(event)
     }
 }

@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 struct Events {
     connection: Connection,
     text: String,
+    /// Where it says that it begins.
+    begins: Option<String>,
 }
 
 struct Event {
@@ -33,7 +35,7 @@ impl Events {
         connection.write(&request("GET", &format!("/chat/users/{user}/stream"), &headers, b"")).await;
         let head = within("a stream's head", connection.head()).await.expect("a head");
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
-        Self { connection, text: String::new() }
+        Self { connection, text: String::new(), begins: None }
     }
 
     /// The next event; none at the stream's proper end.
@@ -45,6 +47,10 @@ impl Events {
         loop {
             while let Some(end) = self.text.find("\n\n") {
                 let block: String = self.text.drain(..end + 2).collect();
+                if let Some(begins) = greeting(block.trim_end_matches('\n')) {
+                    assert_eq!(self.begins.replace(begins), None, "a stream begins once");
+                    continue;
+                }
                 if let Some(event) = parse(block.trim_end_matches('\n')) {
                     return Some(event);
                 }
@@ -64,6 +70,12 @@ impl Events {
             }
         }
     }
+}
+
+/// The place where a stream begins, which is told without data and so is no event.
+fn greeting(block: &str) -> Option<String> {
+    let id = block.strip_prefix("id: ").filter(|id| !id.contains('\n'))?;
+    Some(id.to_owned())
 }
 
 /// One id and one line of data; none for a comment.
@@ -185,6 +197,26 @@ fn a_stream_goes_on_where_the_last_one_ended() {
         assert_eq!(texts(&seen), numbers);
         assert_eq!(Connection::open(address).await.send("resumed", "end").await.status, 201);
         assert_eq!(texts(&stream.through("end").await), ["end"], "what was shown is not shown again");
+    });
+}
+
+#[test]
+fn a_stream_that_broke_before_its_first_message_goes_on_from_where_it_began() {
+    run(async {
+        let server = TestServer::start(settings());
+        let mut stream = Events::open(server.address, "early", None).await;
+        let begins = loop {
+            if let Some(begins) = greeting(stream.text.trim_end_matches('\n')) {
+                break begins;
+            }
+            let chunk = within("a greeting", stream.connection.chunk()).await.expect("the stream is whole");
+            stream.text.push_str(std::str::from_utf8(&chunk.expect("the stream goes on")).unwrap());
+        };
+        drop(stream);
+        assert_eq!(Connection::open(server.address).await.send("early", "meanwhile").await.status, 201);
+        let mut stream = Events::open(server.address, "early", Some(&begins)).await;
+        assert_eq!(texts(&stream.through("meanwhile").await), ["meanwhile"]);
+        assert_eq!(stream.begins.as_deref(), Some(begins.as_str()));
     });
 }
 

@@ -3,7 +3,7 @@
 //! what the items mean.
 
 use ringwork_core::ring::KeyHash;
-use ringwork_core::vnode::Vnode;
+use ringwork_core::vnode::{Item, Vnode};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +78,15 @@ impl<V: Vnode> Watchers<V> {
         self.any() && self.feeds().contains_key(hash)
     }
 
+    /// What listeners are to be told once that item is committed; none where nobody listens to its key.
+    pub fn interested_in(&self, item: &V::Item) -> Option<(KeyHash, V::Item)> {
+        if !self.any() {
+            return None;
+        }
+        let hash = KeyHash::of(V::SERVICE, item.routing_key());
+        self.listens_to(&hash).then(|| (hash, item.clone()))
+    }
+
     /// Tells the listeners of a key.
     pub fn tell(&self, hash: &KeyHash, item: &V::Item) {
         for feed in self.feeds().get(hash).into_iter().flatten() {
@@ -89,10 +98,12 @@ impl<V: Vnode> Watchers<V> {
 }
 
 impl<V: Vnode> Watch<V> {
-    /// The next thing heard. Safe to drop and call again.
+    /// The next thing heard; what was heard before some went by is first. Safe to drop and call again.
     pub async fn next(&mut self) -> Heard<V> {
+        if let Ok(item) = self.receiver.try_recv() {
+            return Heard::Item(item);
+        }
         if self.lagged.swap(false, Ordering::Acquire) {
-            while self.receiver.try_recv().is_ok() {}
             return Heard::Lagged;
         }
         match self.receiver.recv().await {

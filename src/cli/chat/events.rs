@@ -29,12 +29,20 @@ pub(super) struct EventParser {
     after_return: bool,
     past_first_line: bool,
     last_id: Option<String>,
+    /// What `last_id` was at the end of the last event, with data or without.
+    resume_after: Option<String>,
     kind: String,
     data: String,
     has_data: bool,
 }
 
 impl EventParser {
+    /// What to resume after when the stream ends here: the last `id:` of all that is complete, also of what had no data
+    /// and so was no event.
+    pub(super) fn resume_after(&self) -> Option<&str> {
+        self.resume_after.as_deref()
+    }
+
     /// Takes the next piece and appends the events that it completes.
     pub(super) fn feed(&mut self, piece: &[u8], events: &mut Vec<Event>) -> Result<(), Oversized> {
         for &byte in piece {
@@ -84,6 +92,7 @@ impl EventParser {
     fn end_event(&mut self, events: &mut Vec<Event>) {
         let kind = std::mem::take(&mut self.kind);
         let data = std::mem::take(&mut self.data);
+        self.resume_after.clone_from(&self.last_id);
         if std::mem::take(&mut self.has_data) {
             events.push(Event { last_id: self.last_id.clone(), kind, data });
         }
@@ -119,6 +128,13 @@ mod tests {
     #[test]
     fn an_id_without_data_moves_the_place_to_resume_but_is_no_event() {
         assert_eq!(all(&[b"id: 7\n\nid: 8\0\n\ndata: x\n\n"]), [event(Some("7"), "", "x")]);
+        let mut parser = EventParser::default();
+        for (piece, place) in
+            [(": hi\n\n", None), ("id: 7\n", None), ("\n", Some("7")), ("id: 9\ndat", Some("7"))]
+        {
+            parser.feed(piece.as_bytes(), &mut Vec::new()).unwrap();
+            assert_eq!(parser.resume_after(), place, "{piece:?}");
+        }
     }
 
     #[test]

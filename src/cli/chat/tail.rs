@@ -137,21 +137,18 @@ impl Tail<'_> {
             for event in events.drain(..) {
                 self.show(&event)?;
             }
+            // A node tells where the stream begins before there is a message. An empty id means "from the beginning" in
+            // the standard; we would rather resume after what we have shown.
+            if let Some(id) = parser.resume_after().filter(|id| !id.is_empty()) {
+                self.last_id = Some(id.to_owned());
+            }
         }
         Ok(Ended::Closed)
     }
 
     fn show(&mut self, event: &Event) -> Result<(), CliError> {
-        // An empty id means "from the beginning" in the standard; we would rather resume after what we have
-        // shown.
         let id = event.last_id.as_deref().filter(|id| !id.is_empty());
-        let is_new = match id {
-            Some(id) => {
-                self.last_id = Some(id.to_owned());
-                self.recent.insert(id)
-            }
-            None => true,
-        };
+        let is_new = id.is_none_or(|id| self.recent.insert(id));
         if !matches!(event.kind.as_str(), "" | "message") {
             let (kind, said) = (explanation(&event.kind), explanation(&event.data));
             let _ = writeln!(self.errors, "the node says ({kind}): {said}");

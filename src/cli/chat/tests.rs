@@ -214,6 +214,42 @@ async fn tailing_shows_every_message_once_over_reconnects() {
 }
 
 #[actix_rt::test]
+async fn a_page_that_may_lack_something_says_so() {
+    let node = FakeNode::start().await;
+    for (degraded, said) in [(true, true), (false, false)] {
+        let page = json!({"user": "ann", "messages": [], "degraded": degraded}).to_string();
+        node.state().refusals.push_back((200, "application/json", page));
+        let (outcome, _, errors) = chat(&node, &["get", "ann"]).await;
+        outcome.unwrap();
+        assert_eq!(errors.contains("messages that were sent may be missing"), said, "{errors}");
+        assert!(errors.contains("no messages"), "{errors}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_tail_that_breaks_before_the_first_message_goes_on_from_where_it_began() {
+    let node = FakeNode::start().await;
+    node.state().streams.extend(["id: m0\n\n".to_owned(), event(1)]);
+    let words = ["chat", "tail", "ann", "--node", node.url.as_str()];
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let tail = run(Line::try_parse_from(words).unwrap().chat, &mut output, &mut errors);
+    let silent = async {
+        while node.state().requests.len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        outcome = tail => panic!("the tail ended: {outcome:?}"),
+        () = silent => {}
+    }
+    assert_eq!(String::from_utf8(output).unwrap(), "now  bob  text 1\n");
+    let state = node.state();
+    let asked: Vec<&str> = state.requests.iter().map(|request| request.split(' ').nth(1).unwrap()).collect();
+    let path = "/chat/users/ann/stream";
+    assert_eq!(asked, [path.to_owned(), format!("{path}?after=m0"), format!("{path}?after=m1")]);
+}
+
+#[actix_rt::test]
 async fn tailing_gives_up_after_the_attempts_it_was_given() {
     let node = FakeNode::start().await;
     node.state().streams.extend([event(1)

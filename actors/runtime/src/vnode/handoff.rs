@@ -254,8 +254,10 @@ impl<V: Vnode> VnodeActor<V> {
         ctx: &mut Context<Self>,
     ) {
         let (mut all, mut failure) = (ringwork_core::keyspace::Sealed::default(), None);
+        let (mut news, watchers) = (Vec::new(), self.service.watchers.clone());
         for item in items {
             let key = self.marks.is_some().then(|| item.key());
+            let heard = watchers.interested_in(&item);
             match self.turn(|vnode, _| vnode.merge(item)) {
                 Ok(Ended { value, sealed, .. }) => {
                     all.writes.extend(sealed.writes);
@@ -267,6 +269,7 @@ impl<V: Vnode> VnodeActor<V> {
                     if matches!(value, Merged::Changed | Merged::Conflicting) {
                         self.mark(key, &mut all.writes);
                     }
+                    news.extend(heard.filter(|_| value == Merged::Changed));
                 }
                 Err(error) => {
                     failure = Some(error);
@@ -274,8 +277,14 @@ impl<V: Vnode> VnodeActor<V> {
                 }
             }
         }
+        // Whoever follows a key must hear of what a hint or a comparison brings, too: it may be older than what was
+        // heard last, and nobody looks back that far.
+        let tell = move || news.iter().for_each(|(hash, item)| watchers.tell(hash, item));
         match failure {
             None => self.after_commit(all, sync, move |result| {
+                if result.is_ok() {
+                    tell();
+                }
                 reply.answer(match result {
                     Ok(committed) => {
                         VnodeAnswer::Merged { merged: Merged::Changed, durable: committed.durable }
@@ -284,7 +293,11 @@ impl<V: Vnode> VnodeActor<V> {
                 });
             }),
             Some(failure) => {
-                self.after_commit(all, sync, |_| {});
+                self.after_commit(all, sync, move |result| {
+                    if result.is_ok() {
+                        tell();
+                    }
+                });
                 self.fail(failure, reply, ctx);
             }
         }

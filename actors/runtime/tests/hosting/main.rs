@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on has failed
 #![allow(clippy::disallowed_methods)] // a slow store sleeps, and the tests' own threads are not the node's
 
+mod heard;
 mod log;
 mod names;
 mod releases;
