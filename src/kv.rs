@@ -125,7 +125,10 @@ pub struct PutDone {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Deleted {
     /// There was something, and it is deleted.
-    Done,
+    Done {
+        /// See [`PutDone::alone`].
+        alone: bool,
+    },
     /// There was nothing. Nothing was done.
     NotFound,
 }
@@ -191,7 +194,7 @@ impl KvStore {
     /// The properties of a bucket, as this node knows them; refused where the type is not in use.
     pub fn bucket_props(&self, bucket_type: &str, bucket: &[u8]) -> Result<BucketProps, DirectoryError> {
         let node = &self.calls.core().node;
-        directory::bucket_props(&node.metadata.current(), bucket_type, bucket, node.quorum.n_val)
+        directory::bucket_props(&node.metadata.current(), bucket_type, bucket, self.calls.quorum_defaults())
     }
 
     fn ends(&self, within: Duration) -> Moment {
@@ -359,7 +362,7 @@ impl KvStore {
             covers.merge(&outline.context());
         }
         let put = PutRequest { seen: covers, conditions, ..PutRequest::of(Content::tombstone()) };
-        self.write(request, put, options, ends).await.map(|_| Deleted::Done)
+        self.write(request, put, options, ends).await.map(|done| Deleted::Done { alone: done.alone })
     }
 }
 

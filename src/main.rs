@@ -102,7 +102,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Chat(arguments) => chat::run(arguments, &mut out, &mut std::io::stderr()).await,
         Command::Kv(arguments) => {
             let terminal = out.is_terminal();
-            kv::run(arguments, terminal, &mut out).await
+            kv::run(arguments, terminal, &mut out, &mut std::io::stderr()).await
         }
         Command::BucketType(arguments) => bucket_type::run(arguments, &mut out).await,
         Command::Dev(arguments) => dev::run(arguments, &mut out, &mut std::io::stderr()).await,

@@ -22,6 +22,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const VALUE_BYTES_MAX: u64 = ringwork_kv::limits::OBJECT_BYTES_MAX as u64;
 /// Said of a write of which one node has all copies.
 const ALONE: &str = "x-ringwork-alone";
+const DEGRADED: &str = "x-ringwork-degraded";
+const SIBLINGS: &str = "x-ringwork-siblings";
 /// The header with the causal context.
 const CONTEXT: &str = "x-riak-vclock";
 const ANY: (&str, &str) = ("accept", "text/plain, */*;q=0.5");
@@ -211,26 +213,54 @@ impl ObjectArguments {
 }
 
 /// Runs a verb. `terminal`: the output is one, so values are shown and not handed out as they are.
-pub async fn run(arguments: KvArguments, terminal: bool, output: &mut dyn Write) -> Result<(), CliError> {
+pub async fn run(
+    arguments: KvArguments,
+    terminal: bool,
+    output: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<(), CliError> {
     match arguments.command {
-        KvCommand::Get(arguments) => get(arguments, terminal, output).await,
-        KvCommand::Put(arguments) => put(arguments, output).await,
+        KvCommand::Get(arguments) => get(arguments, terminal, output, errors).await,
+        KvCommand::Put(arguments) => put(arguments, output, errors).await,
         KvCommand::Delete(arguments) => delete(arguments, output).await,
         KvCommand::Keys(arguments) => keys::run(arguments, output).await,
     }
 }
 
-async fn get(arguments: GetArguments, terminal: bool, output: &mut dyn Write) -> Result<(), CliError> {
+/// Says beside the output what a reader must know of a read that may lack something.
+fn note_degraded(degraded: bool, errors: &mut dyn Write) {
+    if degraded {
+        let _ = writeln!(
+            errors,
+            "fewer complete replicas than asked for could answer, so something that was written may be missing"
+        );
+    }
+}
+
+async fn get(
+    arguments: GetArguments,
+    terminal: bool,
+    output: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<(), CliError> {
     let GetArguments { object, vtag, r, pr } = arguments;
     let client = object.client()?;
     let quorums = [("r", &r), ("pr", &pr)];
     let of_tag = |vtag: &Option<String>| object.path(&[quorums[0], quorums[1], ("vtag", vtag)]);
     let answer = client.request(Method::GET, &of_tag(&vtag)?, &[ANY], None).await?;
-    match answer.status {
-        200 if object.node.json => {
-            let context = answer.header(CONTEXT);
-            write_line(output, &json_line(&json!({ "context": context, "siblings": [sibling(&answer)] })))
+    let degraded = answer.header(DEGRADED).is_some();
+    let shown = |siblings: Vec<Value>| {
+        let mut shown = json!({ "context": answer.header(CONTEXT), "siblings": siblings });
+        if degraded {
+            shown["degraded"] = json!(true);
         }
+        json_line(&shown)
+    };
+    if !object.node.json && answer.status != 404 {
+        note_degraded(degraded, errors);
+    }
+    match answer.status {
+        200 if object.node.json => write_line(output, &shown(vec![sibling(&answer)])),
         200 if terminal => write_line(output, &printable(&String::from_utf8_lossy(&answer.body))),
         200 => output.write_all(&answer.body).and_then(|()| output.flush()).map_err(CliError::writing),
         300 => {
@@ -257,8 +287,7 @@ async fn get(arguments: GetArguments, terminal: bool, output: &mut dyn Write) ->
                     _ => return Err(client.refusal(&one)),
                 }
             }
-            let context = answer.header(CONTEXT);
-            write_line(output, &json_line(&json!({ "context": context, "siblings": siblings })))
+            write_line(output, &shown(siblings))
         }
         404 => Err(not_found(&object, &answer)),
         _ => Err(client.refusal(&answer)),
@@ -269,6 +298,10 @@ fn not_found(object: &ObjectArguments, answer: &Answer) -> CliError {
     let text = String::from_utf8_lossy(&answer.body);
     let said = text.trim();
     let message = match said {
+        "not found" if answer.header(DEGRADED).is_some() => format!(
+            "no {} was found, but fewer complete replicas than asked for could answer: it may be there",
+            object.shown()
+        ),
         "not found" => format!("there is no {}", object.shown()),
         other => printable(&other.chars().take(200).collect::<String>()).into_owned(),
     };
@@ -289,7 +322,11 @@ fn sibling(answer: &Answer) -> Value {
     shown
 }
 
-async fn put(arguments: PutArguments, output: &mut dyn Write) -> Result<(), CliError> {
+async fn put(
+    arguments: PutArguments,
+    output: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<(), CliError> {
     let PutArguments { object, value, file, content_type, context, w, pw } = arguments;
     let (value, usual) = match (value, file) {
         (Some(value), _) => (Bytes::from(value), "text/plain"),
@@ -306,6 +343,13 @@ async fn put(arguments: PutArguments, output: &mut dyn Write) -> Result<(), CliE
     let answer = client.request_with(Method::PUT, &path, &headers, Some(value)).await?;
     if !answer.is_success() {
         return Err(client.refusal(&answer));
+    }
+    if let Some(siblings) = answer.header(SIBLINGS) {
+        let (shown, siblings) = (object.shown(), printable(siblings));
+        let _ = writeln!(
+            errors,
+            "{shown} has {siblings} siblings now: write one value under their context, which a read with --json shows"
+        );
     }
     let alone = answer.header(ALONE).is_some();
     done("stored", &object, alone, output)
@@ -360,7 +404,7 @@ async fn delete(arguments: DeleteArguments, output: &mut dyn Write) -> Result<()
     let answer = client.request(Method::DELETE, &path, &headers, None).await?;
     match answer.status {
         404 => Err(not_found(&object, &answer)),
-        _ if answer.is_success() => done("deleted", &object, false, output),
+        _ if answer.is_success() => done("deleted", &object, answer.header(ALONE).is_some(), output),
         _ => Err(client.refusal(&answer)),
     }
 }

@@ -30,8 +30,9 @@ Examples:
 const PREFLIST_HELP: &str = "\
 Primaries hold the key's partitions; a fallback stands in for one that does not answer.
 
-Example:
-  ringwork ring preflist chat ann -n 3";
+Examples:
+  ringwork ring preflist chat ann -n 3
+  ringwork ring preflist kv apple --bucket fruit";
 
 /// Arguments of `ringwork ring`.
 #[derive(Debug, clap::Args)]
@@ -76,6 +77,12 @@ pub struct PreflistArguments {
     pub service: String,
     /// The key; for chat, the user.
     pub key: String,
+    /// The bucket of an object of kv.
+    #[arg(long, value_name = "BUCKET")]
+    pub bucket: Option<String>,
+    /// The bucket's type, where it has one.
+    #[arg(long = "type", value_name = "TYPE", requires = "bucket")]
+    pub bucket_type: Option<String>,
     /// How many places; by default the service's number of copies.
     #[arg(short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=N_VAL_MAX as i64))]
     pub n: Option<u16>,
@@ -197,9 +204,11 @@ async fn partitions(arguments: PartitionsArguments, output: &mut dyn Write) -> R
 }
 
 async fn preflist(arguments: PreflistArguments, output: &mut dyn Write) -> Result<(), CliError> {
-    let PreflistArguments { service, key, n, node } = arguments;
+    let PreflistArguments { service, key, bucket, bucket_type, n, node } = arguments;
     let client = node.client()?;
     let mut parameters = vec![("service", service), ("key", key)];
+    parameters.extend(bucket.map(|bucket| ("bucket", bucket)));
+    parameters.extend(bucket_type.map(|bucket_type| ("type", bucket_type)));
     parameters.extend(n.map(|n| ("n", n.to_string())));
     let answer = client.get(&format!("/admin/ring/preflist{}", query_string(&parameters))).await?;
     if node.json {

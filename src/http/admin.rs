@@ -4,10 +4,13 @@
 use super::AppState;
 use super::input::{self, Query};
 use super::problem::Problem;
+use super::riak::Riak;
+use crate::kv::{DEFAULT_TYPE, Kv, ObjectName};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse, web};
 use ringwork_core::limits::{N_VAL_MAX, ROUTING_KEY_BYTES_MAX, SERVICE_NAME_BYTES_MAX};
-use ringwork_runtime::administration::{Administration, AdministrationRefusal, Change};
+use ringwork_core::vnode::Vnode;
+use ringwork_runtime::administration::{Administration, AdministrationRefusal, Change, PreflistStatus};
 use serde::de::{DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -153,8 +156,8 @@ async fn preflist(state: web::Data<AppState>, request: HttpRequest) -> HttpRespo
 fn try_preflist(
     administration: &dyn Administration,
     request: &HttpRequest,
-) -> Result<impl Serialize + use<>, Problem> {
-    let query = Query::parse_only(request, &["service", "key", "n"])?;
+) -> Result<PreflistStatus, Problem> {
+    let query = Query::parse_only(request, &["service", "key", "n", "bucket", "type"])?;
     let wanted = |name: &'static str| {
         let missing = || {
             let detail =
@@ -167,7 +170,30 @@ fn try_preflist(
     must_be_short("the query parameter service", service, SERVICE_NAME_BYTES_MAX, "bad-parameter")?;
     must_be_short("the query parameter key", key, ROUTING_KEY_BYTES_MAX, "bad-parameter")?;
     let n = query.number("n", 1, N_VAL_MAX as u64)?.map(|n| n as usize);
-    administration.preflist(service, key.as_bytes(), n).map_err(refused)
+    let (bucket, bucket_type) = (query.get("bucket"), query.get("type"));
+    let Some(riak) = request.app_data::<web::Data<Riak>>().filter(|_| service == Kv::SERVICE) else {
+        if bucket.or(bucket_type).is_some() {
+            let detail = format!("bucket and type are of {} only; a key of {service} has none", Kv::SERVICE);
+            return Err(Problem::bad_request("bad-parameter", detail));
+        }
+        return administration.preflist(service, key.as_bytes(), n).map_err(refused);
+    };
+    // Where an object lies follows from all three, and a key alone would name the wrong nodes.
+    let Some(bucket) = bucket else {
+        let detail = "an object of kv has a bucket; ask for ?service=kv&bucket=fruit&key=apple, for example, and with \
+                      &type= where its bucket has one";
+        return Err(Problem::bad_request("missing-parameter", detail.to_owned()));
+    };
+    let bucket_type = bucket_type.unwrap_or(DEFAULT_TYPE);
+    let wrong = |error: String| Problem::bad_request("bad-parameter", error);
+    let name = ObjectName::new(bucket_type, bucket.as_bytes(), key.as_bytes())
+        .map_err(|error| wrong(error.to_string()))?;
+    let props = riak
+        .store()
+        .bucket_props(bucket_type, bucket.as_bytes())
+        .map_err(|error| wrong(error.to_string()))?;
+    let found = administration.preflist(service, name.bytes(), Some(n.unwrap_or(props.n_val)));
+    Ok(PreflistStatus { key: key.to_owned(), ..found.map_err(refused)? })
 }
 
 async fn shown_plan(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {

@@ -91,8 +91,11 @@ pub async fn admit(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let (status, head) = (response.status(), response.request());
-    // A refusal is counted; a line for each would let an overload fill the log.
-    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+    // A refusal is counted; a line for each would let an overload fill the log. Riak's routes have the same status for
+    // what is not known.
+    let refused = status == StatusCode::SERVICE_UNAVAILABLE
+        && response.headers().get(OUTCOME).is_none_or(|outcome| outcome != "unknown");
+    if status.is_server_error() && !refused {
         let (method, path): (_, String) = (head.method().as_str(), head.path().chars().take(200).collect());
         tracing::warn!(request = %id, method, path, status = status.as_u16(), "request not served");
     } else {

@@ -42,6 +42,17 @@ impl AnswerBudget {
     }
 }
 
+impl Reserved {
+    /// Room for so many bytes, where there was room for fewer; false when there is too much under way.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        let wanted = if bytes < COUNTED_BYTES_MIN { 0 } else { bytes };
+        let more = wanted.saturating_sub(self.counted);
+        let before = self.budget.0.fetch_add(more, Ordering::Relaxed);
+        self.counted += more;
+        more == 0 || before + more <= ANSWER_BYTES_MAX
+    }
+}
+
 /// An answer that has its room.
 pub(super) struct HeldAnswer {
     bytes: Option<Bytes>,
@@ -96,5 +107,20 @@ mod tests {
         drop(held);
         assert_eq!(budget.held(), 0);
         assert!(budget.hold(large()).is_some());
+    }
+
+    #[test]
+    fn room_grows_with_what_comes_and_is_given_back_as_a_whole() {
+        let budget = Arc::new(AnswerBudget::default());
+        let mut room = budget.reserve(0).unwrap();
+        assert!(room.grow(COUNTED_BYTES_MIN - 1));
+        assert_eq!(budget.held(), 0);
+        for bytes in [COUNTED_BYTES_MIN, 3 * COUNTED_BYTES_MIN, ANSWER_BYTES_MAX, 5] {
+            assert!(room.grow(bytes));
+            assert_eq!(budget.held(), if bytes == 5 { ANSWER_BYTES_MAX } else { bytes });
+        }
+        assert!(!budget.reserve(0).unwrap().grow(COUNTED_BYTES_MIN), "there is no more");
+        drop(room);
+        assert_eq!(budget.held(), 0);
     }
 }

@@ -37,6 +37,9 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// Bytes of a body on routes that take no object.
 const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 
+/// As much as is read from a connection at once, or a little more.
+const READ_BYTES: usize = 128 * 1024;
+
 /// What the handlers of these routes share.
 pub struct Riak {
     app: web::Data<AppState>,
@@ -52,6 +55,8 @@ struct Counts {
     puts: AtomicU64,
     deletes: AtomicU64,
     gets_with_siblings: AtomicU64,
+    /// That left more siblings than `kv.siblings_warn`.
+    puts_with_many_siblings: AtomicU64,
     lists: AtomicU64,
 }
 
@@ -77,10 +82,16 @@ impl Riak {
         payload: Payload,
         bytes_max: usize,
     ) -> Result<(Bytes, super::budget::Reserved), Fault> {
-        let announced = input::header(request, "content-length")?.and_then(|text| text.parse().ok());
-        let room = announced.map_or(bytes_max, |bytes: usize| bytes.min(bytes_max));
-        let room = self.app.answers.reserve(room).ok_or_else(|| Fault::refused(&Refusal::Overloaded))?;
-        Ok((input::body(payload, bytes_max, self.app.request_timeout).await?, room))
+        let announced = input::header(request, "content-length")?.and_then(|text| text.parse::<usize>().ok());
+        // Without a word of its length it takes room as it comes.
+        let at_once = announced.unwrap_or_default().min(bytes_max);
+        let mut room =
+            self.app.answers.reserve(at_once).ok_or_else(|| Fault::refused(&Refusal::Overloaded))?;
+        let grow = |bytes| room.grow(bytes);
+        let bytes = input::body_with_room(payload, bytes_max, self.app.request_timeout, grow).await?;
+        // What is stored must not keep the whole of what was read from the connection.
+        let bytes = if bytes.len() < READ_BYTES { Bytes::copy_from_slice(&bytes) } else { bytes };
+        Ok((bytes, room))
     }
 
     async fn json(&self, request: &HttpRequest, payload: Payload) -> Result<Bytes, Fault> {
@@ -103,6 +114,12 @@ impl Riak {
 pub fn routes(config: &mut web::ServiceConfig) {
     for path in ["/buckets", "/buckets/{rest:.*}", "/types/{rest:.*}", "/riak", "/riak/{rest:.*}"] {
         config.service(web::resource(path).default_service(web::to(answer)));
+    }
+    for (path, what) in
+        [("/mapred", "MapReduce"), ("/search/{rest:.*}", "search"), ("/solr/{rest:.*}", "search")]
+    {
+        let missing = move || async move { Fault::missing(what).response() };
+        config.service(web::resource(path).default_service(web::to(missing)));
     }
     config
         .service(super::only_get("/", web::get().to(about::resources)))

@@ -34,7 +34,7 @@ impl KvStore {
     /// The properties of a type that is in use.
     pub fn type_props(&self, bucket_type: &str) -> Result<BucketProps, DirectoryError> {
         let node = &self.calls.core().node;
-        directory::type_props(&node.metadata.current(), bucket_type, node.quorum.n_val)
+        directory::type_props(&node.metadata.current(), bucket_type, self.calls.quorum_defaults())
     }
 
     async fn change(
@@ -60,8 +60,8 @@ impl KvStore {
 
     /// Creates a type, or one that is not active yet anew. It is ready when every member has it.
     pub async fn create_type(&self, bucket_type: &str, asked: AskedProps) -> Result<(), ChangeFailure> {
-        let (name, n_val) = (bucket_type.to_owned(), self.calls.core().node.quorum.n_val);
-        self.change(move |metadata, at| directory::create_type(metadata, &name, &asked, n_val, at)).await
+        let (name, quorum) = (bucket_type.to_owned(), self.calls.quorum_defaults());
+        self.change(move |metadata, at| directory::create_type(metadata, &name, &asked, quorum, at)).await
     }
 
     /// Brings a type into use that every member has.
@@ -74,8 +74,8 @@ impl KvStore {
 
     /// Changes properties of a type that is in use.
     pub async fn update_type(&self, bucket_type: &str, asked: AskedProps) -> Result<(), ChangeFailure> {
-        let (name, n_val) = (bucket_type.to_owned(), self.calls.core().node.quorum.n_val);
-        self.change(move |metadata, at| directory::update_type(metadata, &name, &asked, n_val, at)).await
+        let (name, quorum) = (bucket_type.to_owned(), self.calls.quorum_defaults());
+        self.change(move |metadata, at| directory::update_type(metadata, &name, &asked, quorum, at)).await
     }
 
     /// Changes a bucket's own properties.
@@ -85,9 +85,9 @@ impl KvStore {
         bucket: &[u8],
         asked: AskedProps,
     ) -> Result<(), ChangeFailure> {
-        let n_val = self.calls.core().node.quorum.n_val;
+        let quorum = self.calls.quorum_defaults();
         let (name, bucket) = (bucket_type.to_owned(), bucket.to_vec());
-        self.change(move |metadata, at| directory::set_bucket(metadata, (&name, &bucket), &asked, n_val, at))
+        self.change(move |metadata, at| directory::set_bucket(metadata, (&name, &bucket), &asked, quorum, at))
             .await
     }
 

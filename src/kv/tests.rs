@@ -64,7 +64,10 @@ fn what_is_written_is_read_and_what_is_deleted_is_not_found() {
         let refused = store.delete(&request, None, stale).await;
         assert!(matches!(refused, Err(KvFailure::Declined(_))), "{refused:?}");
         assert_eq!(values(&store.get(&request).await.unwrap().object), some(&["b"]));
-        assert_eq!(store.delete(&request, None, Conditions::default()).await, Ok(Deleted::Done));
+        assert_eq!(
+            store.delete(&request, None, Conditions::default()).await,
+            Ok(Deleted::Done { alone: true })
+        );
         let dead = store.get(&request).await.unwrap().object;
         assert!(dead.is_dead() && !dead.is_empty(), "the tombstone is seen for three seconds");
         assert_eq!(store.delete(&request, None, Conditions::default()).await, Ok(Deleted::NotFound));
@@ -89,7 +92,7 @@ fn siblings_are_kept_and_made_one_by_whoever_has_seen_them() {
         assert_eq!(values(&done.stored.object.unwrap()), some(&["one"]));
         assert_eq!(
             store.delete(&request, Some(seen), Conditions::default()).await,
-            Ok(Deleted::Done),
+            Ok(Deleted::Done { alone: true }),
             "of what it had not seen, nothing"
         );
         let beside: BTreeSet<_> = [None, Some(b"one".to_vec())].into();
@@ -284,7 +287,10 @@ fn a_delete_in_a_bucket_with_one_value_leaves_nothing_beside_its_tombstone() {
                 let second = store.calls().preflist(name.bytes(), 3)[1];
                 let put = KvCommand::Put(Box::new(put));
                 store.calls().sync_command(&second, &put, WITHIN_DEFAULT).await.unwrap();
-                assert_eq!(store.delete(&request, seen, Conditions::default()).await, Ok(Deleted::Done));
+                assert_eq!(
+                    store.delete(&request, seen, Conditions::default()).await,
+                    Ok(Deleted::Done { alone: true })
+                );
                 let all = QuorumOptions { r: Some(Count::All), ..QuorumOptions::default() };
                 let ends = store.ends(WITHIN_DEFAULT);
                 let (object, _) = store.read_object(&name, all, ends).await.unwrap();

@@ -92,6 +92,13 @@ pub struct QuorumDefaults {
     pub w: Count,
 }
 
+impl QuorumDefaults {
+    /// So many replicas, of which reads and writes wait for more than half.
+    pub const fn of(n_val: usize) -> Self {
+        Self { n_val, r: Count::Quorum, w: Count::Quorum }
+    }
+}
+
 /// The numbers of one request, checked against each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
@@ -506,6 +513,25 @@ impl ReadQuorum {
             Some(strays) if waiting > 0 || self.strays_answered < strays => ReadStep::Wait,
             Some(_) => ReadStep::Done { degraded: true },
         }
+    }
+
+    /// Whether [`Self::step`] would say no more than that those who were asked are to be waited for, and so whoever
+    /// waits need not look. False also where that is not certain.
+    pub fn only_waits(&self) -> bool {
+        let answered = |answer: Option<&ReadAnswer>| {
+            matches!(answer, Some(ReadAnswer::Complete | ReadAnswer::Incomplete))
+        };
+        let hoped_for = |answer: Option<&ReadAnswer>| answer.is_none() || answered(answer);
+        // What is counted below are answers that a step counts, or more of them.
+        let (told, _) = self.count(|_, answer| answered(answer));
+        let (promising, primaries) =
+            self.count(|asked, answer| asked && matches!(answer, None | Some(ReadAnswer::Complete)));
+        told < self.rules.r
+            && promising >= self.rules.r
+            && primaries >= self.rules.pr
+            && self.confirmed_by_nodes(hoped_for)
+            && !self.nobody_left
+            && self.strays.is_none()
     }
 
     /// How many nodes those replicas are on that were asked and answered like this.

@@ -13,6 +13,7 @@ use ringwork_core::ids::NodeId;
 use ringwork_core::limits::METADATA_KEY_BYTES_MAX;
 use ringwork_core::metadata::lifecycle::ActivationRefusal;
 use ringwork_core::metadata::{At, EntryRefusal, Metadata, NamespaceName, Stage};
+use ringwork_core::quorum::QuorumDefaults;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
@@ -106,14 +107,14 @@ fn of_type(metadata: &Metadata, bucket_type: &str) -> Result<Overrides, Director
     })
 }
 
-/// The properties of a type that is in use; `n_val` is the service's number of replicas.
+/// The properties of a type that is in use; `quorum` is what the service has where nothing is given.
 pub fn type_props(
     metadata: &Metadata,
     bucket_type: &str,
-    n_val: usize,
+    quorum: QuorumDefaults,
 ) -> Result<BucketProps, DirectoryError> {
     let of_type = of_type(metadata, bucket_type)?;
-    Ok(BucketProps::in_force(bucket_type != DEFAULT_TYPE, n_val, &of_type, &Overrides::default()))
+    Ok(BucketProps::in_force(bucket_type != DEFAULT_TYPE, quorum, &of_type, &Overrides::default()))
 }
 
 /// The properties of a bucket: what every request for one of its objects begins with.
@@ -121,12 +122,12 @@ pub fn bucket_props(
     metadata: &Metadata,
     bucket_type: &str,
     bucket: &[u8],
-    n_val: usize,
+    quorum: QuorumDefaults,
 ) -> Result<BucketProps, DirectoryError> {
     let of_type = of_type(metadata, bucket_type)?;
     // A bucket whose name is too long has none of its own.
     let own = bucket_key(bucket_type, bucket).ok().and_then(|key| given(metadata, BUCKETS, &key));
-    Ok(BucketProps::in_force(bucket_type != DEFAULT_TYPE, n_val, &of_type, &own.unwrap_or_default()))
+    Ok(BucketProps::in_force(bucket_type != DEFAULT_TYPE, quorum, &of_type, &own.unwrap_or_default()))
 }
 
 /// The fewest replicas that an entry in use ever gave, whoever has overwritten whom; none where none did.
@@ -140,7 +141,8 @@ fn least_given(metadata: &Metadata, of: &str, key: &str) -> Option<usize> {
 /// The fewest replicas that an object of a bucket may have: not those of now, but of all times, because what was put
 /// when there were fewer may lie with no more. What a list of its keys has to count on.
 pub fn least_n_val_of_bucket(metadata: &Metadata, bucket_type: &str, bucket: &[u8], n_val: usize) -> usize {
-    let now = bucket_props(metadata, bucket_type, bucket, n_val).map_or(1, |props| props.n_val);
+    let now =
+        bucket_props(metadata, bucket_type, bucket, QuorumDefaults::of(n_val)).map_or(1, |props| props.n_val);
     let own = bucket_key(bucket_type, bucket).ok().and_then(|key| least_given(metadata, BUCKETS, &key));
     // Also where the bucket has its own: something may have been put before it had.
     let ever = [own, least_given(metadata, TYPES, bucket_type)];
@@ -149,7 +151,7 @@ pub fn least_n_val_of_bucket(metadata: &Metadata, bucket_type: &str, bucket: &[u
 
 /// The same of all buckets of a type.
 pub fn least_n_val_of_type(metadata: &Metadata, bucket_type: &str, n_val: usize) -> usize {
-    let now = type_props(metadata, bucket_type, n_val).map_or(1, |props| props.n_val);
+    let now = type_props(metadata, bucket_type, QuorumDefaults::of(n_val)).map_or(1, |props| props.n_val);
     let within = bucket_key(bucket_type, b"").unwrap_or_default();
     let buckets = NamespaceName::try_from(BUCKETS).ok().and_then(|name| metadata.namespace(&name));
     let keys = buckets.into_iter().flat_map(|all| all.keys()).filter(|key| key.starts_with(&within));
@@ -163,7 +165,7 @@ pub fn create_type(
     metadata: &mut Metadata,
     bucket_type: &str,
     asked: &Map<String, Value>,
-    n_val: usize,
+    quorum: QuorumDefaults,
     at: At,
 ) -> Result<(), DirectoryError> {
     check_type(bucket_type)?;
@@ -173,8 +175,8 @@ pub fn create_type(
     if type_stage(metadata, bucket_type) == Some(Stage::Active) {
         return Err(DirectoryError::Active(bucket_type.to_owned()));
     }
-    let (none, defaults) = (Overrides::default(), BucketProps::defaults(true, n_val));
-    let given = none.change(asked, &defaults, Target::NewType, n_val)?;
+    let (none, defaults) = (Overrides::default(), BucketProps::defaults(true, quorum));
+    let given = none.change(asked, &defaults, Target::NewType, quorum.n_val)?;
     Ok(metadata.create(&namespace(TYPES)?, bucket_type, given.to_bytes(), at)?)
 }
 
@@ -192,15 +194,15 @@ pub fn update_type(
     metadata: &mut Metadata,
     bucket_type: &str,
     asked: &Map<String, Value>,
-    n_val: usize,
+    quorum: QuorumDefaults,
     at: At,
 ) -> Result<(), DirectoryError> {
     if bucket_type == DEFAULT_TYPE {
         return Err(DirectoryError::Reserved(bucket_type.to_owned()));
     }
     let before = of_type(metadata, bucket_type)?;
-    let now = type_props(metadata, bucket_type, n_val)?;
-    let after = before.change(asked, &now, Target::ActiveType, n_val)?;
+    let now = type_props(metadata, bucket_type, quorum)?;
+    let after = before.change(asked, &now, Target::ActiveType, quorum.n_val)?;
     let after = after.remembering(least_given(metadata, TYPES, bucket_type));
     Ok(metadata.put(&namespace(TYPES)?, bucket_type, after.to_bytes(), at)?)
 }
@@ -210,13 +212,13 @@ pub fn set_bucket(
     metadata: &mut Metadata,
     (bucket_type, bucket): (&str, &[u8]),
     asked: &Map<String, Value>,
-    n_val: usize,
+    quorum: QuorumDefaults,
     at: At,
 ) -> Result<(), DirectoryError> {
-    let now = bucket_props(metadata, bucket_type, bucket, n_val)?;
+    let now = bucket_props(metadata, bucket_type, bucket, quorum)?;
     let key = bucket_key(bucket_type, bucket)?;
     let before = given(metadata, BUCKETS, &key).unwrap_or_default();
-    let after = before.change(asked, &now, Target::Bucket, n_val)?;
+    let after = before.change(asked, &now, Target::Bucket, quorum.n_val)?;
     let after = after.remembering(least_given(metadata, BUCKETS, &key));
     Ok(metadata.put(&namespace(BUCKETS)?, &key, after.to_bytes(), at)?)
 }
@@ -250,6 +252,8 @@ mod tests {
     use ringwork_core::metadata::Said;
     use serde_json::json;
 
+    const THREE: QuorumDefaults = QuorumDefaults::of(3);
+
     fn at(metadata: &Metadata, time: u64) -> At {
         let now = HybridTime(time);
         At { life: metadata.begin_life(NodeId([1; 16]), now), now }
@@ -275,22 +279,22 @@ mod tests {
     fn a_type_is_created_known_everywhere_and_then_used() {
         let mut metadata = empty();
         let now = at(&metadata, 1);
-        assert_eq!(type_props(&metadata, "maps", 3), Err(DirectoryError::UnknownType("maps".into())));
-        create_type(&mut metadata, "maps", &asked(json!({"datatype": "map"})), 3, now).unwrap();
+        assert_eq!(type_props(&metadata, "maps", THREE), Err(DirectoryError::UnknownType("maps".into())));
+        create_type(&mut metadata, "maps", &asked(json!({"datatype": "map"})), THREE, now).unwrap();
         assert_eq!(type_stage(&metadata, "maps"), Some(Stage::Created));
-        assert!(bucket_props(&metadata, "maps", b"b", 3).is_err(), "not in use yet");
+        assert!(bucket_props(&metadata, "maps", b"b", THREE).is_err(), "not in use yet");
         let early = activate_type(&mut metadata, "maps", &[NodeId([1; 16])]);
         assert!(matches!(early, Err(DirectoryError::Activation(ActivationRefusal::NotReady { .. }))));
         everybody_has_it(&mut metadata);
         activate_type(&mut metadata, "maps", &[NodeId([1; 16])]).unwrap();
         assert_eq!(types(&metadata), [("maps".to_owned(), Stage::Active)]);
-        let props = bucket_props(&metadata, "maps", b"b", 3).unwrap();
+        let props = bucket_props(&metadata, "maps", b"b", THREE).unwrap();
         assert!(props.allow_mult && props.datatype.is_some());
-        let again = create_type(&mut metadata, "maps", &Map::new(), 3, now);
+        let again = create_type(&mut metadata, "maps", &Map::new(), THREE, now);
         assert_eq!(again, Err(DirectoryError::Active("maps".into())));
-        update_type(&mut metadata, "maps", &asked(json!({"r": 1})), 3, now).unwrap();
-        assert_eq!(type_props(&metadata, "maps", 3).unwrap().to_json()["r"], json!(1));
-        let other = update_type(&mut metadata, "maps", &asked(json!({"datatype": "set"})), 3, now);
+        update_type(&mut metadata, "maps", &asked(json!({"r": 1})), THREE, now).unwrap();
+        assert_eq!(type_props(&metadata, "maps", THREE).unwrap().to_json()["r"], json!(1));
+        let other = update_type(&mut metadata, "maps", &asked(json!({"datatype": "set"})), THREE, now);
         assert!(matches!(other, Err(DirectoryError::Props(_))));
     }
 
@@ -299,19 +303,19 @@ mod tests {
         let mut metadata = empty();
         let now = at(&metadata, 1);
         let name = ("default", b"a/b\0".as_slice());
-        set_bucket(&mut metadata, name, &asked(json!({"allow_mult": true, "r": 1})), 3, now).unwrap();
-        set_bucket(&mut metadata, name, &asked(json!({"r": 2})), 3, now).unwrap();
-        let props = bucket_props(&metadata, name.0, name.1, 3).unwrap();
+        set_bucket(&mut metadata, name, &asked(json!({"allow_mult": true, "r": 1})), THREE, now).unwrap();
+        set_bucket(&mut metadata, name, &asked(json!({"r": 2})), THREE, now).unwrap();
+        let props = bucket_props(&metadata, name.0, name.1, THREE).unwrap();
         assert_eq!((props.allow_mult, &props.to_json()["r"]), (true, &json!(2)));
-        assert!(!bucket_props(&metadata, "default", b"a", 3).unwrap().allow_mult);
+        assert!(!bucket_props(&metadata, "default", b"a", THREE).unwrap().allow_mult);
         assert_eq!(least_n_val_of_type(&metadata, "none", 3), 1);
-        assert!(set_bucket(&mut metadata, ("none", b"b"), &Map::new(), 3, now).is_err());
-        let wrong = set_bucket(&mut metadata, name, &asked(json!({"r": 9, "w": 1})), 3, now);
+        assert!(set_bucket(&mut metadata, ("none", b"b"), &Map::new(), THREE, now).is_err());
+        let wrong = set_bucket(&mut metadata, name, &asked(json!({"r": 9, "w": 1})), THREE, now);
         assert!(matches!(wrong, Err(DirectoryError::Props(_))));
-        assert_eq!(bucket_props(&metadata, name.0, name.1, 3).unwrap(), props, "all or nothing");
+        assert_eq!(bucket_props(&metadata, name.0, name.1, THREE).unwrap(), props, "all or nothing");
         assert_eq!(reset_bucket(&mut metadata, name.0, name.1, 3, now), Ok(true));
         assert_eq!(reset_bucket(&mut metadata, name.0, name.1, 3, now), Ok(false));
-        assert_eq!(bucket_props(&metadata, name.0, name.1, 3), Ok(BucketProps::defaults(false, 3)));
+        assert_eq!(bucket_props(&metadata, name.0, name.1, THREE), Ok(BucketProps::defaults(false, THREE)));
     }
 
     fn one(other: u8) -> At {
@@ -332,21 +336,21 @@ mod tests {
             )
         };
         assert_eq!(least(&metadata), (3, 3, 3));
-        set_bucket(&mut metadata, few, &n(3), 3, now).unwrap();
+        set_bucket(&mut metadata, few, &n(3), THREE, now).unwrap();
         assert_eq!(least(&metadata), (3, 3, 3));
-        set_bucket(&mut metadata, few, &n(2), 3, now).unwrap();
+        set_bucket(&mut metadata, few, &n(2), THREE, now).unwrap();
         assert_eq!(least(&metadata), (2, 3, 2));
-        set_bucket(&mut metadata, few, &n(3), 3, now).unwrap();
+        set_bucket(&mut metadata, few, &n(3), THREE, now).unwrap();
         assert_eq!(least(&metadata), (2, 3, 2), "raised again");
-        let shown = bucket_props(&metadata, few.0, few.1, 3).unwrap();
+        let shown = bucket_props(&metadata, few.0, few.1, THREE).unwrap();
         assert_eq!((shown.n_val, shown.to_json().get("least_n_val")), (3, None));
-        let given = set_bucket(&mut metadata, few, &asked(json!({"least_n_val": 3})), 3, now);
+        let given = set_bucket(&mut metadata, few, &asked(json!({"least_n_val": 3})), THREE, now);
         assert!(matches!(given, Err(DirectoryError::Props(_))), "nobody gives it");
         assert_eq!(reset_bucket(&mut metadata, few.0, few.1, 3, now), Ok(true));
         assert_eq!(reset_bucket(&mut metadata, few.0, few.1, 3, now), Ok(false));
         assert_eq!(least(&metadata), (2, 3, 2), "taken away");
-        set_bucket(&mut metadata, few, &n(1), 3, now).unwrap();
-        set_bucket(&mut metadata, few, &n(3), 3, now).unwrap();
+        set_bucket(&mut metadata, few, &n(1), THREE, now).unwrap();
+        set_bucket(&mut metadata, few, &n(3), THREE, now).unwrap();
         assert_eq!(least(&metadata), (1, 3, 1));
     }
 
@@ -355,15 +359,15 @@ mod tests {
         let (mut metadata, mut other) = (empty(), empty());
         let bucket = ("default", b"b".as_slice());
         let n = |n: usize| asked(json!({ "n_val": n }));
-        set_bucket(&mut metadata, bucket, &n(3), 3, one(2)).unwrap();
-        set_bucket(&mut other, bucket, &n(1), 3, one(1)).unwrap();
+        set_bucket(&mut metadata, bucket, &n(3), THREE, one(2)).unwrap();
+        set_bucket(&mut other, bucket, &n(1), THREE, one(1)).unwrap();
         metadata.join(&other, |_| true).unwrap();
         let found = |metadata: &Metadata| {
-            let now = bucket_props(metadata, bucket.0, bucket.1, 3).unwrap().n_val;
+            let now = bucket_props(metadata, bucket.0, bucket.1, THREE).unwrap().n_val;
             (now, least_n_val_of_bucket(metadata, bucket.0, bucket.1, 3))
         };
         assert_eq!(found(&metadata), (3, 1));
-        set_bucket(&mut metadata, bucket, &n(3), 3, one(2)).unwrap();
+        set_bucket(&mut metadata, bucket, &n(3), THREE, one(2)).unwrap();
         assert_eq!(found(&metadata), (3, 1));
     }
 
@@ -372,17 +376,17 @@ mod tests {
         let mut metadata = empty();
         let now = at(&metadata, 1);
         let n = |n: usize| asked(json!({ "n_val": n }));
-        create_type(&mut metadata, "t", &n(1), 3, now).unwrap();
-        create_type(&mut metadata, "t", &n(2), 3, now).unwrap();
+        create_type(&mut metadata, "t", &n(1), THREE, now).unwrap();
+        create_type(&mut metadata, "t", &n(2), THREE, now).unwrap();
         everybody_has_it(&mut metadata);
         activate_type(&mut metadata, "t", &[NodeId([1; 16])]).unwrap();
         let least = |metadata: &Metadata| {
             (least_n_val_of_bucket(metadata, "t", b"b", 3), least_n_val_of_type(metadata, "t", 3))
         };
         assert_eq!(least(&metadata), (2, 2), "with one replica nothing was put");
-        update_type(&mut metadata, "t", &n(3), 3, now).unwrap();
-        set_bucket(&mut metadata, ("t", b"b"), &n(3), 3, now).unwrap();
-        assert_eq!(type_props(&metadata, "t", 3).unwrap().n_val, 3);
+        update_type(&mut metadata, "t", &n(3), THREE, now).unwrap();
+        set_bucket(&mut metadata, ("t", b"b"), &n(3), THREE, now).unwrap();
+        assert_eq!(type_props(&metadata, "t", THREE).unwrap().n_val, 3);
         assert_eq!(least(&metadata), (2, 2));
     }
 
@@ -391,11 +395,14 @@ mod tests {
         let mut metadata = empty();
         let now = at(&metadata, 1);
         for name in ["default", "any"] {
-            let refused = create_type(&mut metadata, name, &Map::new(), 3, now);
+            let refused = create_type(&mut metadata, name, &Map::new(), THREE, now);
             assert_eq!(refused, Err(DirectoryError::Reserved(name.into())));
         }
-        assert!(matches!(create_type(&mut metadata, "", &Map::new(), 3, now), Err(DirectoryError::Name(_))));
-        let long = set_bucket(&mut metadata, ("default", &[0; 300]), &Map::new(), 3, now);
+        assert!(matches!(
+            create_type(&mut metadata, "", &Map::new(), THREE, now),
+            Err(DirectoryError::Name(_))
+        ));
+        let long = set_bucket(&mut metadata, ("default", &[0; 300]), &Map::new(), THREE, now);
         assert_eq!(long, Err(DirectoryError::BucketName));
         assert_eq!(bucket_key("t", b"a/b%").unwrap(), "t/a%2fb%25");
     }

@@ -15,7 +15,7 @@ pub mod change;
 
 use crate::object::Conflicts;
 use change::Overrides;
-use ringwork_core::quorum::Count;
+use ringwork_core::quorum::{Count, QuorumDefaults};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -127,14 +127,18 @@ pub struct PutRules {
 }
 
 impl BucketProps {
-    /// Riak's defaults: of buckets without a type, or of the types that operators create, which keep siblings.
-    pub fn defaults(typed: bool, n_val: usize) -> Self {
+    /// Riak's defaults: of buckets without a type, or of the types that operators create, which keep siblings; but as
+    /// many copies and confirmations as the service has. Whoever confirms has it as durable as the node's setting
+    /// says, so dw is w, and a delete is a write.
+    pub fn defaults(typed: bool, quorum: QuorumDefaults) -> Self {
+        let of_any_bucket = |count| relative(count, quorum.n_val);
+        let (r, w) = (of_any_bucket(quorum.r), of_any_bucket(quorum.w));
         Self {
-            n_val,
-            r: Count::Quorum,
-            w: Count::Quorum,
-            dw: Count::Quorum,
-            rw: Count::Quorum,
+            n_val: quorum.n_val,
+            r,
+            w,
+            dw: w,
+            rw: w,
             pr: Count::Exactly(0),
             pw: Count::Exactly(0),
             node_confirms: 0,
@@ -161,12 +165,20 @@ impl BucketProps {
 
     /// What is in force where a type, and a bucket of it, were given these properties: the bucket's before the type's
     /// before the defaults. For buckets without a type the type's are none.
-    pub fn in_force(typed: bool, n_val: usize, of_type: &Overrides, of_bucket: &Overrides) -> Self {
-        let mut props = Self::defaults(typed, n_val);
+    pub fn in_force(typed: bool, quorum: QuorumDefaults, of_type: &Overrides, of_bucket: &Overrides) -> Self {
+        let mut props = Self::defaults(typed, quorum);
         of_type.apply(&mut props);
         of_bucket.apply(&mut props);
         // A cluster that was set up anew may have fewer replicas than when this was written.
-        props.n_val = props.n_val.clamp(1, n_val.max(1));
+        props.n_val = props.n_val.clamp(1, quorum.n_val.max(1));
+        // What nobody gave must be possible in a bucket with fewer replicas than the service.
+        let n = props.n_val;
+        let counts = [("r", &mut props.r), ("w", &mut props.w), ("dw", &mut props.dw), ("rw", &mut props.rw)];
+        for (name, count) in counts {
+            if count.of(n) > n && of_type.get(name).is_none() && of_bucket.get(name).is_none() {
+                *count = Count::All;
+            }
+        }
         props
     }
 
@@ -257,6 +269,15 @@ impl BucketProps {
     }
 }
 
+/// A service's count as one that also fits buckets with fewer replicas, where it says more than a number.
+fn relative(count: Count, n: usize) -> Count {
+    match count {
+        Count::Exactly(number) if number >= n && n > 1 => Count::All,
+        Count::Exactly(number) if number > 1 && number == Count::Quorum.of(n) => Count::Quorum,
+        _ => count,
+    }
+}
+
 fn of_count(count: Count) -> Value {
     match count {
         Count::Exactly(number) => json!(number),
@@ -271,8 +292,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_nobody_gave_is_as_the_service_has_it() {
+        let of = |r, w, n_val| BucketProps::defaults(false, QuorumDefaults { n_val, r, w });
+        let props = of(Count::One, Count::All, 3);
+        assert_eq!((props.r, props.w, props.dw, props.rw), (Count::One, Count::All, Count::All, Count::All));
+        let props = of(Count::Exactly(2), Count::Exactly(3), 3);
+        assert_eq!(
+            (props.r, props.w),
+            (Count::Quorum, Count::All),
+            "so that it fits buckets with fewer replicas"
+        );
+        assert_eq!(of(Count::Exactly(1), Count::Exactly(1), 1).r, Count::Exactly(1));
+
+        let (none, quorum) =
+            (Overrides::default(), QuorumDefaults { r: Count::Exactly(2), ..QuorumDefaults::of(5) });
+        assert_eq!(BucketProps::in_force(false, quorum, &none, &none).r, Count::Exactly(2));
+        let one = Overrides::from_bytes(br#"{"n_val": 1}"#);
+        assert_eq!(BucketProps::in_force(false, quorum, &none, &one).r, Count::All);
+    }
+
+    #[test]
     fn the_defaults_are_riaks() {
-        let document = BucketProps::defaults(false, 3).bucket_document(b"b");
+        let document = BucketProps::defaults(false, QuorumDefaults::of(3)).bucket_document(b"b");
         let expected = json!({"props": {
             "name": "b", "allow_mult": false, "basic_quorum": false, "big_vclock": 50,
             "chash_keyfun": {"mod": "riak_core_util", "fun": "chash_std_keyfun"}, "dvv_enabled": false, "dw": "quorum",
@@ -282,7 +323,7 @@ mod tests {
             "sync_on_write": "backend", "w": "quorum", "write_once": false, "young_vclock": 20,
         }});
         assert_eq!(document, expected);
-        let typed = BucketProps::defaults(true, 3).type_document(true, "n1");
+        let typed = BucketProps::defaults(true, QuorumDefaults::of(3)).type_document(true, "n1");
         let props = &typed["props"];
         assert_eq!([&props["allow_mult"], &props["dvv_enabled"], &props["active"]], [&json!(true); 3]);
         assert_eq!(props["claimant"], "n1");
@@ -291,7 +332,7 @@ mod tests {
     #[test]
     fn what_becomes_of_conflicts_follows_from_the_properties() {
         let props = |change: fn(&mut BucketProps)| {
-            let mut props = BucketProps::defaults(false, 3);
+            let mut props = BucketProps::defaults(false, QuorumDefaults::of(3));
             change(&mut props);
             props.conflicts()
         };

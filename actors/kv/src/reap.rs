@@ -171,6 +171,10 @@ impl Kv {
                 if of_kind > REAPED_PER_TURN_MAX { Flow::Break(()) } else { Flow::Continue(()) }
             })?;
         }
+        // The first horizon in a keyspace in which nothing is would make it one that was written, for ever.
+        if horizon_ms == 0 && found.is_empty() && self.is_empty()? {
+            return Ok(false);
+        }
         found.sort_by_key(|(_, dead)| dead.latest);
         // Of the millisecond of the first that is left some may be left, too: the horizon stands before it.
         let (more, through_ms) = match found.get(REAPED_PER_TURN_MAX) {

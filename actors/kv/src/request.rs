@@ -150,7 +150,7 @@ mod tests {
     const SERVICE: QuorumDefaults = QuorumDefaults { n_val: 3, r: Count::Quorum, w: Count::Quorum };
 
     fn props() -> BucketProps {
-        BucketProps::defaults(false, 3)
+        BucketProps::defaults(false, QuorumDefaults::of(3))
     }
 
     #[test]

@@ -20,7 +20,7 @@ use ringwork_core::membership::Possession;
 use ringwork_core::mutant::{Mutant, planted};
 use ringwork_core::preflist::{Preflist, PreflistEntry, Role, coordinators};
 use ringwork_core::quorum::{
-    Answer, ImpossibleQuorum, QuorumOptions, ReadQuorum, Refusal, Rules, Verdict, WriteQuorum,
+    Answer, ImpossibleQuorum, QuorumDefaults, QuorumOptions, ReadQuorum, Refusal, Rules, Verdict, WriteQuorum,
 };
 use ringwork_core::ring::KeyHash;
 use ringwork_core::vnode::{Item, Merged, Vnode};
@@ -105,6 +105,11 @@ impl<V: Vnode> Service<V> {
     /// A question to all vnodes, whose answers are one list.
     pub fn coverage(&self, question: V::Question) -> Covering<'_, V> {
         Covering::new(self, question)
+    }
+
+    /// What requests wait for that do not say it: as configured, or as an operator has set it since.
+    pub fn quorum_defaults(&self) -> QuorumDefaults {
+        **self.0.quorum.load()
     }
 
     /// Who answers for a key, as this node knows the ring: `get_preflist(key, n)` of the talk.

@@ -14,7 +14,7 @@ struct Line {
 async fn said(url: &str, words: &[&str], terminal: bool) -> Result<String, CliError> {
     let words = ["kv"].iter().chain(words).copied().chain(["--node", url]);
     let mut output = Vec::new();
-    run(Line::try_parse_from(words).unwrap().kv, terminal, &mut output).await?;
+    run(Line::try_parse_from(words).unwrap().kv, terminal, &mut output, &mut Vec::new()).await?;
     Ok(String::from_utf8(output).unwrap())
 }
 
@@ -35,7 +35,7 @@ async fn an_object_is_put_read_listed_and_deleted() {
     assert_eq!(words(&["keys", "b"]).await.unwrap(), "k 1\nk2\n");
     assert_eq!(words(&["keys", "b", "--json"]).await.unwrap(), "{\"key\":\"k 1\"}\n{\"key\":\"k2\"}\n");
     assert_eq!(words(&["keys", "none"]).await.unwrap(), "");
-    assert_eq!(words(&["delete", "b", "k2"]).await.unwrap(), "deleted b/k2\n");
+    assert_eq!(words(&["delete", "b", "k2"]).await.unwrap(), "deleted b/k2, on one node alone\n");
     let error = words(&["delete", "b", "k2"]).await.unwrap_err();
     assert_eq!((error.exit_code(), error.to_string().as_str()), (1, "there is no b/k2"));
     assert_eq!(words(&["get", "b", "k2"]).await.unwrap_err().to_string(), "there is no b/k2");

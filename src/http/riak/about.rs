@@ -85,6 +85,7 @@ pub(super) async fn stats(riak: web::Data<Riak>) -> HttpResponse {
         "node_puts_total": total(&counts.puts),
         "node_deletes_total": total(&counts.deletes),
         "node_gets_siblings_total": total(&counts.gets_with_siblings),
+        "ringwork_puts_many_siblings_total": total(&counts.puts_with_many_siblings),
         "list_create_total": total(&counts.lists),
         "storage_queue_writes": writes,
         "storage_queue_bytes": bytes,

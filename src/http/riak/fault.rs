@@ -220,7 +220,10 @@ impl From<ChangeFailure> for Fault {
 /// What is refused alike on all routes: a body that is too long or too slow, a page of somebody else's.
 impl From<Problem> for Fault {
     fn from(problem: Problem) -> Self {
-        Self::new(problem.status(), problem.detail())
+        match problem.status() {
+            StatusCode::SERVICE_UNAVAILABLE => Self::refused(&Refusal::Overloaded),
+            status => Self::new(status, problem.detail()),
+        }
     }
 }
 

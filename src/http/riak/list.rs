@@ -112,6 +112,9 @@ async fn whole(riak: &Riak, mut source: Source, document: Option<Value>) -> Resu
         None => format!("{{\"{}\":[", source.field()),
     };
     let mut is_first = true;
+    // Counted as it grows, not when it is whole: many lists at once would hold much more than answers may.
+    let overloaded = || Fault::refused(&Refusal::Overloaded);
+    let mut room = riak.app.answers.reserve(0).ok_or_else(overloaded)?;
     while let Some(names) = source.next().await? {
         for name in names {
             if !std::mem::take(&mut is_first) {
@@ -125,8 +128,12 @@ async fn whole(riak: &Riak, mut source: Source, document: Option<Value>) -> Resu
                 "the list is too long for one answer; ask with {field}=stream"
             )));
         }
+        if !room.grow(text.len()) {
+            return Err(overloaded());
+        }
     }
     text.push_str("]}");
+    drop(room);
     Ok(HttpResponse::Ok().content_type("application/json").body(riak.held(text.into())?))
 }
 

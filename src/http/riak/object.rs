@@ -20,6 +20,8 @@ use std::str::FromStr;
 const DEGRADED: &str = "x-ringwork-degraded";
 /// Several copies were wanted, and one node has all there are.
 const ALONE: &str = "x-ringwork-alone";
+/// How many siblings a write has left, where that is more than `kv.siblings_warn`: somebody writes without context.
+const SIBLINGS: &str = "x-ringwork-siblings";
 
 /// What all requests for an object begin with.
 pub(super) struct Asked {
@@ -115,7 +117,14 @@ pub(super) async fn put(
     let conditions = value::conditions(headers, &asked.name)?;
     let put = PutRequest { content, seen: seen.unwrap_or_default(), conditions, return_object };
     let done = riak.store.put(&wanted, put).await.map_err(|failure| Fault::of(failure, asked.n()))?;
+    let many = Some(done.stored.siblings).filter(|_| done.stored.many_siblings);
+    if many.is_some() {
+        count(&riak.counts.puts_with_many_siblings);
+    }
     let answer = |mut shown: Shown| {
+        if let Some(siblings) = many {
+            shown.headers.push((SIBLINGS.to_owned(), siblings.to_string()));
+        }
         if is_new {
             shown.status = StatusCode::CREATED;
             shown.headers.push((LOCATION.as_str().to_owned(), bucket.object_path(&key)));
@@ -150,7 +159,7 @@ pub(super) async fn delete(
     let seen = value::seen(request.headers(), &asked.name)?;
     let conditions = value::conditions(request.headers(), &asked.name)?;
     match riak.store.delete(&asked.request()?, seen, conditions).await {
-        Ok(Deleted::Done) => Ok(HttpResponse::NoContent().finish()),
+        Ok(Deleted::Done { alone }) => Ok(marked_alone(HttpResponse::NoContent().finish(), alone)),
         Ok(Deleted::NotFound) => Err(Fault::not_found()),
         Err(failure) => Err(Fault::of(failure, asked.n())),
     }

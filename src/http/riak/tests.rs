@@ -349,3 +349,72 @@ async fn a_counter_counts_what_is_added_at_the_same_time() {
     assert_eq!(get(&client, "/buckets/c/counters/text", &[]).await.status, 409);
     served.stop().await.unwrap();
 }
+
+#[actix_rt::test]
+async fn a_bucket_without_properties_has_the_quorums_of_the_configuration() {
+    let mut settings = settings();
+    settings.quorum.w = "all".parse().unwrap();
+    settings.quorum.r = "one".parse().unwrap();
+    let served = serve(&settings).await.unwrap();
+    let client = NodeClient::new(&format!("http://{}", served.address())).unwrap();
+    let props = value(&get(&client, "/buckets/b/props", &[]).await)["props"].clone();
+    let shown = ["r", "w", "dw", "rw"].map(|name| props[name].clone());
+    assert_eq!(shown, ["one", "all", "all", "all"].map(Value::from));
+    let fewer = json!({"props": {"n_val": 2}}).to_string();
+    assert_eq!(ask(&client, Method::PUT, "/buckets/b/props", &[JSON], &fewer).await.status, 204);
+    assert_eq!(put(&client, "/buckets/b/keys/k", &[], "v").await.status, 204);
+    served.stop().await.unwrap();
+}
+
+#[actix_rt::test]
+async fn a_write_that_leaves_many_siblings_is_told_so() {
+    let mut settings = settings();
+    settings.kv.siblings_warn = 2;
+    settings.kv.siblings_max = 10;
+    let served = serve(&settings).await.unwrap();
+    let client = NodeClient::new(&format!("http://{}", served.address())).unwrap();
+    let props = json!({"props": {"allow_mult": true}}).to_string();
+    ask(&client, Method::PUT, "/buckets/s/props", &[JSON], &props).await;
+    for (value, told) in [("a", None), ("b", None), ("c", Some("3")), ("d", Some("4"))] {
+        let stored = put(&client, "/buckets/s/keys/k", &[], value).await;
+        assert_eq!((stored.status, stored.header("x-ringwork-siblings")), (204, told), "{value}");
+    }
+    let stats = value(&get(&client, "/stats", &[("accept", "application/json")]).await);
+    assert_eq!(stats["ringwork_puts_many_siblings_total"], 2);
+    served.stop().await.unwrap();
+}
+
+#[actix_rt::test]
+async fn the_places_of_an_object_are_those_of_its_type_bucket_and_key() {
+    let (served, client) = served().await;
+    let places = async |path: &str, list: &str| {
+        let answer = get(&client, path, &[("accept", "application/json")]).await;
+        assert_eq!(answer.status, 200, "{}", text(&answer));
+        let places = value(&answer)[list].as_array().unwrap().clone();
+        places.iter().map(|place| place["partition"].clone()).collect::<Vec<_>>()
+    };
+    let riaks = places("/buckets/fruit/keys/apple/preflist", "preflist").await;
+    let ours = places("/admin/ring/preflist?service=kv&bucket=fruit&key=apple", "places").await;
+    assert_eq!((ours.len(), &ours), (3, &riaks));
+    for (path, said) in [
+        ("?service=kv&key=apple", "an object of kv has a bucket"),
+        ("?service=kv&bucket=fruit&type=none&key=apple", "Unknown bucket type: none"),
+        ("?service=chat&bucket=fruit&key=apple", "bucket and type are of kv only"),
+    ] {
+        let refused = get(&client, &format!("/admin/ring/preflist{path}"), &[]).await;
+        assert_eq!(refused.status, 400);
+        assert!(text(&refused).contains(said), "{}", text(&refused));
+    }
+    served.stop().await.unwrap();
+}
+
+#[actix_rt::test]
+async fn what_riak_has_and_this_has_not_is_said_to_be_missing() {
+    let (served, client) = served().await;
+    for path in ["/mapred", "/search/query/i?q=a", "/search/index/i", "/solr/i/select?q=a"] {
+        let missing = get(&client, path, &[]).await;
+        assert_eq!(missing.status, 501, "{path}");
+        assert!(text(&missing).contains("docs/kv.md"), "{}", text(&missing));
+    }
+    served.stop().await.unwrap();
+}

@@ -211,7 +211,7 @@ async fn ask_own(
     if asked.what == REMOVE {
         ledger.writes_under(number, &Shown::default(), w);
         let told = match store.delete(&request, None, Conditions::default()).await {
-            Ok(Deleted::Done) => Told::Done(Vec::new()),
+            Ok(Deleted::Done { .. }) => Told::Done(Vec::new()),
             Ok(Deleted::NotFound) => Told::NotFound,
             Err(failure) => failed(failure),
         };

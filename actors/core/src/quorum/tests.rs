@@ -324,3 +324,51 @@ proptest! {
         }
     }
 }
+
+fn any_read_answer() -> impl Strategy<Value = ReadAnswer> {
+    let refused = || ReadAnswer::Refused(Refusal::Overloaded);
+    prop_oneof![Just(ReadAnswer::Complete), Just(ReadAnswer::Incomplete), Just(refused())]
+}
+
+proptest! {
+    /// Who is told that a read only waits is not woken, so it must never say so where there is something to do.
+    #[test]
+    fn a_read_that_only_waits_has_nothing_to_do(
+        nodes in prop::collection::vec((1u8..4, any::<bool>()), 3),
+        events in prop::collection::vec((0usize..5, 0usize..3, any_read_answer()), 0..12),
+        r in 1usize..=3, pr in 0usize..=3, confirms in prop::option::of(0usize..=3),
+    ) {
+        let options = QuorumOptions {
+            r: Some(Count::Exactly(r)), pr: Some(Count::Exactly(pr)), node_confirms: confirms, ..Default::default()
+        };
+        let list = preflist(&nodes);
+        let Ok(mut read) = ReadQuorum::new(rules(options), &list, NodeId([1; 16])) else { return Ok(()) };
+        for (event, replica, answer) in events {
+            // As a coordinator does: it takes steps until there is none but to wait.
+            while let ReadStep::Ask(_) | ReadStep::AskStrays = match read.step() {
+                ReadStep::AskStrays => { read.strays_asked(1); ReadStep::AskStrays }
+                step => step,
+            } {}
+            match event {
+                0 => _ = read.hedge(),
+                1 => read.asked_again(replica),
+                2 if read.strays.is_some() => read.stray_answered(),
+                _ => read.answer(replica, answer),
+            }
+            if read.only_waits() {
+                prop_assert_eq!(read.clone().step(), ReadStep::Wait);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_first_of_two_answers_is_no_reason_to_look() {
+    let mut read = read(QuorumOptions::default(), &three());
+    assert_eq!(asked(&mut read), [0, 1]);
+    assert!(read.only_waits());
+    read.answer(0, ReadAnswer::Complete);
+    assert!(read.only_waits());
+    read.answer(1, ReadAnswer::Complete);
+    assert!(!read.only_waits());
+}

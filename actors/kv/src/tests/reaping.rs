@@ -162,3 +162,14 @@ fn more_than_a_turn_forgets_is_forgotten_in_several_and_none_is_left() {
     assert_eq!(bed.rows().len(), 2);
     assert!(bed.host.now_ms > last);
 }
+
+#[test]
+fn an_empty_vnode_stays_one_in_which_nothing_was_written() {
+    let mut bed = bed(DeleteMode::Keep, 1);
+    bed.pass(11 * DAY_MS);
+    assert!(bed.rows().is_empty(), "what has rows counts as written, and a node with such joins nobody");
+    bed.stored(put("k", "a"));
+    let without = bed.rows().len();
+    bed.pass(DAY_MS);
+    assert_eq!(bed.rows().len(), without + 1, "the horizon");
+}

@@ -316,8 +316,9 @@ impl<V: Vnode> ReadGather<V> {
             } else {
                 state.quorum.stray_answered();
             }
-            state.news = true;
-            state.waker.take()
+            // Waking up for an answer that changes nothing costs as much as taking it in.
+            state.news = !state.quorum.only_waits();
+            if state.news { state.waker.take() } else { None }
         };
         if let Some(waker) = waker {
             waker.wake();

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use ringwork_core::quorum::QuorumDefaults;
 use serde_json::json;
 
 fn asked(value: Value) -> Map<String, Value> {
@@ -11,8 +12,9 @@ fn asked(value: Value) -> Map<String, Value> {
 fn change(value: Value, target: Target) -> Result<BucketProps, PropProblems> {
     let none = Overrides::default();
     let typed = target != Target::Bucket;
-    let now = BucketProps::in_force(typed, 3, &none, &none);
-    none.change(&asked(value), &now, target, 3).map(|given| BucketProps::in_force(typed, 3, &none, &given))
+    let now = BucketProps::in_force(typed, QuorumDefaults::of(3), &none, &none);
+    none.change(&asked(value), &now, target, 3)
+        .map(|given| BucketProps::in_force(typed, QuorumDefaults::of(3), &none, &given))
 }
 
 fn wrong(value: Value, target: Target) -> Value {
@@ -37,13 +39,13 @@ fn properties_are_changed_as_asked_and_the_others_stay() {
 #[test]
 fn what_a_client_was_shown_can_be_sent_back() {
     for typed in [false, true] {
-        let props = BucketProps::defaults(typed, 3);
+        let props = BucketProps::defaults(typed, QuorumDefaults::of(3));
         let document = if typed { props.type_document(true, "n1") } else { props.bucket_document(b"b") };
         let read = read_document(document.to_string().as_bytes()).unwrap();
         let target = if typed { Target::ActiveType } else { Target::Bucket };
         let none = Overrides::default();
         let given = none.change(&read, &props, target, 3).unwrap();
-        assert_eq!(BucketProps::in_force(typed, 3, &none, &given), props);
+        assert_eq!(BucketProps::in_force(typed, QuorumDefaults::of(3), &none, &given), props);
     }
 }
 
@@ -70,9 +72,15 @@ fn counts_fit_the_replicas_and_replicas_the_service() {
     );
     // What was given before and is too much now is the fault of the change.
     let none = Overrides::default();
-    let three =
-        none.change(&asked(json!({"r": 3})), &BucketProps::defaults(false, 3), Target::Bucket, 3).unwrap();
-    let now = BucketProps::in_force(false, 3, &none, &three);
+    let three = none
+        .change(
+            &asked(json!({"r": 3})),
+            &BucketProps::defaults(false, QuorumDefaults::of(3)),
+            Target::Bucket,
+            3,
+        )
+        .unwrap();
+    let now = BucketProps::in_force(false, QuorumDefaults::of(3), &none, &three);
     let problems = three.change(&asked(json!({"n_val": 2})), &now, Target::Bucket, 3).unwrap_err();
     assert_eq!(problems.to_json(), json!({"n_val": "not_valid"}));
 }
@@ -99,13 +107,13 @@ fn what_data_was_written_by_is_given_once() {
 #[test]
 fn a_buckets_properties_stand_before_its_types_and_these_before_the_defaults() {
     let none = Overrides::default();
-    let typed = BucketProps::defaults(true, 3);
+    let typed = BucketProps::defaults(true, QuorumDefaults::of(3));
     let of_type = none.change(&asked(json!({"r": 1, "w": 1})), &typed, Target::NewType, 3).unwrap();
-    let now = BucketProps::in_force(true, 3, &of_type, &none);
+    let now = BucketProps::in_force(true, QuorumDefaults::of(3), &of_type, &none);
     let of_bucket = none.change(&asked(json!({"w": 3})), &now, Target::Bucket, 3).unwrap();
-    let props = BucketProps::in_force(true, 3, &of_type, &of_bucket);
+    let props = BucketProps::in_force(true, QuorumDefaults::of(3), &of_type, &of_bucket);
     assert_eq!((props.r, props.w, props.allow_mult), (Count::Exactly(1), Count::Exactly(3), true));
-    assert_eq!(BucketProps::in_force(true, 2, &of_type, &none).n_val, 2);
+    assert_eq!(BucketProps::in_force(true, QuorumDefaults::of(2), &of_type, &none).n_val, 2);
 }
 
 #[test]
@@ -138,7 +146,8 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 fn names() -> impl Strategy<Value = String> {
-    let known = BucketProps::defaults(true, 3).to_json().keys().cloned().collect::<Vec<_>>();
+    let known =
+        BucketProps::defaults(true, QuorumDefaults::of(3)).to_json().keys().cloned().collect::<Vec<_>>();
     prop_oneof![
         8 => prop::sample::select(known),
         1 => Just("datatype".to_owned()),
@@ -154,17 +163,17 @@ proptest! {
     ) {
         let given: Map<String, Value> = given.into_iter().collect();
         let none = Overrides::default();
-        let now = BucketProps::defaults(true, n);
+        let now = BucketProps::defaults(true, QuorumDefaults::of(n));
         if let Ok(taken) = none.change(&given, &now, Target::NewType, n) {
             let kept = Overrides::from_bytes(&taken.to_bytes());
             prop_assert_eq!(&kept, &taken);
-            let props = BucketProps::in_force(true, n, &kept, &none);
+            let props = BucketProps::in_force(true, QuorumDefaults::of(n), &kept, &none);
             for count in [props.r, props.w, props.dw, props.rw, props.pr, props.pw] {
                 prop_assert!(count.of(props.n_val) <= props.n_val);
             }
             prop_assert!(props.n_val <= n && props.r.of(n) >= 1 && props.w.of(n) >= 1);
             let again = none.change(&props.to_json(), &now, Target::NewType, n).unwrap();
-            prop_assert_eq!(BucketProps::in_force(true, n, &again, &none), props);
+            prop_assert_eq!(BucketProps::in_force(true, QuorumDefaults::of(n), &again, &none), props);
         }
     }
 }
