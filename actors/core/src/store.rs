@@ -202,6 +202,12 @@ pub trait Store: Send + Sync + 'static {
     /// empty.
     fn commit(&self, writes: &mut Vec<Write>) -> Result<(), StoreError>;
 
+    /// The keyspace that a commit may have to wait for, now or soon, because the engine is rearranging what is in it
+    /// and syncs that; none where that is not known.
+    fn held_back(&self) -> Option<TreeSlot> {
+        None
+    }
+
     /// Makes everything committed so far survive the machine, too.
     fn sync(&self) -> Result<(), StoreError>;
 

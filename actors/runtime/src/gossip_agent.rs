@@ -419,6 +419,8 @@ impl Handler<Posted<AgentMessage>> for GossipAgent {
             AgentMessage::Unknown(node) => self.introduce_itself(node),
             AgentMessage::StateChanged => self.state_changed(),
             AgentMessage::Leave(done) => {
+                // Whoever hears it stands in from then on, and what it takes is not here while this node still answers.
+                self.node.leaving.store(true, Ordering::SeqCst);
                 let effects = self.detector.leave();
                 self.carry_out(effects);
                 let _ = done.send(());

@@ -140,6 +140,8 @@ pub struct RingManager {
     /// Each member's generation and availability, as the failure detector says.
     availability: BTreeMap<NodeId, (u64, Availability)>,
     completeness: Completeness,
+    /// How many of the node's doubts are in it. What is published says so, and not how many there are by then.
+    doubts: u64,
     report: Report,
     /// Partitions that had data when they were to be passed on: the handoff manager's.
     filled: BTreeSet<Partition>,
@@ -185,6 +187,7 @@ impl RingManager {
             waiting: Vec::new(),
             availability: BTreeMap::new(),
             completeness,
+            doubts: 0,
             report,
             filled: BTreeSet::new(),
             claims: Vec::new(),
@@ -325,7 +328,13 @@ impl RingManager {
 
     fn doubt(&mut self) {
         self.node.doubts.fetch_add(1, Ordering::SeqCst);
+        self.doubt_everything();
+    }
+
+    fn doubt_everything(&mut self) {
+        let counted = self.node.doubts.load(Ordering::SeqCst);
         self.completeness.doubt_everything();
+        self.doubts = counted;
     }
 
     /// Who is up does not wait for the disk: requests see it at once, over the state that is published.
@@ -377,10 +386,9 @@ impl RingManager {
         }
         self.node.in_doubt.store(Arc::new(self.completeness.in_doubt(&self.state)));
         let incomplete = self.completeness.incomplete(&self.state);
-        let doubts = self.node.doubts.load(Ordering::SeqCst);
         let state = Arc::new(self.state.clone());
         let availability = self.availability.iter().map(|(node, (_, seen))| (*node, *seen)).collect();
-        let view = RingView::new(me, state.clone(), &availability, incomplete).after_doubts(doubts);
+        let view = RingView::new(me, state.clone(), &availability, incomplete).after_doubts(self.doubts);
         self.node.ring.store(Arc::new(view));
         let had = |partition: &Partition| before.state().holder(*partition) == Some(me);
         let came: Vec<Partition> = state.held_by(me).filter(|partition| !had(partition)).collect();
@@ -452,7 +460,7 @@ impl RingManager {
         } else {
             self.state = state;
         }
-        self.completeness.doubt_everything();
+        self.doubt_everything();
         self.when_kept(done);
         let movable = self.movable.clone();
         let thawed = self.all_partitions();
@@ -562,7 +570,7 @@ impl Handler<Posted<RingMessage>> for RingManager {
                 }
             }
             RingMessage::Doubt => {
-                self.completeness.doubt_everything();
+                self.doubt_everything();
                 self.settle(ctx);
             }
             RingMessage::Services(services) => {

@@ -167,7 +167,7 @@ impl Shared {
         if begun < *shards_pause_until {
             return self.queue.call();
         }
-        let Some(entries) = self.queue.take_little(SHARD_WRITES_MAX, SHARD_BYTES_MAX) else {
+        let Some(entries) = committer.take_little(&self.queue, SHARD_WRITES_MAX, SHARD_BYTES_MAX) else {
             return self.queue.call();
         };
         let was_unsynced = committer.is_unsynced();

@@ -328,7 +328,8 @@ impl<V: Vnode> VnodeActor<V> {
                 Err(VnodeAnswer::Moved(possession))
             }
             Judgement::Serve { complete } => {
-                let complete = complete && doubts == node.doubts.load(Ordering::SeqCst);
+                let certain = doubts == node.doubts.load(Ordering::SeqCst);
+                let complete = complete && certain && !node.leaving.load(Ordering::SeqCst);
                 if asked.complete_only && !complete {
                     return Err(VnodeAnswer::Refused(Refusal::Incomplete));
                 }
@@ -338,10 +339,7 @@ impl<V: Vnode> VnodeActor<V> {
     }
 
     fn merge(&mut self, item: V::Item, reply: ReplyTo<V>, sync: bool, ctx: &mut Context<Self>) {
-        let heard = self.service.watchers.any().then(|| {
-            let hash = KeyHash::of(V::SERVICE, item.routing_key());
-            self.service.watchers.listens_to(&hash).then(|| (hash, item.clone()))
-        });
+        let heard = self.service.watchers.interested_in(&item);
         let key = self.marks.is_some().then(|| item.key());
         match self.turn(|vnode, _| vnode.merge(item)) {
             Ok(mut ended) => {
@@ -352,7 +350,7 @@ impl<V: Vnode> VnodeActor<V> {
                 if merged == Merged::Conflicting {
                     self.service.node.telemetry.merge_conflicts.increment();
                 }
-                let tell = heard.flatten().filter(|_| merged == Merged::Changed);
+                let tell = heard.filter(|_| merged == Merged::Changed);
                 let watchers = self.service.watchers.clone();
                 if planted(Mutant::AcknowledgeBeforeCommit) {
                     reply.answer(VnodeAnswer::Merged { merged, durable: false });

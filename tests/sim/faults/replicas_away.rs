@@ -14,8 +14,11 @@ struct ReplicasAway;
 
 inventory::submit!(Kind(&ReplicasAway));
 
-/// How often the key is read when all are back, and the time between.
-const READS: u64 = 24;
+/// How often the key is read when all are back, and the time between: at first close together, since between who is
+/// seen up again and what it is told to lack there must be no moment in which it counts as complete.
+const CLOSE_READS: u64 = 32;
+const CLOSE_READ_PAUSE: Duration = Duration::from_millis(25);
+const READS: u64 = 56;
 const READ_PAUSE: Duration = Duration::from_millis(250);
 
 impl Fault for ReplicasAway {
@@ -56,8 +59,9 @@ impl Fault for ReplicasAway {
                 network.mend(one, other);
                 network.mend(other, one);
             }
-            for _ in 0..READS {
-                world.while_faults(READ_PAUSE).await;
+            for number in 0..READS {
+                let pause = if number < CLOSE_READS { CLOSE_READ_PAUSE } else { READ_PAUSE };
+                world.while_faults(pause).await;
                 if !world.faults_on() {
                     break;
                 }

@@ -3,6 +3,7 @@
 //! thread, a shard, or a task.
 
 use super::mark::CommitMark;
+use super::queue::Queue;
 use super::{COMMIT_NUMBER_KEY, Committed, Durability, Entry, Shared};
 use crate::telemetry::Telemetry;
 use crate::time::{Clock, HybridClock, Moment};
@@ -67,6 +68,21 @@ impl Committer {
 
     pub(super) fn is_unsynced(&self) -> bool {
         self.unsynced
+    }
+
+    /// All that waits, for a shard to commit: see [`Queue::take_little`]. None also where the engine might hold it up.
+    pub(super) fn take_little(
+        &self,
+        queue: &Queue,
+        writes_max: usize,
+        bytes_max: usize,
+    ) -> Option<Vec<Entry>> {
+        let held_back = self.store.held_back();
+        // Every commit has its number written there.
+        if held_back == Some(self.node.slot) {
+            return None;
+        }
+        queue.take_little(writes_max, bytes_max, held_back)
     }
 
     pub(super) fn simulated_delay(&self) -> Duration {

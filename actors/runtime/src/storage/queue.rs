@@ -1,6 +1,7 @@
 //! What waits for a commit, and how the storage thread is called. It decides nothing about when that is.
 
 use super::Entry;
+use ringwork_core::store::TreeSlot;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -87,12 +88,19 @@ impl Queue {
         waiting.take()
     }
 
-    /// All that waits now, if it is no more than that and nobody waits for a sync; none otherwise. The thread is called
-    /// as before: it may be for something else.
-    pub(super) fn take_little(&self, writes_max: usize, bytes_max: usize) -> Option<Vec<Entry>> {
+    /// All that waits now, if it is no more than that, nobody waits for a sync, and nothing of it goes into the
+    /// keyspace that is `held_back`; none otherwise. The thread is called as before: it may be for something else.
+    pub(super) fn take_little(
+        &self,
+        writes_max: usize,
+        bytes_max: usize,
+        held_back: Option<TreeSlot>,
+    ) -> Option<Vec<Entry>> {
         let mut waiting = self.waiting();
         let little = !waiting.sync && waiting.writes <= writes_max && waiting.bytes <= bytes_max;
-        little.then(|| waiting.take())
+        let mut writes = waiting.entries.iter().flat_map(|entry| &entry.writes);
+        let passes = little && held_back.is_none_or(|tree| !writes.any(|write| write.tree == tree));
+        passes.then(|| waiting.take())
     }
 
     /// Ends the queue; what waited.
@@ -107,5 +115,34 @@ impl Queue {
         let mut waiting = self.waiting();
         waiting.ended |= waiting.entries.is_empty();
         waiting.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use ringwork_core::store::Write;
+
+    fn entry(trees: &[u32], sync: bool) -> Entry {
+        let write = |tree: &u32| Write { tree: TreeSlot(*tree), key: Bytes::from_static(b"k"), value: None };
+        Entry { writes: trees.iter().map(write).collect(), bytes: trees.len(), sync, done: None }
+    }
+
+    #[test]
+    fn a_shard_is_given_what_it_will_not_have_to_wait_for() {
+        let queue = Queue::default();
+        let taken = |writes_max, held_back: Option<u32>| {
+            let taken = queue.take_little(writes_max, 10, held_back.map(TreeSlot));
+            taken.map(|entries| entries.iter().map(|entry| entry.writes.len()).sum::<usize>())
+        };
+        assert!(queue.push(entry(&[1], false)).is_ok() && queue.push(entry(&[2, 3], false)).is_ok());
+        assert_eq!(taken(2, None), None, "too many");
+        assert_eq!(taken(3, Some(3)), None, "the engine is at one of them");
+        assert_eq!(taken(3, Some(4)), Some(3));
+        assert!(queue.push(entry(&[1], false)).is_ok() && queue.push(entry(&[2], true)).is_ok());
+        assert_eq!(taken(3, None), None, "a sync");
+        assert_eq!(queue.take().len(), 2, "and so it is left for the thread");
+        assert_eq!(taken(0, Some(1)), Some(0));
     }
 }

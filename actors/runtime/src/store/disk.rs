@@ -309,6 +309,10 @@ impl Store for DiskStore {
         Ok(())
     }
 
+    fn held_back(&self) -> Option<TreeSlot> {
+        self.pacer.flushed_last().map(|slot| TreeSlot(slot as u32))
+    }
+
     fn sync(&self) -> Result<(), StoreError> {
         self.database.persist(PersistMode::SyncData).map_err(|e| self.error("syncing", &e))
     }

@@ -6,6 +6,7 @@
 //! from keyspaces whose memtable has reached its own bound; the engine's bounds hold as before.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,6 +24,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PRESSING_BYTES: u64 = 4 * UNFLUSHED_BYTES_MAX;
 /// Beside a flush of so much its syncs are nothing.
 const WORTH_BYTES: u64 = 512 * 1024;
+/// After the last flush for now the engine has merged that keyspace's tables, if it did, by then.
+const MERGING_MAX: Duration = Duration::from_millis(500);
 /// What the engine keeps beside a row's key and value, roughly.
 const ROW_BYTES: u64 = 64;
 
@@ -120,7 +123,11 @@ pub(super) struct Pacer {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// The slot that was flushed last, [`NONE`] before the first.
+    flushed_last: AtomicUsize,
 }
+
+const NONE: usize = usize::MAX;
 
 #[derive(Default)]
 struct State {
@@ -141,8 +148,12 @@ impl Shared {
             |state: &mut State| !state.ends && state.unflushed.total_bytes <= UNFLUSHED_BYTES_MAX;
         let mut state = self.state();
         state.sleeps = true;
-        let woken = self.wake.wait_while(state, has_nothing);
-        let mut state = woken.unwrap_or_else(PoisonError::into_inner);
+        let woken = self.wake.wait_timeout_while(state, MERGING_MAX, has_nothing);
+        let (mut state, waited) = woken.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            self.flushed_last.store(NONE, Ordering::Relaxed);
+            state = self.wake.wait_while(state, has_nothing).unwrap_or_else(PoisonError::into_inner);
+        }
         state.sleeps = false;
         if state.ends { None } else { state.unflushed.take_oldest() }
     }
@@ -170,10 +181,15 @@ impl Shared {
 impl Pacer {
     /// Starts the thread, which asks `engine`.
     pub(super) fn start(engine: impl Flushes) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new() });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            flushed_last: AtomicUsize::new(NONE),
+        });
         let of_thread = shared.clone();
         let body = move || {
             while let Some((slot, bytes)) = of_thread.next() {
+                of_thread.flushed_last.store(slot, Ordering::Relaxed);
                 engine.flush(slot);
                 if !of_thread.wait_while_busy(&engine, bytes) {
                     return;
@@ -195,6 +211,12 @@ impl Pacer {
         if wakes {
             self.shared.wake.notify_one();
         }
+    }
+
+    /// The slot of the keyspace that was flushed last, or is being flushed. For as long as the engine takes its new
+    /// table in, and then merges tables of the same keyspace, it makes whoever writes there wait for several syncs.
+    pub(super) fn flushed_last(&self) -> Option<usize> {
+        Some(self.shared.flushed_last.load(Ordering::Relaxed)).filter(|slot| *slot != NONE)
     }
 
     /// A keyspace is dropped: there is nothing to flush.
@@ -292,14 +314,17 @@ mod tests {
         write(7);
         write(3);
         assert!(hears.try_recv().is_err(), "at the bound, not above it");
+        assert_eq!(pacer.flushed_last(), None);
         write(5);
         write(4);
         assert_eq!(hears.recv(), Ok(7), "the oldest");
+        assert_eq!(pacer.flushed_last(), Some(7));
         assert!(hears.try_recv().is_err(), "the next when this one has been flushed");
         pacer.forget(3);
         tells.send(()).unwrap();
         write(6);
         assert_eq!(hears.recv(), Ok(5), "what was dropped is not flushed");
+        assert_eq!(pacer.flushed_last(), Some(5));
         drop(tells);
         drop(pacer); // ends, or the test would not
         assert!(hears.recv().is_err());
