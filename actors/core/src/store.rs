@@ -174,6 +174,19 @@ pub struct OpenTree {
     pub tree: Arc<dyn Tree>,
 }
 
+/// Whose commits the engine may hold back for as long as the disk takes, because it is rearranging what was written and
+/// syncs that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HeldBack {
+    /// Nobody's, as far as is known.
+    #[default]
+    Nothing,
+    /// Those that write into this keyspace.
+    Keyspace(TreeSlot),
+    /// All.
+    Everything,
+}
+
 /// An open keyspace's place in its store's table. Valid until the keyspace is dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct TreeSlot(pub u32);
@@ -202,10 +215,9 @@ pub trait Store: Send + Sync + 'static {
     /// empty.
     fn commit(&self, writes: &mut Vec<Write>) -> Result<(), StoreError>;
 
-    /// The keyspace that a commit may have to wait for, now or soon, because the engine is rearranging what is in it
-    /// and syncs that; none where that is not known.
-    fn held_back(&self) -> Option<TreeSlot> {
-        None
+    /// What a commit may have to wait for, now or soon. Asked by who would rather not.
+    fn held_back(&self) -> HeldBack {
+        HeldBack::Nothing
     }
 
     /// Makes everything committed so far survive the machine, too.

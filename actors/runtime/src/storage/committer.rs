@@ -8,7 +8,7 @@ use super::{COMMIT_NUMBER_KEY, Committed, Durability, Entry, Shared};
 use crate::telemetry::Telemetry;
 use crate::time::{Clock, HybridClock, Moment};
 use bytes::Bytes;
-use ringwork_core::store::{OpenTree, Store, StoreError, Write};
+use ringwork_core::store::{HeldBack, OpenTree, Store, StoreError, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -77,12 +77,13 @@ impl Committer {
         writes_max: usize,
         bytes_max: usize,
     ) -> Option<Vec<Entry>> {
-        let held_back = self.store.held_back();
-        // Every commit has its number written there.
-        if held_back == Some(self.node.slot) {
-            return None;
+        match self.store.held_back() {
+            HeldBack::Nothing => queue.take_little(writes_max, bytes_max, None),
+            // Every commit has its number written there.
+            HeldBack::Keyspace(tree) if tree == self.node.slot => None,
+            HeldBack::Keyspace(tree) => queue.take_little(writes_max, bytes_max, Some(tree)),
+            HeldBack::Everything => None,
         }
-        queue.take_little(writes_max, bytes_max, held_back)
     }
 
     pub(super) fn simulated_delay(&self) -> Duration {

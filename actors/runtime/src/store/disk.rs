@@ -8,11 +8,11 @@ use super::pace::{Flushes, Pacer, row_bytes};
 use super::rescue::journals;
 use bytes::Bytes;
 use fjall::compaction::Leveled;
-use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{AbstractTree, Database, KeyspaceCreateOptions, PersistMode, Readable};
 use ringwork_core::store::{
     Direction, Flow, KeyRange, KeyspaceId, OpenTree, Store, StoreError, Tree, TreeSlot,
 };
-use ringwork_core::store::{Visit, Write};
+use ringwork_core::store::{HeldBack, Visit, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -96,8 +96,11 @@ impl Flushes for Engine {
         }
     }
 
-    fn is_busy(&self) -> bool {
+    fn is_busy(&self, slot: usize) -> bool {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let keyspace = slots.get(slot).and_then(Option::as_ref).map(|slot| &slot.keyspace);
         self.database.outstanding_flushes() > 0
+            || keyspace.is_some_and(|keyspace| keyspace.tree.sealed_memtable_count() > 0)
     }
 }
 
@@ -309,8 +312,8 @@ impl Store for DiskStore {
         Ok(())
     }
 
-    fn held_back(&self) -> Option<TreeSlot> {
-        self.pacer.flushed_last().map(|slot| TreeSlot(slot as u32))
+    fn held_back(&self) -> HeldBack {
+        self.pacer.held_back()
     }
 
     fn sync(&self) -> Result<(), StoreError> {

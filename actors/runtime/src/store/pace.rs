@@ -5,8 +5,9 @@
 //! It decides which and when, by the bytes that were written. It does not know what the engine flushes by itself apart
 //! from keyspaces whose memtable has reached its own bound; the engine's bounds hold as before.
 
+use ringwork_core::store::{HeldBack, TreeSlot};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -110,8 +111,8 @@ impl Unflushed {
 pub(super) trait Flushes: Send + 'static {
     /// Has the keyspace of a slot flushed.
     fn flush(&self, slot: usize);
-    /// Whether any flush is still to be done.
-    fn is_busy(&self) -> bool;
+    /// Whether this slot's flush, or any other that waits, is still to be done.
+    fn is_busy(&self, slot: usize) -> bool;
 }
 
 /// The thread that has memtables flushed, one after the other. It ends when this is dropped.
@@ -123,8 +124,10 @@ pub(super) struct Pacer {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    /// The slot that was flushed last, [`NONE`] before the first.
+    /// The slot that was flushed last, [`NONE`] where that is long ago.
     flushed_last: AtomicUsize,
+    /// The flush of that slot is under way.
+    flushing: AtomicBool,
 }
 
 const NONE: usize = usize::MAX;
@@ -159,21 +162,23 @@ impl Shared {
     }
 
     /// Waits for a pause, and until the engine has flushed; false when nothing is to be waited for any more.
-    fn wait_while_busy(&self, engine: &impl Flushes, flushed_bytes: u64) -> bool {
+    fn wait_while_busy(&self, engine: &impl Flushes, slot: usize, flushed_bytes: u64) -> bool {
         let mut state = self.state();
-        let mut patience = pause(flushed_bytes, state.unflushed.total_bytes);
+        let mut rest = pause(flushed_bytes, state.unflushed.total_bytes);
         loop {
-            let waited = self.wake.wait_timeout_while(state, patience, |state| !state.ends);
+            let waited = self.wake.wait_timeout_while(state, PAUSE_MIN, |state| !state.ends);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.ends {
                 return false;
             }
             drop(state);
-            if !engine.is_busy() {
+            let busy = engine.is_busy(slot);
+            self.flushing.store(busy, Ordering::Relaxed);
+            rest = rest.saturating_sub(PAUSE_MIN);
+            if !busy && rest.is_zero() {
                 return true;
             }
             state = self.state();
-            patience = PAUSE_MIN;
         }
     }
 }
@@ -185,13 +190,15 @@ impl Pacer {
             state: Mutex::default(),
             wake: Condvar::new(),
             flushed_last: AtomicUsize::new(NONE),
+            flushing: AtomicBool::new(false),
         });
         let of_thread = shared.clone();
         let body = move || {
             while let Some((slot, bytes)) = of_thread.next() {
                 of_thread.flushed_last.store(slot, Ordering::Relaxed);
+                of_thread.flushing.store(true, Ordering::Relaxed);
                 engine.flush(slot);
-                if !of_thread.wait_while_busy(&engine, bytes) {
+                if !of_thread.wait_while_busy(&engine, slot, bytes) {
                     return;
                 }
             }
@@ -213,10 +220,16 @@ impl Pacer {
         }
     }
 
-    /// The slot of the keyspace that was flushed last, or is being flushed. For as long as the engine takes its new
-    /// table in, and then merges tables of the same keyspace, it makes whoever writes there wait for several syncs.
-    pub(super) fn flushed_last(&self) -> Option<usize> {
-        Some(self.shared.flushed_last.load(Ordering::Relaxed)).filter(|slot| *slot != NONE)
+    /// The engine begins a flush with a sync of the whole journal, under the lock of all who write. When it takes the new
+    /// table in, and when it then merges tables of the same keyspace, whoever writes there waits for several syncs.
+    pub(super) fn held_back(&self) -> HeldBack {
+        if self.shared.flushing.load(Ordering::Relaxed) {
+            return HeldBack::Everything;
+        }
+        match self.shared.flushed_last.load(Ordering::Relaxed) {
+            NONE => HeldBack::Nothing,
+            slot => HeldBack::Keyspace(TreeSlot(slot as u32)),
+        }
     }
 
     /// A keyspace is dropped: there is nothing to flush.
@@ -300,7 +313,7 @@ mod tests {
             // Not for ever: a test that fails drops the pacer first, which waits for this.
             let _ = self.goes_on.lock().unwrap().recv_timeout(Duration::from_secs(20));
         }
-        fn is_busy(&self) -> bool {
+        fn is_busy(&self, _: usize) -> bool {
             false
         }
     }
@@ -314,17 +327,23 @@ mod tests {
         write(7);
         write(3);
         assert!(hears.try_recv().is_err(), "at the bound, not above it");
-        assert_eq!(pacer.flushed_last(), None);
+        assert_eq!(pacer.held_back(), HeldBack::Nothing);
         write(5);
         write(4);
         assert_eq!(hears.recv(), Ok(7), "the oldest");
-        assert_eq!(pacer.flushed_last(), Some(7));
+        assert_eq!(pacer.held_back(), HeldBack::Everything);
         assert!(hears.try_recv().is_err(), "the next when this one has been flushed");
         pacer.forget(3);
         tells.send(()).unwrap();
         write(6);
         assert_eq!(hears.recv(), Ok(5), "what was dropped is not flushed");
-        assert_eq!(pacer.flushed_last(), Some(5));
+        tells.send(()).unwrap();
+        let is_done = |_| {
+            // Nothing comes: it is a pause.
+            let _ = hears.recv_timeout(Duration::from_millis(5));
+            pacer.held_back() != HeldBack::Everything
+        };
+        assert!((0..4000).any(is_done), "it is flushed");
         drop(tells);
         drop(pacer); // ends, or the test would not
         assert!(hears.recv().is_err());
