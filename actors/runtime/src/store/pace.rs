@@ -220,8 +220,8 @@ impl Pacer {
         }
     }
 
-    /// The engine begins a flush with a sync of the whole journal, under the lock of all who write. When it takes the new
-    /// table in, and when it then merges tables of the same keyspace, whoever writes there waits for several syncs.
+    /// The engine begins a flush with a sync of the whole journal, under the lock of all who write. When it takes the
+    /// new table in, and when it then merges tables of the same keyspace, whoever writes there waits for several syncs.
     pub(super) fn held_back(&self) -> HeldBack {
         if self.shared.flushing.load(Ordering::Relaxed) {
             return HeldBack::Everything;
