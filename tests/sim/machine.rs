@@ -44,6 +44,8 @@ pub struct Machine {
     process: RefCell<Option<Process>>,
     /// How often the node was started.
     pub starts: Cell<u32>,
+    /// How often what it knew of the ring was lost with its disk.
+    pub rings_lost: Cell<u64>,
     /// Whether its next start is a rebuild.
     pub rebuild: Rc<Cell<bool>>,
     /// Why the node ended by itself, each time.
@@ -97,6 +99,7 @@ impl Machine {
             clock: MachineClock::new(skew_ms),
             process: RefCell::default(),
             starts: Cell::new(0),
+            rings_lost: Cell::new(0),
             rebuild: Rc::default(),
             endings: RefCell::default(),
             unwell: RefCell::default(),
@@ -316,6 +319,7 @@ impl Machine {
         around.network.power_off(self.number);
         self.kill(around).await;
         self.disk.wipe(keep_ring);
+        self.rings_lost.set(self.rings_lost.get() + u64::from(!keep_ring));
         self.rebuild.set(true);
     }
 

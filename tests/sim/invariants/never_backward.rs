@@ -1,5 +1,6 @@
 //! What a node knows of the ring never goes backward: neither the epoch, nor who holds a partition; and not over a
-//! restart either, since a node keeps what it knows before it acts on it.
+//! restart either, since a node keeps what it knows before it acts on it. Who has lost the file of it with its disk,
+//! and with it perhaps what nobody else was told yet, begins anew.
 
 use super::{Invariant, Promise};
 use crate::world::World;
@@ -9,8 +10,8 @@ use std::collections::BTreeMap;
 
 #[derive(Default)]
 struct NeverBackward {
-    /// By machine: which cluster, epoch, and possession by partition.
-    known: BTreeMap<u8, (ClusterId, u64, Vec<Possession>)>,
+    /// By machine: which cluster, and how often its file was lost; epoch, and possession by partition.
+    known: BTreeMap<u8, ((ClusterId, u64), u64, Vec<Possession>)>,
 }
 
 inventory::submit!(Promise(|| Box::new(NeverBackward::default())));
@@ -25,10 +26,11 @@ impl Invariant for NeverBackward {
             let Some(core) = machine.core() else { continue };
             let view = core.ring.load();
             let state = view.state();
-            let now = (state.cluster(), state.target().key().epoch, state.possession().to_vec());
+            let life = (state.cluster(), machine.rings_lost.get());
+            let now = (life, state.target().key().epoch, state.possession().to_vec());
             let before = self.known.insert(machine.number, now.clone());
             // Taken in by another cluster, a node begins anew.
-            let Some((_, epoch, possession)) = before.filter(|(cluster, ..)| *cluster == now.0) else { continue };
+            let Some((_, epoch, possession)) = before.filter(|(life, ..)| *life == now.0) else { continue };
             if now.1 < epoch {
                 return Err(format!("n{} went from epoch {epoch} to {}", machine.number, now.1));
             }
