@@ -129,16 +129,17 @@ pub struct PutRules {
 impl BucketProps {
     /// Riak's defaults: of buckets without a type, or of the types that operators create, which keep siblings; but as
     /// many copies and confirmations as the service has. Whoever confirms has it as durable as the node's setting
-    /// says, so dw is w, and a delete is a write.
+    /// says, so dw is w. A delete reads before it writes, and waits for no fewer than either does.
     pub fn defaults(typed: bool, quorum: QuorumDefaults) -> Self {
         let of_any_bucket = |count| relative(count, quorum.n_val);
         let (r, w) = (of_any_bucket(quorum.r), of_any_bucket(quorum.w));
+        let rw = if r.of(quorum.n_val) > w.of(quorum.n_val) { r } else { w };
         Self {
             n_val: quorum.n_val,
             r,
             w,
             dw: w,
-            rw: w,
+            rw,
             pr: Count::Exactly(0),
             pw: Count::Exactly(0),
             node_confirms: 0,
@@ -303,6 +304,8 @@ mod tests {
             "so that it fits buckets with fewer replicas"
         );
         assert_eq!(of(Count::Exactly(1), Count::Exactly(1), 1).r, Count::Exactly(1));
+        let props = of(Count::Quorum, Count::One, 3);
+        assert_eq!((props.w, props.dw, props.rw), (Count::One, Count::One, Count::Quorum));
 
         let (none, quorum) =
             (Overrides::default(), QuorumDefaults { r: Count::Exactly(2), ..QuorumDefaults::of(5) });

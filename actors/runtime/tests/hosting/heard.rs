@@ -1,9 +1,8 @@
 //! Who follows a key hears of it, however it came to the node's own replica.
 
-use crate::sharing::{Machine, become_one};
+use crate::sharing::two_that_are_equal;
 use crate::summit::{Ask, Summit};
 use crate::{eventually, run, stop};
-use ringwork_core::metadata::features;
 use ringwork_runtime::watch::Heard;
 use std::time::Duration;
 
@@ -13,22 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[test]
 fn what_a_comparison_brings_is_heard_as_what_was_sent_here_is() {
     run(async {
-        let mut machines = [Machine::new(1), Machine::new(2)];
-        for machine in &mut machines {
-            machine.repair.interval = Duration::from_millis(100);
-        }
-        let [one, two] = &mut machines;
-        let first = one.start_with::<Summit>(None, features::own()).await;
-        let second = two.start_with::<Summit>(Some(one.listen), features::own()).await;
-        let nodes = [first, second];
-        become_one(&nodes).await;
-        for node in &nodes {
-            eventually("all pairs are equal", async || {
-                let line = node.core().repair.snapshot()["summit"].clone();
-                line.pairs > 0 && line.never_equal == 0
-            })
-            .await;
-        }
+        let (_machines, nodes) = two_that_are_equal(2).await;
 
         let (name, summit) = ("peak".to_owned(), nodes[1].service::<Summit>().unwrap());
         let mut watch = nodes[0].service::<Summit>().unwrap().watch(name.as_bytes()).unwrap();

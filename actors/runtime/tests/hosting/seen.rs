@@ -1,15 +1,13 @@
 //! What leaves a vnode has been committed, also what leaves it for another replica's sake. Under `sync` an actor goes
 //! on after a crash: whatever another node had of a dot that was lost here would be given out a second time.
 
-use crate::sharing::{Machine, become_one};
+use crate::sharing::two_that_are_equal;
 use crate::summit::{Ask, NOW, Summit, Told};
 use crate::{eventually, run, stop};
-use ringwork_core::metadata::features;
 use ringwork_core::quorum::{Count, QuorumOptions};
 use ringwork_core::ring::KeyHash;
 use ringwork_core::vnode::Vnode;
 use ringwork_runtime::node::Node;
-use std::time::Duration;
 
 const NAMES: usize = 16;
 
@@ -39,26 +37,10 @@ async fn own(node: &Node, names: &[String]) -> Vec<u64> {
 #[test]
 fn a_comparison_gives_another_node_nothing_that_is_not_committed() {
     run(async {
-        let mut machines = [Machine::new(1), Machine::new(2)];
-        for machine in &mut machines {
-            machine.repair.interval = Duration::from_millis(100);
-            machine.repair.exchanges = 16;
-        }
-        let [one, two] = &mut machines;
-        let first = one.start_with::<Summit>(None, features::own()).await;
-        let second = two.start_with::<Summit>(Some(one.listen), features::own()).await;
-        let nodes = [first, second];
-        become_one(&nodes).await;
-        for node in &nodes {
-            eventually("all pairs are equal", async || {
-                let line = node.core().repair.snapshot()["summit"].clone();
-                line.pairs > 0 && line.never_equal == 0
-            })
-            .await;
-        }
+        let (machines, nodes) = two_that_are_equal(16).await;
 
         let names = names_of(&nodes[0]);
-        one.gate.close();
+        machines[0].gate.close();
         let summit = nodes[0].service::<Summit>().unwrap();
         let raise = |name: String| {
             let summit = summit.clone();
@@ -76,7 +58,7 @@ fn a_comparison_gives_another_node_nothing_that_is_not_committed() {
             .await;
         assert_eq!(own(&nodes[1], &names).await, [0; NAMES], "nothing of it is anywhere but here");
 
-        one.gate.open();
+        machines[0].gate.open();
         for raise in raises {
             let written = raise.await.unwrap();
             assert!(matches!(written.reply, Some(Told::Dot(_, _))), "{written:?}");

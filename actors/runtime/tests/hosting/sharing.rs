@@ -115,6 +115,28 @@ pub(crate) async fn become_one(nodes: &[Node]) {
     }
 }
 
+/// Two nodes whose replicas are compared often, so many pairs at once, and are all equal.
+pub(crate) async fn two_that_are_equal(exchanges: usize) -> ([Machine; 2], [Node; 2]) {
+    let mut machines = [Machine::new(1), Machine::new(2)];
+    for machine in &mut machines {
+        machine.repair.interval = Duration::from_millis(100);
+        machine.repair.exchanges = exchanges;
+    }
+    let [one, two] = &mut machines;
+    let first = one.start_with::<Summit>(None, features::own()).await;
+    let second = two.start_with::<Summit>(Some(one.listen), features::own()).await;
+    let nodes = [first, second];
+    become_one(&nodes).await;
+    for node in &nodes {
+        eventually("all pairs are equal", async || {
+            let line = node.core().repair.snapshot()["summit"].clone();
+            line.pairs > 0 && line.never_equal == 0
+        })
+        .await;
+    }
+    (machines, nodes)
+}
+
 async fn all_share(nodes: &[Node]) {
     for node in nodes {
         eventually("everybody can share settings", async || node.core().metadata.is_active(SHARED_SETTINGS))
