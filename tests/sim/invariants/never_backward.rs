@@ -8,10 +8,13 @@ use ringwork_core::ids::ClusterId;
 use ringwork_core::membership::Possession;
 use std::collections::BTreeMap;
 
+/// In which cluster, and how often the machine's file was lost before.
+type Life = (ClusterId, u64);
+
 #[derive(Default)]
 struct NeverBackward {
-    /// By machine: which cluster, and how often its file was lost; epoch, and possession by partition.
-    known: BTreeMap<u8, ((ClusterId, u64), u64, Vec<Possession>)>,
+    /// By machine: its life; in that life the epoch, and possession by partition.
+    known: BTreeMap<u8, (Life, u64, Vec<Possession>)>,
 }
 
 inventory::submit!(Promise(|| Box::new(NeverBackward::default())));
