@@ -11,9 +11,8 @@ use std::process::Command;
 /// second; in each round. What a send costs differs by half from one second to another, of the same program doing the
 /// same: many short rounds say more than few long ones.
 const FOR_CPU_TIME: Spans = Spans { warm_up: "300ms", measured: "1s" };
-/// The same for a tail, of which many short rounds say more than few long ones. What is measured last before it is the
-/// same servers, so that only connections are new in each.
-pub const FOR_TAIL: Spans = Spans { warm_up: "100ms", measured: "1s" };
+/// The same for a tail. What is measured last before it is the same servers, so that only connections are new in each.
+pub const FOR_TAIL: Spans = Spans { warm_up: "100ms", measured: "3s" };
 /// And for how much can be asked.
 pub const FOR_THE_MOST: Spans = Spans { warm_up: "100ms", measured: "500ms" };
 
@@ -52,18 +51,27 @@ pub struct Load<'a> {
 pub struct Alone {
     /// Answers per second, median of the rounds.
     pub per_second: f64,
-    /// How long the slowest waited: 99th percentiles of the rounds in milliseconds.
-    pub tails_ms: Vec<f64>,
+    /// How long the slowest waited in each round of an open loop.
+    pub tails: Vec<Tail>,
+}
+
+/// The 99th percentiles of the tenths of a second of a round, in milliseconds.
+#[derive(Clone, Copy)]
+pub struct Tail {
+    pub mean_ms: f64,
+    pub median_ms: f64,
 }
 
 impl Alone {
     fn of(report: &Value) -> Outcome<Self> {
         let rounds = report["node"]["rounds"].as_array().into_iter().flatten();
-        let tails_ms: Vec<f64> =
-            rounds.filter_map(|round| round["p99_us"].as_f64()).map(|p99_us| p99_us / 1e3).collect();
+        let tails = rounds.filter_map(|round| {
+            let ms = |of_tenths| Some(round["p99_of_tenths"][of_tenths].as_f64()? / 1e3);
+            Some(Tail { mean_ms: ms("mean_us")?, median_ms: ms("median_us")? })
+        });
         match report["node"]["answered_per_second"].as_f64() {
-            Some(per_second) if !tails_ms.is_empty() => Ok(Self { per_second, tails_ms }),
-            _ => Err(format!("a figure is missing in {report}").into()),
+            Some(per_second) => Ok(Self { per_second, tails: tails.collect() }),
+            None => Err(format!("a figure is missing in {report}").into()),
         }
     }
 }

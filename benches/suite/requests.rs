@@ -1,7 +1,7 @@
 //! What requests cost, of one node and of three, and over rings of different sizes. It decides what is compared with
 //! the echo, and with what others need.
 
-use crate::load::{ECHO, FOR_TAIL, FOR_THE_MOST, Found, Load};
+use crate::load::{ECHO, FOR_TAIL, FOR_THE_MOST, Found, Load, Tail};
 use crate::node::{Cluster, Process};
 use crate::table::{Bar, Table, median};
 use crate::{Outcome, Suite};
@@ -19,8 +19,6 @@ const IDLE_OF_A_SIZE: usize = 4;
 pub const FLAT_ROUNDS: u32 = 8;
 /// How often nodes are started for their tail, and an echo after them.
 const TAILS: usize = 3;
-/// How many rounds of a tail follow each look at what nodes can take just then.
-const TAIL_ROUNDS_A_LOOK: u32 = 3;
 /// As many in every ring, so that as many vnodes are asked in every large one.
 const USERS_OF_RINGS: u64 = 100;
 
@@ -79,20 +77,24 @@ pub fn three_nodes(suite: &Suite, table: &mut Table) -> Outcome {
     Ok(())
 }
 
-/// The mean of the quieter three quarters of a tail's rounds, which is what is compared, and of all of them the middle.
-/// Whatever else runs on a shared machine only ever adds to a tail: now in a few rounds, now in half of them. What
-/// nodes do by themselves is in every round: they flush some ten memtables a second. Rounds differ tenfold, so with
-/// fewer than three quarters of them less is known.
-fn quieter_rounds(mut tails_ms: Vec<f64>) -> Option<(f64, f64)> {
-    tails_ms.sort_by(f64::total_cmp);
-    let quieter = tails_ms.get(..(3 * tails_ms.len()).div_ceil(4))?;
-    let mean = quieter.iter().sum::<f64>() / quieter.len() as f64;
-    Some((mean, median(tails_ms)?))
+/// The mean over the quieter three quarters of rounds. Whatever else runs on a shared machine only ever adds to a tail:
+/// now in a few rounds, now in half of them. What nodes do by themselves is in every round: they flush some ten
+/// memtables a second.
+fn quieter_rounds(mut means_ms: Vec<f64>) -> Option<f64> {
+    means_ms.sort_by(f64::total_cmp);
+    let quieter = means_ms.get(..(3 * means_ms.len()).div_ceil(4)).filter(|quieter| !quieter.is_empty())?;
+    Some(quieter.iter().sum::<f64>() / quieter.len() as f64)
 }
 
-/// How long the slowest wait at half of what three nodes can take, and how long for an echo at that rate.
+/// How long the slowest wait at half of what three nodes can take, and how long for an echo at that rate: 99th
+/// percentiles of tenths of a second. One of a whole second is its one or two longest stalls, and differs tenfold from
+/// second to second.
 ///
-/// What they can take is found anew before every third round: it differs by a tenth and more from minute to minute on a
+/// Of nodes it is the mean over the tenths, so that every stall counts, and for as long as it lasts. Of the echo it is
+/// the median: an echo has no stalls of its own, and those it shares with whatever else runs on the machine are as long
+/// as all its other waits together, so with them in it nodes would look the better the noisier the hour is.
+///
+/// What nodes can take is found anew before every round: it differs by a tenth and more from minute to minute on a
 /// shared machine, and at half of it nine tenths of two processors are taken, so that a tail depends on a tenth more or
 /// less. The echo comes after the nodes, both three times, not in turn with them: what nodes do after a round of theirs
 /// would be in its tail.
@@ -100,29 +102,31 @@ pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
     let programs = &suite.programs;
     let most = Load { spans: FOR_THE_MOST, ..Load::sends(1) };
     let half = |most: f64, rounds| Load { spans: FOR_TAIL, rate: Some(most / 2.0), ..Load::sends(rounds) };
-    let (mut mosts, mut tails_ms, mut echoes_ms) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut mosts, mut tails, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 1..=TAILS {
         let place = suite.directory.path().join(format!("tail-{turn}"));
         let (cluster, _) = Cluster::start(programs, &place, 3, &[SHARED])?;
         for _ in 0..suite.rounds {
             let most = most.run_alone(programs, &cluster.urls())?.per_second;
-            let load = half(most, TAIL_ROUNDS_A_LOOK);
-            tails_ms.extend(load.run_alone(programs, &cluster.urls())?.tails_ms);
+            tails.extend(half(most, 1).run_alone(programs, &cluster.urls())?.tails);
             mosts.push(most);
         }
         drop(cluster);
         let echo = Process::echo(programs)?;
         let most = median(mosts.clone()).ok_or("no rounds")?;
-        let load = Load { workload: ECHO, ..half(most, suite.rounds * TAIL_ROUNDS_A_LOOK / 2) };
-        echoes_ms.extend(load.run_alone(programs, &[echo.url()])?.tails_ms);
+        let load = Load { workload: ECHO, ..half(most, suite.rounds.div_ceil(2)) };
+        echoes.extend(load.run_alone(programs, &[echo.url()])?.tails);
     }
-    let (rounds, rate) = (tails_ms.len(), median(mosts).ok_or("no rounds")? / 2.0);
-    let of_rounds = |tails_ms| quieter_rounds(tails_ms).ok_or("no rounds");
-    let ((nodes_ms, nodes_middle_ms), (echo_ms, echo_middle_ms)) =
-        (of_rounds(tails_ms)?, of_rounds(echoes_ms)?);
+    let of = |tails: &[Tail], figure: fn(&Tail) -> f64| tails.iter().map(figure).collect::<Vec<_>>();
+    let nodes_ms = quieter_rounds(of(&tails, |tail| tail.mean_ms)).ok_or("no tail")?;
+    let echo_ms = median(of(&echoes, |tail| tail.median_ms)).ok_or("no tail of the echo")?;
+    let middle_ms = median(of(&tails, |tail| tail.median_ms)).ok_or("no tail")?;
+    let echo_mean_ms = quieter_rounds(of(&echoes, |tail| tail.mean_ms)).ok_or("no tail of the echo")?;
+    let rate = median(mosts).ok_or("no rounds")? / 2.0;
     let remark = format!(
-        "mean of the quieter three quarters of {rounds} rounds {nodes_ms:.1} ms, median of all {nodes_middle_ms:.1} \
-         ms; of an echo alone {echo_ms:.2} and {echo_middle_ms:.2} ms; {rate:.0}/s"
+        "of tenths of a second: mean {nodes_ms:.1} ms, median {middle_ms:.1} ms; of an echo alone median \
+         {echo_ms:.2} ms, mean {echo_mean_ms:.2} ms; means of the quieter three quarters of {} rounds; {rate:.0}/s",
+        tails.len()
     );
     let what = "p99 of a send at half of the most, three nodes";
     table.row(what, Bar::Most(4.0, 2.0), nodes_ms / echo_ms.max(0.001), "×", remark);

@@ -17,6 +17,7 @@ mod processor;
 mod report;
 mod request;
 mod tally;
+mod tenths;
 #[cfg(test)]
 mod tests;
 mod timetable;
@@ -316,8 +317,9 @@ async fn measure(
         for group in &mut groups {
             // Asked each time: a node that was restarted in between is another process.
             let processes = Processes::of(&group.clients).await;
-            let phase = load::measure(&load, &group.targets, &processes, group.mixture, spans, round).await?;
-            let figures = group.figures.add(&phase)?;
+            let mut phase =
+                load::measure(&load, &group.targets, &processes, group.mixture, spans, round).await?;
+            let figures = group.figures.add(&mut phase)?;
             let cpu =
                 figures.cpu_us_per_operation.map(|cpu| format!(", {cpu:.1} µs CPU each")).unwrap_or_default();
             let (name, rounds, rate) = (group.name, arguments.rounds, figures.answered_per_second);

@@ -7,6 +7,7 @@ use super::http::ResponseParser;
 use super::processor::{Processes, own_time};
 use super::request::{Mixture, RequestMaker, Sizes, Texts};
 use super::tally::Tally;
+use super::tenths::Tenths;
 use super::timetable::{Lane, Pacer, Timetable};
 use crate::cli::client::CliError;
 use std::cell::{Cell, RefCell};
@@ -144,9 +145,10 @@ pub(super) async fn measure(
     let mut tasks = connect_all(&shared, targets, mixture, &lanes, seed);
 
     tokio::time::sleep(warm_up).await;
-    let fresh = Tally::new()?;
-    shared.tally.replace(fresh);
+    let mut fresh = Tally::new()?;
     let (server_before, own_before, began) = (processes.time(), own_time(), clock.now());
+    fresh.tenths = timetable.map(|_| Tenths::new(began, duration));
+    shared.tally.replace(fresh);
     tokio::time::sleep(duration).await;
     let (server_after, own_after, ended) = (processes.time(), own_time(), clock.now());
     let answered = shared.tally.borrow().answered();
@@ -242,14 +244,15 @@ impl Connection {
                 }
                 Err(_) => {
                     let mut tally = self.shared.tally.borrow_mut();
-                    tally.timed_out(operation, clock.now().saturating_sub(began));
+                    tally.timed_out(operation, began, clock.now().saturating_sub(began));
                     return Broken::Failed;
                 }
             }
             *back_off = BACK_OFF_MIN;
             let mut tally = self.shared.tally.borrow_mut();
             if self.parser.is_success() {
-                tally.answered_after(operation, clock.now().saturating_sub(began), self.parser.bytes());
+                let latency = clock.now().saturating_sub(began);
+                tally.answered_after(operation, began, latency, self.parser.bytes());
             } else {
                 tally.failed(&self.parser.refusal());
             }

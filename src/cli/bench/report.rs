@@ -3,6 +3,7 @@
 
 use super::load::Phase;
 use super::tally::Tally;
+use super::tenths::{OfTenths, Tenths};
 use crate::cli::client::{CliError, write_line};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -47,13 +48,16 @@ pub(super) struct Round {
     pub(super) cpu_us_per_operation: Option<f64>,
     /// Of whichever kind of operation is slower.
     p99_us: Option<u64>,
+    /// Of each tenth of a second, whichever kind of operation; of an open loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99_of_tenths: Option<OfTenths>,
     generator_cpu_us_per_operation: Option<f64>,
     generator_cpu_share: Option<f64>,
     not_started: u64,
 }
 
 impl Round {
-    fn of(phase: &Phase) -> (Self, Option<String>) {
+    fn of(phase: &mut Phase) -> (Self, Option<String>) {
         let seconds = phase.elapsed.as_secs_f64();
         let per_operation =
             |time: Duration| (phase.answered > 0).then(|| time.as_secs_f64() * 1e6 / phase.answered as f64);
@@ -76,6 +80,7 @@ impl Round {
                 .filter(|latencies| !latencies.is_empty())
                 .map(|latencies| latencies.value_at_quantile(0.99))
                 .max(),
+            p99_of_tenths: phase.tally.tenths.take().and_then(Tenths::finish),
             generator_cpu_us_per_operation: phase.own_time.and_then(per_operation),
             generator_cpu_share: phase.own_time.map(|time| time.as_secs_f64() / seconds.max(f64::EPSILON)),
             not_started: phase.not_started,
@@ -121,7 +126,7 @@ impl Gatherer {
     }
 
     /// Adds a round and returns its figures.
-    pub(super) fn add(&mut self, phase: &Phase) -> Result<Round, CliError> {
+    pub(super) fn add(&mut self, phase: &mut Phase) -> Result<Round, CliError> {
         let (round, doubt) = Round::of(phase);
         self.tally.add(&phase.tally)?;
         self.cpu_unavailable = self.cpu_unavailable.take().or(doubt);
@@ -207,7 +212,7 @@ pub(super) fn p99_ratio(node: &Series, reference: &Series) -> Option<f64> {
     Some(node.p99_us? / reference)
 }
 
-fn median(mut figures: Vec<f64>) -> Option<f64> {
+pub(super) fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let upper = *figures.get(figures.len() / 2)?;
     let lower = *figures.get((figures.len() - 1) / 2)?;
@@ -351,9 +356,11 @@ mod tests {
         let mut gatherer = Gatherer::new(urls.to_vec()).unwrap();
         for cpu in cpu_per_answer_us {
             let mut tally = Tally::new().unwrap();
-            (0..100).for_each(|_| tally.answered_after(Operation::Send, Duration::from_micros(1500), 200));
+            (0..100).for_each(|_| {
+                tally.answered_after(Operation::Send, Duration::ZERO, Duration::from_micros(1500), 200)
+            });
             tally.failed("503 overload");
-            let phase = Phase {
+            let mut phase = Phase {
                 tally,
                 answered: 100,
                 elapsed: Duration::from_secs(2),
@@ -361,7 +368,7 @@ mod tests {
                 own_time: Some(Duration::from_secs(2)),
                 not_started: 3,
             };
-            gatherer.add(&phase).unwrap();
+            gatherer.add(&mut phase).unwrap();
         }
         gatherer.finish()
     }
@@ -387,13 +394,18 @@ mod tests {
             for latency in latencies_us {
                 let mut tally = Tally::new().unwrap();
                 (0..100).for_each(|_| {
-                    tally.answered_after(Operation::Send, Duration::from_micros(*latency), 200);
+                    tally.answered_after(
+                        Operation::Send,
+                        Duration::ZERO,
+                        Duration::from_micros(*latency),
+                        200,
+                    );
                 });
-                tally.answered_after(Operation::Get, Duration::from_micros(latency / 2), 200);
+                tally.answered_after(Operation::Get, Duration::ZERO, Duration::from_micros(latency / 2), 200);
                 let (elapsed, server_time) = (Duration::from_secs(2), Ok(Duration::from_millis(1)));
-                let phase =
+                let mut phase =
                     Phase { tally, answered: 101, elapsed, server_time, own_time: None, not_started: 0 };
-                gatherer.add(&phase).unwrap();
+                gatherer.add(&mut phase).unwrap();
             }
             gatherer.finish()
         };
@@ -407,7 +419,7 @@ mod tests {
     fn a_round_without_cpu_time_has_no_ratio_and_says_why() {
         let mut gatherer = Gatherer::new(Vec::new()).unwrap();
         let reason = "10.0.0.1:8098 is another machine".to_owned();
-        let phase = Phase {
+        let mut phase = Phase {
             tally: Tally::new().unwrap(),
             answered: 0,
             elapsed: Duration::ZERO,
@@ -415,7 +427,7 @@ mod tests {
             own_time: None,
             not_started: 0,
         };
-        gatherer.add(&phase).unwrap();
+        gatherer.add(&mut phase).unwrap();
         let remote = gatherer.finish();
         assert!(cpu_ratio(&remote, &series(&[20])).is_none());
         assert!(p99_ratio(&remote, &series(&[20])).is_none());

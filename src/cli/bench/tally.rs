@@ -2,6 +2,7 @@
 //! does not know how figures are shown.
 
 use super::request::Operation;
+use super::tenths::Tenths;
 use crate::cli::client::{CliError, explanation};
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub(super) struct Tally {
     pub(super) failures: BTreeMap<String, u64>,
     pub(super) reconnects: u64,
     pub(super) answered_bytes: u64,
+    /// Of one phase of an open loop.
+    pub(super) tenths: Option<Tenths>,
     answered: u64,
 }
 
@@ -39,6 +42,7 @@ impl Tally {
             failures: BTreeMap::new(),
             reconnects: 0,
             answered_bytes: 0,
+            tenths: None,
             answered: 0,
         })
     }
@@ -53,10 +57,17 @@ impl Tally {
         self.failures.values().sum()
     }
 
-    pub(super) fn answered_after(&mut self, operation: Operation, latency: Duration, bytes: u64) {
+    /// Of what began, or was due, `at`.
+    pub(super) fn answered_after(
+        &mut self,
+        operation: Operation,
+        at: Duration,
+        latency: Duration,
+        bytes: u64,
+    ) {
         self.answered += 1;
         self.answered_bytes += bytes;
-        self.record(operation, latency);
+        self.record(operation, at, latency);
     }
 
     /// A refusal or a lost connection has no latency: a node that refuses at once would look fast by it.
@@ -70,9 +81,9 @@ impl Tally {
 
     /// What got no answer in time has one, of at least the time waited: leaving it out would cut off just the
     /// end that the high percentiles are there to show.
-    pub(super) fn timed_out(&mut self, operation: Operation, waited: Duration) {
+    pub(super) fn timed_out(&mut self, operation: Operation, at: Duration, waited: Duration) {
         self.failed("timeout (unknown)");
-        self.record(operation, waited);
+        self.record(operation, at, waited);
     }
 
     pub(super) fn sent_late_by(&mut self, late: Duration) {
@@ -83,15 +94,18 @@ impl Tally {
         self.reconnects += 1;
     }
 
-    fn record(&mut self, operation: Operation, latency: Duration) {
+    fn record(&mut self, operation: Operation, at: Duration, latency: Duration) {
         let histogram = match operation {
             Operation::Send => &mut self.sends,
             Operation::Get => &mut self.gets,
         };
         histogram.saturating_record(microseconds(latency));
+        if let Some(tenths) = &mut self.tenths {
+            tenths.record(at, u32::try_from(microseconds(latency)).unwrap_or(u32::MAX));
+        }
     }
 
-    /// Adds another phase to this one.
+    /// Adds another phase to this one; tenths of a second stay those of this.
     pub(super) fn add(&mut self, other: &Tally) -> Result<(), CliError> {
         let pairs = [
             (&mut self.sends, &other.sends),
@@ -123,8 +137,8 @@ mod tests {
     #[test]
     fn latencies_are_kept_between_a_microsecond_and_a_minute() {
         let mut tally = Tally::new().unwrap();
-        tally.answered_after(Operation::Send, Duration::ZERO, 10);
-        tally.answered_after(Operation::Send, Duration::from_secs(3600), 10);
+        tally.answered_after(Operation::Send, Duration::ZERO, Duration::ZERO, 10);
+        tally.answered_after(Operation::Send, Duration::ZERO, Duration::from_secs(3600), 10);
         assert_eq!(tally.sends.min(), 1);
         assert!(
             tally.sends.max() >= LATENCY_US_MAX && tally.sends.max() < LATENCY_US_MAX + LATENCY_US_MAX / 1000
@@ -135,7 +149,7 @@ mod tests {
     fn only_what_was_answered_or_waited_for_has_a_latency() {
         let mut tally = Tally::new().unwrap();
         tally.failed("503 overload");
-        tally.timed_out(Operation::Get, Duration::from_secs(10));
+        tally.timed_out(Operation::Get, Duration::ZERO, Duration::from_secs(10));
         assert_eq!(
             (tally.sends.len(), tally.gets.len(), tally.answered(), tally.failed_count()),
             (0, 1, 0, 2)
@@ -157,7 +171,7 @@ mod tests {
     fn phases_add_up() {
         let mut sum = Tally::new().unwrap();
         let mut part = Tally::new().unwrap();
-        part.answered_after(Operation::Send, Duration::from_millis(1), 100);
+        part.answered_after(Operation::Send, Duration::ZERO, Duration::from_millis(1), 100);
         part.failed("503");
         part.reconnected();
         sum.add(&part).unwrap();
