@@ -12,7 +12,7 @@ use std::process::Command;
 /// same: many short rounds say more than few long ones.
 const FOR_CPU_TIME: Spans = Spans { warm_up: "300ms", measured: "1s" };
 /// The same for a tail. What is measured last before it is the same servers, so that only connections are new in each.
-pub const FOR_TAIL: Spans = Spans { warm_up: "100ms", measured: "3s" };
+pub const FOR_TAIL: Spans = Spans { warm_up: "100ms", measured: "4s" };
 /// And for how much can be asked.
 pub const FOR_THE_MOST: Spans = Spans { warm_up: "100ms", measured: "500ms" };
 

@@ -114,7 +114,7 @@ pub fn tail(suite: &Suite, table: &mut Table) -> Outcome {
         drop(cluster);
         let echo = Process::echo(programs)?;
         let most = median(mosts.clone()).ok_or("no rounds")?;
-        let load = Load { workload: ECHO, ..half(most, suite.rounds.div_ceil(2)) };
+        let load = Load { workload: ECHO, ..half(most, suite.rounds.div_ceil(5)) };
         echoes.extend(load.run_alone(programs, &[echo.url()])?.tails);
     }
     let of = |tails: &[Tail], figure: fn(&Tail) -> f64| tails.iter().map(figure).collect::<Vec<_>>();
