@@ -12,6 +12,10 @@ use std::time::Duration;
 const COME_TO_REST: Duration = Duration::from_secs(5);
 const CONNECTIONS_PER_NODE: usize = 21;
 const SIZES: [usize; 3] = [3, 5, 7];
+/// Of which sizes clusters are watched while nobody asks them, the first of each size also under load. What a wake-up
+/// costs a process depends on who was awake just before it, and that stays as it is for as long as they run: so of each
+/// size there are ten processes or more.
+const IDLE: [usize; 8] = [3, 5, 7, 3, 5, 7, 3, 3];
 /// Twice `repair.interval`: replicas are compared once in it, for half of it or so and then not at all. A shorter look
 /// finds more or less of that.
 const WATCHED: Duration = Duration::from_secs(30);
@@ -44,16 +48,23 @@ pub fn members(suite: &Suite, table: &mut Table) -> Outcome {
     let echo = Process::echo(&suite.programs)?;
     let place = |name: String| suite.directory.path().join(name);
     let mut clusters = Vec::new();
-    for count in SIZES {
+    for (number, count) in (1..).zip(IDLE) {
         // As many hosts apart as the largest has nodes, and more.
-        let (first_host, directory) = (10 * count as u8, place(format!("members-{count}")));
+        let (first_host, directory) = (10 * number, place(format!("members-{number}")));
         clusters.push(Cluster::start_at(first_host, &suite.programs, &directory, count, &[SHARED])?.0);
     }
     let percents = idle_percents(&clusters, WATCHED);
-    let largest = |cluster: &Cluster<'_>| cluster.running().map(Process::resident_mb).fold(0.0, f64::max);
     let names = SIZES.map(|count| format!("{count} nodes"));
-    let resident: Vec<(String, f64)> = names.iter().cloned().zip(clusters.iter().map(largest)).collect();
-    let idle: Vec<(String, f64)> = names.iter().cloned().zip(percents).collect();
+    let of_each_size = |figures: &[f64], of: fn(Vec<f64>) -> f64| -> Vec<(String, f64)> {
+        let sized = |count| IDLE.iter().zip(figures).filter(move |(size, _)| **size == count);
+        let figure = |count| of(sized(count).map(|(_, figure)| *figure).collect());
+        names.iter().cloned().zip(SIZES.map(figure)).collect()
+    };
+    let idle = of_each_size(&percents, |percents| percents.iter().sum::<f64>() / percents.len() as f64);
+    let largest = |cluster: &Cluster<'_>| cluster.running().map(Process::resident_mb).fold(0.0, f64::max);
+    let largest: Vec<f64> = clusters.iter().map(largest).collect();
+    let resident = of_each_size(&largest, |mb| mb.into_iter().fold(0.0, f64::max));
+    clusters.truncate(SIZES.len());
     if let (Some((_, percent)), Some((_, mb))) = (idle.get(1), resident.get(1)) {
         table.row("idle CPU of a node of five", Bar::Most(0.5, 0.1), *percent, "% of a core", "");
         let what = "resident memory of an idle node of five";
