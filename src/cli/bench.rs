@@ -41,7 +41,8 @@ impl Monotonic {
 const CHAT_HELP: &str = "\
 Without --rate the loop is closed: each connection sends as soon as its last answer is in. With
 --rate operations are due on a fixed timetable, and latency counts from when an operation was due,
-whether or not a connection was free then.
+whether or not a connection was free then. --json then has the 99th percentiles of tenths of a
+second, too (p99_of_tenths): their mean is steadier than the percentile of a whole round.
 
 With --reference the servers named there (see benches/echo.rs) are loaded in turn with the nodes,
 round by round, and the CPU time per answer is compared. CPU time is known of servers on this
