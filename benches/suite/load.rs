@@ -163,7 +163,12 @@ impl<'a> Load<'a> {
 
     /// Loads servers with nobody beside them.
     pub fn run_alone(&self, programs: &Programs, servers: &[String]) -> Outcome<Alone> {
-        Alone::of(&self.report(programs, servers, None)?)
+        let report = self.report(programs, servers, None)?;
+        let alone = Alone::of(&report)?;
+        if self.rate.is_some() && alone.tails.len() != self.rounds as usize {
+            return Err(format!("a round has no tail in {report}").into());
+        }
+        Ok(alone)
     }
 
     fn report(&self, programs: &Programs, servers: &[String], echo: Option<&Process>) -> Outcome<Value> {

@@ -90,9 +90,9 @@ fn quieter_rounds(mut means_ms: Vec<f64>) -> Option<f64> {
 /// percentiles of tenths of a second. One of a whole second is its one or two longest stalls, and differs tenfold from
 /// second to second.
 ///
-/// Of nodes it is the mean over the tenths, so that every stall counts, and for as long as it lasts. Of the echo it is
-/// the median: an echo has no stalls of its own, and those it shares with whatever else runs on the machine are as long
-/// as all its other waits together, so with them in it nodes would look the better the noisier the hour is.
+/// Of nodes it is the mean over the tenths, so that every stall of the rounds that are taken counts, and for as long as
+/// it lasts. Of the echo it is the median: an echo has no stalls of its own, and with those in it that it shares with
+/// whatever else runs on the machine, nodes would look the better the noisier the hour is.
 ///
 /// What nodes can take is found anew before every round: it differs by a tenth and more from minute to minute on a
 /// shared machine, and at half of it nine tenths of two processors are taken, so that a tail depends on a tenth more or

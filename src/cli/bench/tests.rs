@@ -74,6 +74,7 @@ async fn a_closed_loop_counts_what_the_node_counted() {
     assert_eq!(report["node"]["failures"], serde_json::json!({}), "{report}");
     assert!(report["node"]["cpu_us_per_operation"].as_f64().is_some(), "{report}");
     assert!(report["node"]["get"].is_null() && report["reference"].is_null());
+    assert!(report["node"]["rounds"][0]["p99_of_tenths"].is_null(), "nothing was due: {report}");
     assert!(errors.contains("round 1 of 1, node:"), "{errors}");
 }
 
@@ -116,6 +117,11 @@ async fn an_open_loop_keeps_its_rate_and_its_reads_find_messages() {
     let rate = report["node"]["answered_per_second"].as_f64().unwrap();
     assert!((150.0..250.0).contains(&rate), "{report}");
     assert!(report["node"]["get"]["count"].as_u64().unwrap() > 50, "{report}");
+    let of_tenths = &report["node"]["rounds"][0]["p99_of_tenths"];
+    assert_eq!(of_tenths["count"], 10, "{report}");
+    let longest = ["send", "get"].map(|kind| report["node"][kind]["max_us"].as_f64().unwrap());
+    let mean = of_tenths["mean_us"].as_f64().unwrap();
+    assert!(mean >= 1.0 && mean <= longest[0].max(longest[1]), "{report}");
     assert!(errors.contains("sending 3 messages to each of 5 users"), "{errors}");
     let node_state = node.state();
     let first_get = node_state.requests.iter().position(|request| request.starts_with("GET /chat")).unwrap();
