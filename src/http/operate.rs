@@ -30,7 +30,8 @@ pub(super) async fn metrics(state: web::Data<AppState>) -> HttpResponse {
     let mut text = state.core.telemetry.prometheus();
     let (writes, bytes) = state.core.storage.waiting();
     let census = (state.census)();
-    let unreadable = ringwork_chat::unreadable_rows() as usize;
+    let chat_unreadable = ringwork_chat::unreadable_rows() as usize;
+    let kv_unreadable = ringwork_kv::unreadable_rows() as usize;
     let vnodes: usize = census.iter().map(|c| c.vnodes_running).sum();
     let waiting: usize = census.iter().map(|c| c.requests_waiting).sum();
     for (name, help, value) in [
@@ -38,7 +39,12 @@ pub(super) async fn metrics(state: web::Data<AppState>) -> HttpResponse {
         ("storage_queue_bytes", "Bytes that wait for the storage thread.", bytes),
         ("http_requests_inside", "HTTP requests under way.", state.door.inside()),
         ("http_answer_bytes", "Bytes of large answers under way.", state.answers.held()),
-        ("chat_rows_unreadable", "Stored rows skipped because they could not be read.", unreadable),
+        (
+            "chat_rows_unreadable",
+            "Stored rows of chat skipped because they could not be read.",
+            chat_unreadable,
+        ),
+        ("kv_rows_unreadable", "Stored objects skipped because they could not be read.", kv_unreadable),
         ("vnodes_running", "Vnodes that run on this node.", vnodes),
         (
             "vnodes_resting",

@@ -152,18 +152,20 @@ impl Bed {
     pub(crate) fn fold(&self) -> Vec<ChatItem> {
         let expected = Told::as_folded::<Chat>(&self.keyspace.snapshot()).unwrap();
         assert_eq!(self.told, expected);
-        self.fold_of_what_is_damaged()
+        let (items, unreadable) = self.fold_of_what_is_damaged();
+        assert_eq!(unreadable, 0);
+        items
     }
 
-    /// What a fold shows where rows were changed behind the vnode's back.
-    pub(crate) fn fold_of_what_is_damaged(&self) -> Vec<ChatItem> {
-        let mut items = Vec::new();
-        Chat::fold(&self.keyspace.snapshot(), &KeyRange::all(), &mut |item| {
+    /// What a fold shows where rows were changed behind the vnode's back, and how many it skipped.
+    pub(crate) fn fold_of_what_is_damaged(&self) -> (Vec<ChatItem>, u64) {
+        let (snapshot, mut items) = (self.keyspace.snapshot(), Vec::new());
+        Chat::fold(&snapshot, &KeyRange::all(), &mut |item| {
             items.push(item);
             Flow::Continue(())
         })
         .unwrap();
-        items
+        (items, snapshot.unreadable())
     }
 
     /// Keys in the store, whatever they are.

@@ -360,12 +360,7 @@ impl Vnode for Chat {
     }
 
     fn is_empty(&self) -> Result<bool, ChatError> {
-        let mut empty = true;
-        fold::fold(&self.store, &KeyRange::all(), &mut |_| {
-            empty = false;
-            Flow::Break(())
-        })?;
-        Ok(empty)
+        Ok(fold::is_empty(&self.store)?)
     }
 
     fn delete(&mut self) -> Result<(), ChatError> {

@@ -4,7 +4,7 @@
 
 use crate::item::ChatItem;
 use crate::layout::{self, LoadedKey, Row, StoredMark, StoredMessage};
-use ringwork_core::keyspace::Read;
+use ringwork_core::keyspace::{Read, Snapshot};
 use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
 
 /// The user whose rows are being visited.
@@ -14,10 +14,39 @@ struct Current {
     mark: Option<crate::id::MessageId>,
 }
 
+/// What a row is to a fold.
+enum Shown {
+    Item(ChatItem),
+    /// Part of an item that appears elsewhere, or of none.
+    Nothing,
+    /// Skipped, because it or what completes it cannot be read.
+    Unreadable,
+}
+
+/// Visits all items, and tells the snapshot how many rows were skipped.
 pub(crate) fn fold(
+    snapshot: &Snapshot,
+    range: &KeyRange,
+    visit: &mut dyn FnMut(ChatItem) -> Flow,
+) -> Result<(), StoreError> {
+    visit_items(snapshot, range, visit, &mut || snapshot.skipped_unreadable())
+}
+
+pub(crate) fn is_empty(read: &dyn Read) -> Result<bool, StoreError> {
+    let mut empty = true;
+    let found = &mut |_| {
+        empty = false;
+        Flow::Break(())
+    };
+    visit_items(read, &KeyRange::all(), found, &mut || {})?;
+    Ok(empty)
+}
+
+fn visit_items(
     read: &dyn Read,
     range: &KeyRange,
     visit: &mut dyn FnMut(ChatItem) -> Flow,
+    skipped: &mut dyn FnMut(),
 ) -> Result<(), StoreError> {
     let mut current = None;
     let mut failed = None;
@@ -28,8 +57,12 @@ pub(crate) fn fold(
         key,
         value,
     ) {
-        Ok(Some(item)) => visit(item),
-        Ok(None) => Flow::Continue(()),
+        Ok(Shown::Item(item)) => visit(item),
+        Ok(Shown::Nothing) => Flow::Continue(()),
+        Ok(Shown::Unreadable) => {
+            skipped();
+            Flow::Continue(())
+        }
         Err(error) => {
             failed = Some(error);
             Flow::Break(())
@@ -44,9 +77,9 @@ fn item_of(
     current: &mut Option<Current>,
     key: &[u8],
     value: &[u8],
-) -> Result<Option<ChatItem>, StoreError> {
+) -> Result<Shown, StoreError> {
     if layout::is_leftover(key) {
-        return Ok(None);
+        return Ok(Shown::Nothing);
     }
     if !current.as_ref().is_some_and(|current| key.starts_with(&current.prefix)) {
         *current = match layout::split_user(key) {
@@ -60,25 +93,27 @@ fn item_of(
     }
     let Some(Current { prefix, user, mark }) = current else {
         layout::count_unreadable();
-        return Ok(None);
+        return Ok(Shown::Unreadable);
     };
+    let whole = |item: Option<ChatItem>| item.map_or(Shown::Unreadable, Shown::Item);
     match key.get(prefix.len()..).and_then(layout::parse_row) {
         Some(Row::Mark) => {
             // An unreadable one was counted when the user's first row was met.
-            Ok(mark.map(|through| ChatItem::Mark { user: user.clone(), through }))
+            Ok(whole(mark.map(|through| ChatItem::Mark { user: user.clone(), through })))
         }
         Some(Row::Key(name)) => match layout::complete_keyed(read, user, name, value, *mark)? {
-            LoadedKey::Found(item) => Ok(Some(item)),
-            _ => Ok(None),
+            LoadedKey::Found(item) => Ok(Shown::Item(item)),
+            LoadedKey::Missing => Ok(Shown::Nothing),
+            LoadedKey::Unreadable => Ok(Shown::Unreadable),
         },
         Some(Row::Message { id, key: None }) if *mark < Some(id) => {
             let message = layout::decode_row::<StoredMessage>(value);
-            Ok(message.map(|m| ChatItem::Message { user: user.clone(), id, content: m.content }))
+            Ok(whole(message.map(|m| ChatItem::Message { user: user.clone(), id, content: m.content })))
         }
-        Some(Row::Message { .. } | Row::Alias) => Ok(None),
+        Some(Row::Message { .. } | Row::Alias) => Ok(Shown::Nothing),
         None => {
             layout::count_unreadable();
-            Ok(None)
+            Ok(Shown::Unreadable)
         }
     }
 }

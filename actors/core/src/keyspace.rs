@@ -19,6 +19,7 @@ use changes::{Changes, Told};
 use rows::Rows;
 use std::collections::VecDeque;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The number of a turn's writes within their keyspace, from 1. 0 stands for "nothing to wait for".
@@ -320,12 +321,24 @@ impl KeyspaceHost {
 pub struct Snapshot {
     tree: Arc<dyn Tree>,
     overlay: BTreeMap<Bytes, Option<Bytes>>,
+    unreadable: AtomicU64,
 }
 
 impl Snapshot {
     /// A snapshot of a keyspace that has no host: everything in it is committed.
     pub fn of(tree: &Arc<dyn Tree>) -> Self {
-        Self { tree: tree.snapshot(), overlay: BTreeMap::new() }
+        Self { tree: tree.snapshot(), overlay: BTreeMap::new(), unreadable: AtomicU64::new(0) }
+    }
+
+    /// Says that a fold over this snapshot skipped a row because it cannot be read. A handoff reports how many it left
+    /// behind.
+    pub fn skipped_unreadable(&self) {
+        self.unreadable.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many rows folds over this snapshot have skipped; a row that two of them skipped counts twice.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable.load(Ordering::Relaxed)
     }
 
     /// The value under `key`.
@@ -374,7 +387,7 @@ impl Read for Snapshot {
 
 fn now(state: &State, tree: &dyn Tree) -> Snapshot {
     let overlay = state.overlay.iter().map(|(key, pending)| (key.clone(), pending.value.clone())).collect();
-    Snapshot { tree: tree.snapshot(), overlay }
+    Snapshot { tree: tree.snapshot(), overlay, unreadable: AtomicU64::new(0) }
 }
 
 /// What the turn that runs has staged is left out; the store does not have it yet.
@@ -384,7 +397,8 @@ fn before_turn(state: &State, tree: &dyn Tree) -> Snapshot {
         (None, Some(before)) => Some((key.clone(), before.value.clone())),
         (None, None) => None,
     };
-    Snapshot { tree: tree.snapshot(), overlay: state.overlay.iter().filter_map(before).collect() }
+    let overlay = state.overlay.iter().filter_map(before).collect();
+    Snapshot { tree: tree.snapshot(), overlay, unreadable: AtomicU64::new(0) }
 }
 
 type Overlay = Vec<(Bytes, Option<Bytes>)>;

@@ -145,6 +145,9 @@ pub trait Vnode: Sized + Send + Unpin + 'static {
 
     /// Visits every item whose key lies in `range`, in key order, each as it is after all joins. Runs on a
     /// snapshot, away from the vnode, so it has no `self`.
+    ///
+    /// A row that cannot be read is no reason to stop: it is skipped, and [`Snapshot::skipped_unreadable`] is told. One
+    /// that another release wrote is an error, for what is skipped is not handed on.
     fn fold(
         snapshot: &Snapshot,
         range: &KeyRange,

@@ -45,4 +45,4 @@ pub use name::{DEFAULT_TYPE, ObjectName};
 pub use object::{Conflicts, Dvvs, KvItem, Object, Outline, Said, Sibling};
 pub use props::{BucketProps, Datatype, PutRules, SyncOnWrite};
 pub use request::{Quorums, ReadQuorums};
-pub use rows::{RowError, Standing};
+pub use rows::{RowError, Standing, unreadable_rows};

@@ -101,7 +101,8 @@ impl Kv {
     fn buried_of(&self, dead: &[DeadName]) -> Result<Vec<(KvItem, KvItem)>, KvError> {
         let mut buried = Vec::new();
         for DeadName { latest, name } in dead {
-            let Some(before) = self.load(name)?.filter(|item| item.object.latest() == *latest) else {
+            let Some(before) = self.load_if_readable(name)?.filter(|item| item.object.latest() == *latest)
+            else {
                 continue;
             };
             let mut after = before.clone();
@@ -184,7 +185,8 @@ impl Kv {
             None => (false, target_ms),
         };
         for (which, dead) in found.iter().take(REAPED_PER_TURN_MAX) {
-            if let Some(item) = self.load(&dead.name)?.filter(|item| item.object.latest() == dead.latest) {
+            let found = self.load_if_readable(&dead.name)?;
+            if let Some(item) = found.filter(|item| item.object.latest() == dead.latest) {
                 rows::keep(&self.store, Some(&item), None)?;
             }
             // Also where it leads to nothing.

@@ -24,6 +24,7 @@ use ringwork_core::store::{Direction, Flow, KeyRange, StoreError};
 use ringwork_core::wire::{WireError, codec};
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const LAYOUT: u8 = 1;
 const HEADER_BYTES: usize = 2;
@@ -35,6 +36,14 @@ const GRAVES: [u8; 2] = [0, b'g'];
 const HORIZON: [u8; 2] = [0, b'h'];
 /// Where names begin.
 const FIRST_NAME: [u8; 1] = [1];
+
+static UNREADABLE: AtomicU64 = AtomicU64::new(0);
+
+/// How often this process met a row of an object that it could not read and went on without it. A row that stays
+/// unreadable is counted each time.
+pub fn unreadable_rows() -> u64 {
+    UNREADABLE.load(Ordering::Relaxed)
+}
 
 /// Why a row could not be written or read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -66,6 +75,18 @@ pub enum RowError {
         /// How many there are.
         bytes: usize,
     },
+}
+
+impl RowError {
+    /// Whether the row is of this release's layout and is no object: nothing in it can be lost by going on without it.
+    /// Then counts it. Any other error is to be passed on.
+    pub(crate) fn can_be_skipped(&self) -> bool {
+        let skipped = matches!(self, Self::Unreadable { .. });
+        if skipped {
+            UNREADABLE.fetch_add(1, Ordering::Relaxed);
+        }
+        skipped
+    }
 }
 
 fn printed(key: &[u8]) -> String {

@@ -3,4 +3,5 @@
 mod large;
 mod laws;
 mod reaping;
+mod unreadable;
 mod writing;

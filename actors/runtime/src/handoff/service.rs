@@ -330,6 +330,7 @@ fn fold<V: Vnode>(snapshot: &Snapshot, range: &ScanRange) -> Result<Scanned, Str
     };
     let (mut scanned, mut bytes) = (Scanned::default(), 0);
     let mut more = false;
+    let skipped_before = snapshot.unreadable();
     let folded = catch_unwind(AssertUnwindSafe(|| {
         V::fold(snapshot, &keys, &mut |item| {
             if scanned.items.len() >= range.items_max || bytes >= range.bytes_max {
@@ -357,6 +358,11 @@ fn fold<V: Vnode>(snapshot: &Snapshot, range: &ScanRange) -> Result<Scanned, Str
             Flow::Continue(())
         })
     }));
+    let skipped = snapshot.unreadable().saturating_sub(skipped_before);
+    if skipped > 0 {
+        tracing::warn!(service = V::SERVICE, rows = skipped, "rows to be handed off cannot be read; skipped");
+        scanned.unreadable += skipped;
+    }
     match folded {
         Ok(Ok(())) => {
             if !more {

@@ -10,6 +10,7 @@ mod names;
 mod releases;
 mod seen;
 mod sharing;
+mod skipping;
 mod stores;
 mod summit;
 

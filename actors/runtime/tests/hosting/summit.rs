@@ -75,6 +75,8 @@ pub(crate) enum Ask {
     Raise(String),
     /// Adds one at every tick until the number is reached.
     RaiseTo(String, u64),
+    /// Makes the row one that cannot be read.
+    Spoil(String),
     Panic,
     PanicAfterWriting(String),
     PanicOnThePool,
@@ -160,6 +162,12 @@ impl<const RELEASE: u16> Vnode for Summit<RELEASE> {
                 assert!(turn.touched(item));
                 Ok(Outcome::Nothing)
             }
+            Ask::Spoil(name) => {
+                let number = number(self.store.get(name.as_bytes())?);
+                self.store.put(name.clone().into_bytes(), vec![0xff]);
+                self.store.changed(Some(&Highest::<RELEASE> { name, number }), None);
+                Ok(Outcome::Reply(Told::Number(number)))
+            }
             Ask::Panic => panic!("planted"),
             Ask::PanicAfterWriting(name) => {
                 self.store.put(name.into_bytes(), u64::MAX.to_be_bytes().to_vec());
@@ -185,7 +193,11 @@ impl<const RELEASE: u16> Vnode for Summit<RELEASE> {
     ) -> Result<(), StoreError> {
         snapshot.scan(range, Direction::Ascending, &mut |key, value| {
             let name = String::from_utf8_lossy(key).into_owned();
-            visit(Highest { name, number: number(Some(bytes::Bytes::copy_from_slice(value))) })
+            let Ok(number) = value.try_into().map(u64::from_be_bytes) else {
+                snapshot.skipped_unreadable();
+                return Flow::Continue(());
+            };
+            visit(Highest { name, number })
         })
     }
 
