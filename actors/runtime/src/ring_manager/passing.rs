@@ -81,11 +81,16 @@ impl RingManager {
         }
     }
 
-    /// Whether everything is known that a replica here lacks, now.
-    fn is_complete(&self, partition: Partition) -> bool {
+    /// Which of these replicas lack nothing, as far as is known now.
+    fn complete_among(&self, partitions: impl IntoIterator<Item = Partition>) -> Complete {
+        let doubts = self.node.doubts.load(Ordering::SeqCst);
         // A doubt that has been counted and not yet come here counts all the same.
-        self.node.doubts.load(Ordering::SeqCst) == self.node.ring.load().doubts()
-            && !self.completeness.incomplete(&self.state).contains(&partition)
+        if doubts != self.node.ring.load().doubts() {
+            return Complete { doubts, partitions: BTreeSet::new() };
+        }
+        let incomplete = self.completeness.incomplete(&self.state);
+        let partitions = partitions.into_iter().filter(|partition| !incomplete.contains(partition)).collect();
+        Complete { doubts, partitions }
     }
 
     /// Passes on what was sent.
@@ -104,7 +109,7 @@ impl RingManager {
             let _ = done.send(None);
             return;
         }
-        let complete = self.is_complete(partition);
+        let judged = self.complete_among([partition]);
         let Some(passed) = self.state.pass_on(me, partition) else {
             let _ = done.send(None);
             return;
@@ -115,6 +120,7 @@ impl RingManager {
             if kept.is_err() {
                 return; // the node ends; who waits hears nothing, and drops nothing
             }
+            let complete = judged.still_has(partition, &node);
             if complete {
                 tell_heir(&node, heir, Bequest { generation, passed: vec![(partition, passed)] });
             }
@@ -124,10 +130,8 @@ impl RingManager {
 
     pub(super) fn frozen(&mut self, asked: BTreeSet<Partition>, empty: BTreeSet<Partition>) {
         let me = self.node.id;
-        let incomplete = self.completeness.incomplete(&self.state);
+        let judged = self.complete_among(asked.iter().copied());
         let mut to: BTreeMap<NodeId, Vec<(Partition, Possession)>> = BTreeMap::new();
-        // A doubt that has been counted and not yet come here counts all the same.
-        let complete = self.node.doubts.load(Ordering::SeqCst) == self.node.ring.load().doubts();
         let filled: BTreeSet<Partition> = asked.difference(&empty).copied().collect();
         if !filled.is_empty() && self.node.tell_handoff(ManagerMessage::Filled(filled.clone())) {
             self.filled.extend(filled);
@@ -138,10 +142,7 @@ impl RingManager {
             }
             // Nothing was sent in the end, whatever had begun.
             self.node.generations.update(*partition, |held| held.intent = None);
-            if let Some(possession) = self.state.pass_on(me, *partition)
-                && complete
-                && !incomplete.contains(partition)
-            {
+            if let Some(possession) = self.state.pass_on(me, *partition) {
                 to.entry(possession.holder).or_default().push((*partition, possession));
             }
         }
@@ -161,8 +162,11 @@ impl RingManager {
                 me.post_control(RingMessage::Thawed);
             }
             if kept.is_ok() {
-                for (heir, (generation, passed)) in to {
-                    tell_heir(&node, heir, Bequest { generation, passed });
+                for (heir, (generation, mut passed)) in to {
+                    passed.retain(|(partition, _)| judged.still_has(*partition, &node));
+                    if !passed.is_empty() {
+                        tell_heir(&node, heir, Bequest { generation, passed });
+                    }
                 }
             }
         }));
@@ -232,6 +236,21 @@ impl RingManager {
         for service in &self.movable {
             service.thaw(partitions.clone());
         }
+    }
+}
+
+/// Replicas that were complete when it was looked.
+struct Complete {
+    /// How many doubts had been counted then.
+    doubts: u64,
+    partitions: BTreeSet<Partition>,
+}
+
+impl Complete {
+    /// Whether one was, and no doubt has come up since: between the look and the word of it the state is kept on disk,
+    /// and meanwhile the node may have been taken for down and stood in for.
+    fn still_has(&self, partition: Partition, node: &NodeCore) -> bool {
+        self.partitions.contains(&partition) && self.doubts == node.doubts.load(Ordering::SeqCst)
     }
 }
 
