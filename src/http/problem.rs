@@ -80,9 +80,12 @@ impl Problem {
             "unknown-node" | "unknown-service" | "unknown-setting" | "unknown-partition" => {
                 (StatusCode::NOT_FOUND, "Not found", false)
             }
-            "claimant-unreachable" | "seed-unreachable" | "stopping" | "store-failed" | "overloaded" => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Refused", true)
-            }
+            "claimant-unreachable"
+            | "seed-unreachable"
+            | "stopping"
+            | "store-failed"
+            | "overloaded"
+            | "not-yet" => (StatusCode::SERVICE_UNAVAILABLE, "Refused", true),
             "deadline" => (StatusCode::GATEWAY_TIMEOUT, "The outcome is unknown", false),
             _ => (StatusCode::CONFLICT, "The cluster's state does not allow it", false),
         };

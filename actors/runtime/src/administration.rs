@@ -3,6 +3,7 @@
 //! carries a request out (the ring manager, or the claimant's) it does not know.
 
 use crate::antientropy::board::RepairLine;
+use ringwork_core::metadata::EntryRefusal;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -17,7 +18,7 @@ pub struct AdministrationRefusal {
     /// `already-a-member`, `node-holds-data`, `only-member`, `already-leaving`, `still-joining`, `not-a-replacement`,
     /// `contradicts-staged`, `node-is-up`, `unknown-node`, `bad-location`, `stopping`, `store-failed`, `deadline`,
     /// `bad-limit`, `unknown-setting`, `bad-setting`, `feature-missing`, `overloaded`,
-    /// `unknown-partition`, `not-the-holder`.
+    /// `unknown-partition`, `not-the-holder`, `metadata-full`, `not-yet`.
     pub code: String,
     /// Why, and what to do.
     pub detail: String,
@@ -27,6 +28,17 @@ impl AdministrationRefusal {
     /// A refusal.
     pub fn new(code: &str, detail: impl Into<String>) -> Self {
         Self { code: code.to_owned(), detail: detail.into() }
+    }
+
+    /// Why the metadata did not take an entry: for want of room, for the moment, or because of what it is; then the
+    /// code is `wrong`.
+    pub fn of_entry(refusal: &EntryRefusal, wrong: &str) -> Self {
+        let code = match refusal {
+            _ if refusal.is_full() => "metadata-full",
+            _ if refusal.is_passing() => "not-yet",
+            _ => wrong,
+        };
+        Self::new(code, refusal.to_string())
     }
 }
 

@@ -84,7 +84,7 @@ fn unknown(node: &NodeCore, key: &str) -> AdministrationRefusal {
 }
 
 fn refused(refusal: EntryRefusal) -> AdministrationRefusal {
-    AdministrationRefusal::new("bad-setting", refusal.to_string())
+    AdministrationRefusal::of_entry(&refusal, "bad-setting")
 }
 
 /// Whether a value can be shared now: a member that does not know of shared settings would go on with its own.

@@ -9,6 +9,7 @@ use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse, web};
 use input::Query;
 use ringwork_core::metadata::lifecycle::ActivationRefusal;
+use ringwork_runtime::administration::AdministrationRefusal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -86,6 +87,9 @@ fn refused(failure: ChangeFailure) -> Problem {
             DirectoryError::Activation(_) => Problem::conflict("bucket-type-not-ready", error.to_string()),
             DirectoryError::Props(problems) => {
                 Problem::bad_request("bad-properties", error.to_string()).with("props", problems.to_json())
+            }
+            DirectoryError::Entry(refusal) => {
+                Problem::administration(AdministrationRefusal::of_entry(refusal, "bad-request"))
             }
             _ => Problem::bad_request("bad-bucket-type", error.to_string()),
         },

@@ -167,9 +167,9 @@ async fn every_refusal_has_its_status_and_keeps_its_code() {
             409,
             "not-a-member nothing-staged no-plan plan-changed different-ring-size name-taken already-a-member \
              node-holds-data only-member already-leaving still-joining not-a-replacement contradicts-staged node-is-up \
-             not-the-holder one-that-nobody-knows-yet",
+             not-the-holder metadata-full one-that-nobody-knows-yet",
         ),
-        (503, "claimant-unreachable seed-unreachable stopping store-failed"),
+        (503, "claimant-unreachable seed-unreachable stopping store-failed overloaded not-yet"),
         (504, "deadline"),
     ];
     for (expected, codes) in refusals {

@@ -200,6 +200,11 @@ impl From<DirectoryError> for Fault {
                 Self { json: true, ..Self::bad_request(text) }
             }
             DirectoryError::Active(_) | DirectoryError::Activation(_) => Self::conflict(error.to_string()),
+            DirectoryError::Entry(ref refusal) if refusal.is_full() => Self::conflict(error.to_string()),
+            DirectoryError::Entry(ref refusal) if refusal.is_passing() => {
+                let text = format!("{error}; nothing was written, try again");
+                Self { outcome: Outcome::Refused, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, text) }
+            }
             other => Self::bad_request(other.to_string()),
         }
     }
@@ -230,6 +235,7 @@ impl From<Problem> for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringwork_core::metadata::EntryRefusal;
     use ringwork_core::quorum::ImpossibleQuorum;
 
     fn header(fault: Fault, name: &str) -> Option<String> {
@@ -258,6 +264,16 @@ mod tests {
             let fault = Fault::of(failure, 3);
             assert_eq!(fault.status.as_u16(), status);
             assert!(fault.text.starts_with(text) || fault.text.contains(text), "{}", fault.text);
+        }
+        for (refusal, status, outcome) in [
+            (EntryRefusal::Whole(9), 409, None),
+            (EntryRefusal::Waiting, 503, Some("refused")),
+            (EntryRefusal::LifeOver, 503, Some("refused")),
+            (EntryRefusal::Value(9), 400, None),
+        ] {
+            let fault = Fault::from(DirectoryError::from(refusal));
+            assert_eq!(fault.status.as_u16(), status);
+            assert_eq!(header(fault, OUTCOME.as_str()).as_deref(), outcome);
         }
         let unknown = Fault::from(DirectoryError::UnknownType("t".into()));
         assert_eq!((unknown.status.as_u16(), unknown.text.as_str()), (404, "Unknown bucket type: t"));

@@ -113,6 +113,18 @@ pub enum EntryRefusal {
     LifeOver,
 }
 
+impl EntryRefusal {
+    /// Whether there is nothing wrong with the entry, and no room for it: others must go first.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Namespace { .. } | Self::Whole(_) | Self::Namespaces(_))
+    }
+
+    /// Whether there is nothing wrong with the entry, and the same request may be granted a moment later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Waiting | Self::LifeOver)
+    }
+}
+
 /// What one write wrote.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Version {

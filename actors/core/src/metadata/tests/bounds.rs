@@ -32,6 +32,7 @@ fn a_full_namespace_takes_nothing_more_but_what_does_not_grow() {
         }
     };
     assert!(refusal.to_string().contains("remove entries first"), "{refusal}");
+    assert!(refusal.is_full() && !refusal.is_passing());
     assert_eq!(written, METADATA_NAMESPACE_BYTES_MAX / METADATA_VALUE_BYTES_MAX - 1);
     one.put(&settings, "k0", value(), life).unwrap();
     one.remove(&settings, "k0");

@@ -74,7 +74,9 @@ fn so_many_may_wait_and_no_more() {
     for number in 0..statement::HAVING_MAX {
         one.create(&types, &format!("t{number}"), vec![], life).unwrap();
     }
-    assert_eq!(one.create(&types, "another", vec![], life), Err(EntryRefusal::Waiting));
+    let refusal = one.create(&types, "another", vec![], life).unwrap_err();
+    assert_eq!(refusal, EntryRefusal::Waiting);
+    assert!(refusal.is_passing() && !refusal.is_full());
     one.create(&types, "t0", vec![1], life).unwrap();
     speak(&mut one, 0, &["x".repeat(33).as_str()]);
     assert_eq!(one.said(node(0)), None, "names of features have a bound");
