@@ -91,11 +91,7 @@ pub async fn admit(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let (status, head) = (response.status(), response.request());
-    // A refusal is counted; a line for each would let an overload fill the log. Riak's routes have the same status for
-    // what is not known.
-    let refused = status == StatusCode::SERVICE_UNAVAILABLE
-        && response.headers().get(OUTCOME).is_none_or(|outcome| outcome != "unknown");
-    if status.is_server_error() && !refused {
+    if deserves_a_line(status, response.headers().get(OUTCOME)) {
         let (method, path): (_, String) = (head.method().as_str(), head.path().chars().take(200).collect());
         tracing::warn!(request = %id, method, path, status = status.as_u16(), "request not served");
     } else {
@@ -104,4 +100,33 @@ pub async fn admit(
         );
     }
     Ok(response)
+}
+
+/// Whether an answer is told in the log. A refusal is only counted: a line for each would let an overload fill the log.
+/// Riak's routes have the same status for what is not known.
+fn deserves_a_line(status: StatusCode, outcome: Option<&HeaderValue>) -> bool {
+    let refused =
+        status == StatusCode::SERVICE_UNAVAILABLE && outcome.is_none_or(|outcome| outcome != "unknown");
+    status.is_server_error() && !refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unknown_is_told_in_the_log_and_a_refusal_only_counted() {
+        for (status, outcome, told) in [
+            (StatusCode::OK, None, false),
+            (StatusCode::BAD_REQUEST, None, false),
+            (StatusCode::SERVICE_UNAVAILABLE, None, false),
+            (StatusCode::SERVICE_UNAVAILABLE, Some("refused"), false),
+            (StatusCode::SERVICE_UNAVAILABLE, Some("unknown"), true),
+            (StatusCode::GATEWAY_TIMEOUT, None, true),
+            (StatusCode::INTERNAL_SERVER_ERROR, None, true),
+        ] {
+            let outcome = outcome.map(HeaderValue::from_static);
+            assert_eq!(deserves_a_line(status, outcome.as_ref()), told, "{status} {outcome:?}");
+        }
+    }
 }

@@ -44,7 +44,7 @@ pub(super) async fn metrics(state: web::Data<AppState>) -> HttpResponse {
             "Stored rows of chat skipped because they could not be read.",
             chat_unreadable,
         ),
-        ("kv_rows_unreadable", "Stored objects skipped because they could not be read.", kv_unreadable),
+        ("kv_rows_unreadable", "Stored objects that could not be read.", kv_unreadable),
         ("vnodes_running", "Vnodes that run on this node.", vnodes),
         (
             "vnodes_resting",

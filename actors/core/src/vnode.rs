@@ -146,8 +146,9 @@ pub trait Vnode: Sized + Send + Unpin + 'static {
     /// Visits every item whose key lies in `range`, in key order, each as it is after all joins. Runs on a
     /// snapshot, away from the vnode, so it has no `self`.
     ///
-    /// A row that cannot be read is no reason to stop: it is skipped, and [`Snapshot::skipped_unreadable`] is told. One
-    /// that another release wrote is an error, for what is skipped is not handed on.
+    /// A row that cannot be read is an error, and what asked for the fold goes no further; a transfer leaves the
+    /// partition where it is. A module that mints no dots may skip the row instead, and tells
+    /// [`Snapshot::skipped_unreadable`]: what is skipped is not handed on, and other replicas have it.
     fn fold(
         snapshot: &Snapshot,
         range: &KeyRange,

@@ -94,22 +94,17 @@ impl Kv {
         Ok(row.map(|row| rows::read(name.bytes(), &row)).transpose()?)
     }
 
-    /// The same, and none where there is a row that is of this layout and cannot be read.
+    /// The same, and none where the row cannot be read: for what may leave an object as it is.
     pub(crate) fn load_if_readable(&self, name: &ObjectName) -> Result<Option<KvItem>, KvError> {
         match self.load(name) {
-            Err(KvError::Row(error)) if error.can_be_skipped() => Ok(None),
+            Err(KvError::Row(_)) => Ok(None),
             loaded => loaded,
         }
     }
 
     fn put(&mut self, put: Put, turn: &mut Turn<'_, Self>) -> Result<PutReply, KvError> {
         let Put { name, mut content, seen, read, conditions, rules, return_object } = put;
-        let before = match (self.load(&name), &read) {
-            // What the other replicas have is as good as what cannot be read here, and takes its place.
-            (Err(KvError::Row(error)), None) if error.can_be_skipped() => return Ok(PutReply::Behind),
-            (Err(KvError::Row(error)), Some(_)) if error.can_be_skipped() => None,
-            (loaded, _) => loaded?,
-        };
+        let before = self.load(&name)?;
         let mut object = before.as_ref().map(|item| item.object.clone()).unwrap_or_default();
         if let Some(read) = &read {
             object.join(read);
@@ -319,10 +314,11 @@ impl Vnode for Kv {
         }
     }
 
-    /// An object that is forgotten here is not taken in again as the dead one that it was; see `reap`. One whose row
-    /// cannot be read is healed by this.
+    /// An object that is forgotten here is not taken in again as the dead one that it was; see `reap`. A row that
+    /// cannot be read is not written over: it may have dots of this vnode's that the item lacks, and the vnode's next
+    /// one would claim these, and so take their values from whoever has them.
     fn merge(&mut self, item: KvItem) -> Result<Merged, KvError> {
-        let before = self.load_if_readable(&item.name)?;
+        let before = self.load(&item.name)?;
         let after = match before.clone() {
             Some(before) => before.join(item),
             None => item,
@@ -346,10 +342,6 @@ impl Vnode for Kv {
             key, row,
         ) {
             Ok(item) => visit(item),
-            Err(error) if error.can_be_skipped() => {
-                snapshot.skipped_unreadable();
-                Flow::Continue(())
-            }
             Err(error) => {
                 failed = Some(error);
                 Flow::Break(())

@@ -39,8 +39,7 @@ const FIRST_NAME: [u8; 1] = [1];
 
 static UNREADABLE: AtomicU64 = AtomicU64::new(0);
 
-/// How often this process met a row of an object that it could not read and went on without it. A row that stays
-/// unreadable is counted each time.
+/// How often this process met a row of an object that it could not read. A row that stays so is counted each time.
 pub fn unreadable_rows() -> u64 {
     UNREADABLE.load(Ordering::Relaxed)
 }
@@ -57,7 +56,8 @@ pub enum RowError {
         /// What it says.
         found: u8,
     },
-    /// The row is of this layout and is no object. Other replicas have it; a repair makes the row readable again.
+    /// The row is of this layout and is no object. Other replicas have it. It is not written over, see
+    /// [`crate::Kv`]'s `merge`; what makes it good again is this node's data fetched anew by an empty one.
     #[error("the row of object {name} cannot be read: {why}")]
     Unreadable {
         /// Which object's, as bytes that can be printed.
@@ -77,18 +77,6 @@ pub enum RowError {
     },
 }
 
-impl RowError {
-    /// Whether the row is of this release's layout and is no object: nothing in it can be lost by going on without it.
-    /// Then counts it. Any other error is to be passed on.
-    pub(crate) fn can_be_skipped(&self) -> bool {
-        let skipped = matches!(self, Self::Unreadable { .. });
-        if skipped {
-            UNREADABLE.fetch_add(1, Ordering::Relaxed);
-        }
-        skipped
-    }
-}
-
 fn printed(key: &[u8]) -> String {
     key.escape_ascii().to_string()
 }
@@ -106,8 +94,12 @@ pub(crate) fn write(item: &KvItem) -> Result<Vec<u8>, RowError> {
     if row.len() > STORE_VALUE_BYTES_MAX { Err(too_large(row.len())) } else { Ok(row) }
 }
 
-/// The object that a row is.
+/// The object that a row is. Counts those that are none.
 pub(crate) fn read(key: &[u8], row: &[u8]) -> Result<KvItem, RowError> {
+    parse(key, row).inspect_err(|_| _ = UNREADABLE.fetch_add(1, Ordering::Relaxed))
+}
+
+fn parse(key: &[u8], row: &[u8]) -> Result<KvItem, RowError> {
     let unreadable = |why| RowError::Unreadable { name: printed(key), why };
     match row.split_first_chunk::<HEADER_BYTES>() {
         Some(([LAYOUT, _], body)) => {

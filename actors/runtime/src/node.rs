@@ -355,6 +355,7 @@ impl NodeBuilder {
             quorum: options.quorum,
             latencies: Default::default(),
             doubts: AtomicU64::new(0),
+            returns: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
             in_doubt: ArcSwap::from_pointee(in_doubt),
             generation: AtomicU64::new(0),

@@ -133,6 +133,8 @@ pub struct NodeCore {
     pub(crate) latencies: PeerLatencies,
     /// How often all replicas of this node were put in doubt. Counted before anybody can see the node up again.
     pub(crate) doubts: AtomicU64,
+    /// How often a member was seen up in another life than before: what it took for this node is not known then.
+    pub(crate) returns: AtomicU64,
     /// Others were told, or are being told, that this node is going: nothing here counts as complete any more.
     pub(crate) leaving: AtomicBool,
     /// Own partitions of which other members may hold something, as the ring manager published them last.

@@ -560,6 +560,7 @@ impl Handler<Posted<RingMessage>> for RingManager {
                         let before = self.availability.get(node).map_or(0, |(before, _)| *before);
                         if before > 0 && *generation > before && !planted(Mutant::NoDoubt) {
                             self.completeness.returned(*node);
+                            self.node.returns.fetch_add(1, Ordering::SeqCst);
                         }
                     }
                     self.availability = availability;

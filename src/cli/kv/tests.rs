@@ -3,6 +3,8 @@
 use super::*;
 use crate::http::riak::tests::served;
 use clap::Parser;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 
 #[derive(Parser, Debug)]
 struct Line {
@@ -87,6 +89,45 @@ async fn a_refusal_is_one_line_with_the_nodes_reason() {
         assert!(error.to_string().contains(expected) && !error.to_string().contains('\n'), "{error}");
     }
     served.stop().await.unwrap();
+}
+
+/// A node that answers one request like this.
+async fn answering(status: &str, headers: &str, body: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let length = body.len();
+    let answer =
+        format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    actix_rt::spawn(async move {
+        let mut connection = BufReader::new(listener.accept().await.unwrap().0);
+        let mut line = String::new();
+        while connection.read_line(&mut line).await.unwrap() > "\r\n".len() {
+            line.clear();
+        }
+        connection.write_all(answer.as_bytes()).await.unwrap();
+    });
+    url
+}
+
+#[actix_rt::test]
+async fn a_read_that_may_lack_something_says_so_beside_the_value_or_in_it() {
+    let degraded = "x-ringwork-degraded: true\r\n";
+    let read = async |headers: &str, words: &[&str]| {
+        let url = answering("200 OK", headers, "v").await;
+        let words = [&["kv", "get", "b", "k", "--node", &url], words].concat();
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        run(Line::try_parse_from(words).unwrap().kv, false, &mut output, &mut errors).await.unwrap();
+        (String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
+    };
+    let (value, note) = read(degraded, &[]).await;
+    assert_eq!(value, "v", "nothing beside it");
+    assert!(note.contains("fewer complete replicas") && note.lines().count() == 1, "{note}");
+    assert_eq!(read("", &[]).await, ("v".to_owned(), String::new()));
+    for (headers, expected) in [(degraded, Some(true)), ("", None)] {
+        let (shown, note) = read(headers, &["--json"]).await;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!((shown.get("degraded").and_then(Value::as_bool), note.as_str()), (expected, ""));
+    }
 }
 
 #[test]

@@ -88,8 +88,8 @@ fn refused(failure: ChangeFailure) -> Problem {
             DirectoryError::Props(problems) => {
                 Problem::bad_request("bad-properties", error.to_string()).with("props", problems.to_json())
             }
-            DirectoryError::Entry(refusal) => {
-                Problem::administration(AdministrationRefusal::of_entry(refusal, "bad-request"))
+            DirectoryError::Entry(refusal) if refusal.is_full() || refusal.is_passing() => {
+                Problem::administration(AdministrationRefusal::of_entry(refusal, "bad-bucket-type"))
             }
             _ => Problem::bad_request("bad-bucket-type", error.to_string()),
         },

@@ -54,14 +54,10 @@ impl<I: Item> Items<I> {
         self.keyspace.get(key)?.map(|row| read_row(&row)).transpose()
     }
 
-    /// Joins an item with what is there of its key. Where nothing comes of it, nothing is written. It takes the place
-    /// of a row that is of this layout and no item, so a repair heals that.
+    /// Joins an item with what is there of its key. Where nothing comes of it, nothing is written.
     pub fn merge(&self, item: I) -> Result<Merged, ItemsError> {
         let key = item.key();
-        let before = match self.get(&key) {
-            Err(ItemsError::Unreadable(_)) => None,
-            read => read?,
-        };
+        let before = self.get(&key)?;
         let after = match before.clone() {
             Some(before) => before.join(item),
             None => item,
@@ -97,15 +93,11 @@ impl<I: Item> Items<I> {
     }
 
     /// Visits the items of `range` in the order of their keys until `visit` breaks: what [`crate::vnode::Vnode::fold`]
-    /// has to do. Skips and counts what is of this layout and no item; ends with an error at a row of another layout.
+    /// has to do. Ends with an error at a row that cannot be read.
     pub fn fold(snapshot: &Snapshot, range: &KeyRange, visit: VisitItem<'_, I>) -> Result<(), ItemsError> {
         let mut failed = None;
         snapshot.scan(range, Direction::Ascending, &mut |_, row| match read_row(row) {
             Ok(item) => visit(item),
-            Err(ItemsError::Unreadable(_)) => {
-                snapshot.skipped_unreadable();
-                Flow::Continue(())
-            }
             Err(error) => {
                 failed = Some(error);
                 Flow::Break(())
@@ -142,7 +134,6 @@ mod tests {
     use crate::vnode::{Outcome, Resolution, Turn, Vnode};
     use crate::wire::Wire;
     use serde::{Deserialize, Serialize};
-    use std::ops::Bound;
 
     /// The largest number under each name. `LATEST`: the one that came last, which is no join.
     #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -239,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_another_layout_is_an_error_and_stays_and_one_that_is_no_item_is_skipped_and_healed() {
+    fn a_row_that_cannot_be_read_is_an_error_and_stays() {
         let (keyspace, host) = Keyspace::new(MemoryStore::new().open(&KeyspaceId::Node).unwrap());
         keyspace.put(&b"a"[..], vec![0, 8, 1]);
         keyspace.put(&b"b"[..], vec![0, 7, 200]);
@@ -256,19 +247,6 @@ mod tests {
             Flow::Continue(())
         });
         assert!(folded.is_err() && visited == 0);
-        let (snapshot, mut found) = (host.snapshot(), Vec::new());
-        let of_this_layout =
-            KeyRange { start: Bound::Included(b"b"[..].into()), end: Bound::Excluded(b"c"[..].into()) };
-        let fold = |found: &mut Vec<Highest<false>>| {
-            Items::fold(&snapshot, &of_this_layout, &mut |item| {
-                found.push(item);
-                Flow::Continue(())
-            })
-        };
-        fold(&mut found).unwrap();
-        assert_eq!((found.len(), snapshot.unreadable()), (0, 1));
-        assert_eq!(items.merge(highest("b", 3)).unwrap(), Merged::Changed);
-        assert_eq!(items.get(b"b").unwrap(), Some(highest("b", 3)));
         assert!(!items.is_empty().unwrap());
         items.clear().unwrap();
         assert!(items.is_empty().unwrap());

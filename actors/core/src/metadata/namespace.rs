@@ -103,7 +103,9 @@ pub enum EntryRefusal {
     #[error("{0:?} is active already; what is active is set, not created")]
     Active(String),
     /// Too much waits for everybody.
-    #[error("too many entries wait until every member has them; activate or remove some first")]
+    #[error(
+        "too many entries wait until every member has them; bring back the members that are away, or remove them"
+    )]
     Waiting,
     /// The text is too long for a setting.
     #[error("the value has {0} bytes, a setting takes at most {SETTING_VALUE_BYTES_MAX}")]

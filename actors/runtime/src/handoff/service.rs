@@ -330,7 +330,7 @@ fn fold<V: Vnode>(snapshot: &Snapshot, range: &ScanRange) -> Result<Scanned, Str
     };
     let (mut scanned, mut bytes) = (Scanned::default(), 0);
     let mut more = false;
-    let skipped_before = snapshot.unreadable();
+    let (skipped_before, mut skipped_through) = (snapshot.unreadable(), None);
     let folded = catch_unwind(AssertUnwindSafe(|| {
         V::fold(snapshot, &keys, &mut |item| {
             if scanned.items.len() >= range.items_max || bytes >= range.bytes_max {
@@ -350,6 +350,7 @@ fn fold<V: Vnode>(snapshot: &Snapshot, range: &ScanRange) -> Result<Scanned, Str
                         }
                         bytes += encoded.len();
                         scanned.items.push(encoded);
+                        skipped_through = Some(snapshot.unreadable());
                     }
                     None => scanned.unreadable += 1,
                 }
@@ -358,7 +359,9 @@ fn fold<V: Vnode>(snapshot: &Snapshot, range: &ScanRange) -> Result<Scanned, Str
             Flow::Continue(())
         })
     }));
-    let skipped = snapshot.unreadable().saturating_sub(skipped_before);
+    // What lies behind the last item of a page is met again by the next one.
+    let skipped_through = skipped_through.filter(|_| more).unwrap_or_else(|| snapshot.unreadable());
+    let skipped = skipped_through.saturating_sub(skipped_before);
     if skipped > 0 {
         tracing::warn!(service = V::SERVICE, rows = skipped, "rows to be handed off cannot be read; skipped");
         scanned.unreadable += skipped;

@@ -83,9 +83,9 @@ impl RingManager {
 
     /// Which of these replicas lack nothing, as far as is known now.
     fn complete_among(&self, partitions: impl IntoIterator<Item = Partition>) -> Complete {
-        let doubts = self.node.doubts.load(Ordering::SeqCst);
+        let doubts = Doubts::of(&self.node);
         // A doubt that has been counted and not yet come here counts all the same.
-        if doubts != self.node.ring.load().doubts() {
+        if doubts.own != self.node.ring.load().doubts() {
             return Complete { doubts, partitions: BTreeSet::new() };
         }
         let incomplete = self.completeness.incomplete(&self.state);
@@ -239,10 +239,25 @@ impl RingManager {
     }
 }
 
+/// How often this node's replicas were put in doubt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Doubts {
+    /// Because it may have been taken for down.
+    own: u64,
+    /// Because a member came back that may have taken it for down.
+    returns: u64,
+}
+
+impl Doubts {
+    fn of(node: &NodeCore) -> Self {
+        Self { own: node.doubts.load(Ordering::SeqCst), returns: node.returns.load(Ordering::SeqCst) }
+    }
+}
+
 /// Replicas that were complete when it was looked.
 struct Complete {
     /// How many doubts had been counted then.
-    doubts: u64,
+    doubts: Doubts,
     partitions: BTreeSet<Partition>,
 }
 
@@ -250,7 +265,7 @@ impl Complete {
     /// Whether one was, and no doubt has come up since: between the look and the word of it the state is kept on disk,
     /// and meanwhile the node may have been taken for down and stood in for.
     fn still_has(&self, partition: Partition, node: &NodeCore) -> bool {
-        self.partitions.contains(&partition) && self.doubts == node.doubts.load(Ordering::SeqCst)
+        self.partitions.contains(&partition) && self.doubts == Doubts::of(node)
     }
 }
 
