@@ -97,11 +97,13 @@ impl Completeness {
         self.held = held;
     }
 
-    /// The one who passed these partitions on says that there they were complete.
+    /// The one who passed these partitions on says that there they were complete. It may not have seen yet who has come
+    /// back here in another life, so that one's word is waited for all the same.
     pub fn inherit(&mut self, partitions: &[Partition]) {
+        let silent_since_return = self.counts_from.keys().any(|node| !self.answered.contains_key(node));
         for partition in partitions {
             if self.held.contains(partition) {
-                self.needs.insert(*partition, 0);
+                self.needs.insert(*partition, u64::from(silent_since_return));
             }
         }
     }
@@ -207,6 +209,24 @@ mod tests {
         assert_eq!(ours.incomplete(&state).len(), 8, "that was its former life");
         ours.answered(id(3), ours.round());
         assert_eq!(ours.incomplete(&state), BTreeSet::new());
+    }
+
+    #[test]
+    fn what_is_inherited_waits_for_who_has_returned_and_not_spoken() {
+        let state = state();
+        let mut ours = Completeness::new(id(1), &state);
+        for n in [2, 3] {
+            ours.answered(id(n), ours.round());
+        }
+        ours.returned(id(3));
+        // Its former holder did not know of that life when it said so.
+        ours.inherit(&[Partition(0)]);
+        assert!(ours.incomplete(&state).contains(&Partition(0)));
+        ours.answered(id(3), ours.round());
+        assert!(ours.incomplete(&state).is_empty());
+        ours.doubt_everything();
+        ours.inherit(&[Partition(0)]);
+        assert!(!ours.incomplete(&state).contains(&Partition(0)), "nobody has returned since");
     }
 
     #[test]
