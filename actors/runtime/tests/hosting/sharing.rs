@@ -11,7 +11,7 @@ use ringwork_core::vnode::Vnode;
 use ringwork_runtime::administration::{AdministrationRefusal, Change, ClusterSetting};
 use ringwork_runtime::antientropy::board::RepairSettings;
 use ringwork_runtime::metadata::change;
-use ringwork_runtime::node::{ClusterOptions, Keep, Node, NodeOptions};
+use ringwork_runtime::node::{ClusterOptions, Keep, Node, NodeLimits, NodeOptions};
 use ringwork_runtime::randomness::Randomness;
 use ringwork_runtime::spawner::Placement;
 use std::collections::BTreeSet;
@@ -29,6 +29,7 @@ pub(crate) struct Machine {
     /// Of its disk.
     pub(crate) gate: Gate,
     pub(crate) repair: RepairSettings,
+    pub(crate) limits: NodeLimits,
     starts: u64,
 }
 
@@ -44,6 +45,7 @@ impl Machine {
             store: MemoryStore::new(),
             gate: Gate::default(),
             repair: RepairSettings::default(),
+            limits: NodeLimits::default(),
             starts: 0,
         }
     }
@@ -77,6 +79,7 @@ impl Machine {
             randomness: Randomness::seeded(seed),
             features: own,
             repair: self.repair,
+            limits: self.limits,
             ..options(Placement::Own(1), store)
         };
         Node::builder(options).service::<V>(()).start().await.unwrap()

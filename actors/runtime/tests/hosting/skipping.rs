@@ -1,15 +1,17 @@
 //! Rows that cannot be read: a handoff takes the others, and says how many it left behind.
 
 use crate::sharing::{Machine, become_one};
-use crate::summit::{Ask, Summit, Told};
+use crate::summit::{Ask, NOW, Summit, Told};
 use crate::{complete, eventually, get, run, stop};
 use ringwork_core::metadata::features;
 use ringwork_core::quorum::Verdict;
+use ringwork_core::ring::KeyHash;
+use ringwork_core::vnode::Vnode;
 use ringwork_runtime::handoff::board::Direction;
 use ringwork_runtime::node::Node;
 
-/// So many that partitions which go to the second node have some of either kind.
-const NAMES: u64 = 40;
+/// So many that partitions which go to the second node have some of either kind, in several batches.
+const NAMES: u64 = 80;
 
 fn is_spoiled(number: u64) -> bool {
     number.is_multiple_of(2)
@@ -25,6 +27,7 @@ fn given(node: &Node) -> (u64, u64) {
 fn a_transfer_leaves_rows_that_cannot_be_read_behind_and_says_how_many() {
     run(async {
         let (mut one, mut two) = (Machine::new(1), Machine::new(2));
+        one.limits.handoff_batch_items_max = 2;
         let first = one.start_with::<Summit>(None, features::own()).await;
         let summit = first.service::<Summit>().unwrap();
         for number in 1..=NAMES {
@@ -44,8 +47,15 @@ fn a_transfer_leaves_rows_that_cannot_be_read_behind_and_says_how_many() {
             given(&nodes[0]).0 == 4 && counts.running_out + counts.waiting == 0
         })
         .await;
-        let unreadable = given(&nodes[0]).1;
-        assert!(unreadable > 0, "of {} in all partitions", NAMES / 2);
+        let view = nodes[1].core().ring.load();
+        let is_given = |number: &u64| {
+            let hash = KeyHash::of(Summit::<NOW>::SERVICE, format!("peak {number}").as_bytes());
+            view.state().holder(view.state().size().partition_of(&hash)) == Some(nodes[1].core().id)
+        };
+        let left_behind = (1..=NAMES).filter(|number| is_spoiled(*number)).filter(is_given).count() as u64;
+        assert!(left_behind > 0);
+        assert_eq!(given(&nodes[0]).1, left_behind, "each once, wherever a batch ends");
+        drop(view);
         let summit = nodes[1].service::<Summit>().unwrap();
         for number in (1..=NAMES).filter(|number| !is_spoiled(*number)) {
             let name = format!("peak {number}");
