@@ -120,7 +120,7 @@ impl RingManager {
             if kept.is_err() {
                 return; // the node ends; who waits hears nothing, and drops nothing
             }
-            let complete = judged.still_has(partition, &node);
+            let complete = judged.still_has(partition, Doubts::of(&node));
             if complete {
                 tell_heir(&node, heir, Bequest { generation, passed: vec![(partition, passed)] });
             }
@@ -162,8 +162,9 @@ impl RingManager {
                 me.post_control(RingMessage::Thawed);
             }
             if kept.is_ok() {
+                let now = Doubts::of(&node);
                 for (heir, (generation, mut passed)) in to {
-                    passed.retain(|(partition, _)| judged.still_has(*partition, &node));
+                    passed.retain(|(partition, _)| judged.still_has(*partition, now));
                     if !passed.is_empty() {
                         tell_heir(&node, heir, Bequest { generation, passed });
                     }
@@ -240,7 +241,7 @@ impl RingManager {
 }
 
 /// How often this node's replicas were put in doubt.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Doubts {
     /// Because it may have been taken for down.
     own: u64,
@@ -264,8 +265,8 @@ struct Complete {
 impl Complete {
     /// Whether one was, and no doubt has come up since: between the look and the word of it the state is kept on disk,
     /// and meanwhile the node may have been taken for down and stood in for.
-    fn still_has(&self, partition: Partition, node: &NodeCore) -> bool {
-        self.partitions.contains(&partition) && self.doubts == Doubts::of(node)
+    fn still_has(&self, partition: Partition, now: Doubts) -> bool {
+        self.partitions.contains(&partition) && self.doubts == now
     }
 }
 
@@ -274,5 +275,21 @@ fn tell_heir(node: &NodeCore, heir: NodeId, bequest: Bequest) {
     if let Some(network) = node.network() {
         let encode = |out: &mut Vec<u8>| codec::encode_into(&bequest, out);
         let _ = network.send(heir, Channel::Control, families::BEQUEST, families::VERSION, encode);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_complete_is_not_called_so_once_a_doubt_of_either_kind_has_come_up() {
+        let then = Doubts { own: 3, returns: 5 };
+        let judged = Complete { doubts: then, partitions: BTreeSet::from([Partition(1)]) };
+        assert!(judged.still_has(Partition(1), then));
+        assert!(!judged.still_has(Partition(2), then), "it was not");
+        for now in [Doubts { own: 4, ..then }, Doubts { returns: 6, ..then }] {
+            assert!(!judged.still_has(Partition(1), now), "{now:?}");
+        }
     }
 }
